@@ -1,0 +1,70 @@
+package nvidia
+
+import "fmt"
+
+// Status is the outcome of one check. The zero value is Fail, so a check
+// that nothing filled in has failed.
+type Status uint8
+
+const (
+	Fail Status = iota // the evidence contradicts the clause
+	Skip               // nothing to check it with; never to be read as a pass
+	Pass               // the evidence satisfies the clause
+)
+
+// String returns "FAIL", "SKIP" or "PASS".
+func (s Status) String() string {
+	switch s {
+	case Pass:
+		return "PASS"
+	case Skip:
+		return "SKIP"
+	case Fail:
+		return "FAIL"
+	}
+	return fmt.Sprintf("Status(%d)", uint8(s))
+}
+
+// Identifiers of the checks, stable across releases.
+const (
+	CheckParse     = "nvidia.parse"     // the report is one well-formed SPDM transcript
+	CheckChain     = "nvidia.chain"     // five certificates up to a pinned device root
+	CheckValidity  = "nvidia.validity"  // every device certificate is valid at the appraisal time
+	CheckModel     = "nvidia.model"     // certificate and report name the same kind of device
+	CheckNonce     = "nvidia.nonce"     // the request carries the caller's nonce
+	CheckFWID      = "nvidia.fwid"      // the DICE firmware id of certificate and report agree
+	CheckSignature = "nvidia.signature" // the attestation key signed the whole transcript
+
+	CheckDriverRIMParse     = "nvidia.rim.driver.parse"
+	CheckDriverRIMChain     = "nvidia.rim.driver.chain"
+	CheckDriverRIMValidity  = "nvidia.rim.driver.validity"
+	CheckDriverRIMSignature = "nvidia.rim.driver.signature"
+	CheckDriverRIMVersion   = "nvidia.rim.driver.version"
+
+	CheckVBIOSRIMParse     = "nvidia.rim.vbios.parse"
+	CheckVBIOSRIMChain     = "nvidia.rim.vbios.chain"
+	CheckVBIOSRIMValidity  = "nvidia.rim.vbios.validity"
+	CheckVBIOSRIMSignature = "nvidia.rim.vbios.signature"
+	CheckVBIOSRIMVersion   = "nvidia.rim.vbios.version"
+
+	CheckMeasurements = "nvidia.measurements" // every active golden measurement is in the report
+
+	CheckDeviceOCSP    = "nvidia.ocsp.device"     // revocation of the device chain
+	CheckDriverRIMOCSP = "nvidia.ocsp.rim.driver" // revocation of the driver RIM's signers
+	CheckVBIOSRIMOCSP  = "nvidia.ocsp.rim.vbios"  // revocation of the VBIOS RIM's signers
+
+	CheckNodeNonce    = "nvidia.node.nonce"    // every device of the node answered the same nonce
+	CheckNodeDistinct = "nvidia.node.distinct" // no device is counted twice
+	CheckNodeMode     = "nvidia.node.mode"     // one confidential-computing mode across the node
+	CheckNodeTopology = "nvidia.node.topology" // GPUs and switches name exactly each other
+)
+
+// Check is one numbered line of an appraisal.
+type Check struct {
+	ID     string // one of the Check constants
+	Status Status
+	Clause string // specification and section
+	Seen   string // value found in the evidence
+	Want   string // value required
+	Detail string // why it failed or was skipped; empty on a pass
+}
