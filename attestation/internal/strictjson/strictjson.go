@@ -1,0 +1,478 @@
+// Package strictjson reads and writes JSON (RFC 8259) documents that have exactly one meaning.
+//
+// encoding/json accepts members that differ only in case, keeps the last of duplicate members, ignores unknown ones and
+// leaves missing ones at their zero value. In a document that decides what to trust, each of those lets two readers
+// disagree. Here every one is an error.
+//
+// The Go type is the schema:
+//
+//   - struct: an object with exactly the members named by the json tags. A member is required unless its tag ends in
+//     ",optional" (the field is then a pointer, slice or map, nil when absent).
+//   - []byte: canonical standard base64 with padding (RFC 4648, section 4).
+//   - [N]byte: lower-case hexadecimal, exactly 2N characters.
+//   - time.Time: RFC 3339 in UTC with the suffix Z and whole seconds.
+//   - string, bool, signed and unsigned integers (no fraction, no exponent), slices and map[string]T.
+//   - a type with UnmarshalText and MarshalText: a string, judged by that type.
+//
+// null is never accepted.
+package strictjson
+
+import (
+	"bytes"
+	"encoding"
+	"encoding/base64"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"reflect"
+	"sort"
+	"strconv"
+	"strings"
+	"time"
+	"unicode/utf8"
+)
+
+// ErrTooLarge reports a document above the caller's limit.
+var ErrTooLarge = errors.New("document too large")
+
+// Unmarshal decodes data, at most limit bytes of it, into v, a non-nil pointer.
+func Unmarshal(data []byte, v any, limit int) error {
+	if len(data) > limit {
+		return fmt.Errorf("%w: %d bytes, limit %d", ErrTooLarge, len(data), limit)
+	}
+	if !utf8.Valid(data) {
+		return errors.New("not valid UTF-8")
+	}
+	// json.Valid makes the cursor below safe: it only ever walks well-formed text.
+	if !json.Valid(data) {
+		return errors.New("not one well-formed JSON value")
+	}
+	c := &cursor{data: data}
+	if err := c.value(reflect.ValueOf(v).Elem()); err != nil {
+		return err
+	}
+	c.space()
+	if c.pos != len(data) {
+		return errors.New("data after the document")
+	}
+	return nil
+}
+
+// at puts the member or index name in front of err, so that the user can find the place.
+func at(name string, err error) error {
+	var p *pathError
+	if errors.As(err, &p) {
+		sep := "."
+		if strings.HasPrefix(p.path, "[") {
+			sep = ""
+		}
+		return &pathError{name + sep + p.path, p.err}
+	}
+	return &pathError{name, err}
+}
+
+type pathError struct {
+	path string
+	err  error
+}
+
+func (e *pathError) Error() string { return e.path + ": " + e.err.Error() }
+func (e *pathError) Unwrap() error { return e.err }
+
+type cursor struct {
+	data []byte
+	pos  int
+}
+
+func (c *cursor) space() {
+	for c.pos < len(c.data) {
+		switch c.data[c.pos] {
+		case ' ', '\t', '\r', '\n':
+			c.pos++
+		default:
+			return
+		}
+	}
+}
+
+// peek returns the first byte of the next token.
+func (c *cursor) peek() byte {
+	c.space()
+	if c.pos == len(c.data) {
+		return 0
+	}
+	return c.data[c.pos]
+}
+
+func (c *cursor) str() (string, error) {
+	if c.peek() != '"' {
+		return "", fmt.Errorf("want a string, found %s", kindOf(c.peek()))
+	}
+	start := c.pos
+	c.pos++
+	escaped := false
+	for c.data[c.pos] != '"' {
+		if c.data[c.pos] == '\\' {
+			escaped = true
+			c.pos++
+		}
+		c.pos++
+	}
+	c.pos++
+	if !escaped {
+		return string(c.data[start+1 : c.pos-1]), nil
+	}
+	var s string
+	if err := json.Unmarshal(c.data[start:c.pos], &s); err != nil {
+		return "", err
+	}
+	return s, nil
+}
+
+// literal returns a number, true, false or null as written.
+func (c *cursor) literal() string {
+	c.space()
+	start := c.pos
+	for c.pos < len(c.data) && !strings.ContainsRune(" \t\r\n,]}:", rune(c.data[c.pos])) {
+		c.pos++
+	}
+	return string(c.data[start:c.pos])
+}
+
+func kindOf(b byte) string {
+	switch b {
+	case '{':
+		return "an object"
+	case '[':
+		return "an array"
+	case '"':
+		return "a string"
+	case 't', 'f':
+		return "a boolean"
+	case 'n':
+		return "null"
+	default:
+		return "a number"
+	}
+}
+
+var (
+	timeType   = reflect.TypeFor[time.Time]()
+	byteSlice  = reflect.TypeFor[[]byte]()
+	textReader = reflect.TypeFor[encoding.TextUnmarshaler]()
+	textWriter = reflect.TypeFor[encoding.TextMarshaler]()
+)
+
+func (c *cursor) value(v reflect.Value) error {
+	t := v.Type()
+	switch {
+	case t == timeType:
+		s, err := c.str()
+		if err != nil {
+			return err
+		}
+		tm, err := parseTime(s)
+		if err != nil {
+			return err
+		}
+		v.Set(reflect.ValueOf(tm))
+		return nil
+	case reflect.PointerTo(t).Implements(textReader):
+		s, err := c.str()
+		if err != nil {
+			return err
+		}
+		return v.Addr().Interface().(encoding.TextUnmarshaler).UnmarshalText([]byte(s))
+	case t == byteSlice:
+		s, err := c.str()
+		if err != nil {
+			return err
+		}
+		b, err := decodeBase64(s)
+		if err != nil {
+			return err
+		}
+		v.SetBytes(b)
+		return nil
+	}
+	switch t.Kind() {
+	case reflect.Pointer:
+		v.Set(reflect.New(t.Elem()))
+		return c.value(v.Elem())
+	case reflect.String:
+		s, err := c.str()
+		if err != nil {
+			return err
+		}
+		v.SetString(s)
+		return nil
+	case reflect.Bool:
+		switch c.literal() {
+		case "true":
+			v.SetBool(true)
+		case "false":
+			v.SetBool(false)
+		default:
+			return errors.New("want true or false")
+		}
+		return nil
+	case reflect.Int, reflect.Int8, reflect.Int16, reflect.Int32, reflect.Int64:
+		n, err := strconv.ParseInt(c.literal(), 10, t.Bits())
+		if err != nil {
+			return fmt.Errorf("want a whole number of at most %d bits", t.Bits())
+		}
+		v.SetInt(n)
+		return nil
+	case reflect.Uint, reflect.Uint8, reflect.Uint16, reflect.Uint32, reflect.Uint64:
+		n, err := strconv.ParseUint(c.literal(), 10, t.Bits())
+		if err != nil {
+			return fmt.Errorf("want a non-negative whole number of at most %d bits", t.Bits())
+		}
+		v.SetUint(n)
+		return nil
+	case reflect.Array:
+		if t.Elem().Kind() == reflect.Uint8 {
+			s, err := c.str()
+			if err != nil {
+				return err
+			}
+			return decodeHex(v, s)
+		}
+	case reflect.Slice:
+		return c.slice(v)
+	case reflect.Map:
+		return c.dict(v)
+	case reflect.Struct:
+		return c.object(v)
+	}
+	panic("strictjson: unsupported type " + t.String())
+}
+
+func (c *cursor) slice(v reflect.Value) error {
+	if c.peek() != '[' {
+		return fmt.Errorf("want an array, found %s", kindOf(c.peek()))
+	}
+	c.pos++
+	out := reflect.MakeSlice(v.Type(), 0, 0)
+	for i := 0; c.peek() != ']'; i++ {
+		e := reflect.New(v.Type().Elem()).Elem()
+		if err := c.value(e); err != nil {
+			return at("["+strconv.Itoa(i)+"]", err)
+		}
+		out = reflect.Append(out, e)
+		if c.peek() == ',' {
+			c.pos++
+		}
+	}
+	c.pos++
+	v.Set(out)
+	return nil
+}
+
+// members calls f for each member's name with the cursor at its value.
+func (c *cursor) members(f func(name string) error) error {
+	if c.peek() != '{' {
+		return fmt.Errorf("want an object, found %s", kindOf(c.peek()))
+	}
+	c.pos++
+	for c.peek() != '}' {
+		name, err := c.str()
+		if err != nil {
+			return err
+		}
+		c.peek()
+		c.pos++ // the colon
+		if err := f(name); err != nil {
+			return at(name, err)
+		}
+		if c.peek() == ',' {
+			c.pos++
+		}
+	}
+	c.pos++
+	return nil
+}
+
+func (c *cursor) dict(v reflect.Value) error {
+	out := reflect.MakeMap(v.Type())
+	err := c.members(func(name string) error {
+		k := reflect.ValueOf(name).Convert(v.Type().Key())
+		if out.MapIndex(k).IsValid() {
+			return errors.New("duplicate member")
+		}
+		e := reflect.New(v.Type().Elem()).Elem()
+		if err := c.value(e); err != nil {
+			return err
+		}
+		out.SetMapIndex(k, e)
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	v.Set(out)
+	return nil
+}
+
+func (c *cursor) object(v reflect.Value) error {
+	t := v.Type()
+	seen := make([]bool, t.NumField())
+	err := c.members(func(name string) error {
+		for i := range t.NumField() {
+			if n, _ := tag(t.Field(i)); n == name {
+				if seen[i] {
+					return errors.New("duplicate member")
+				}
+				seen[i] = true
+				return c.value(v.Field(i))
+			}
+		}
+		return errors.New("unknown member")
+	})
+	if err != nil {
+		return err
+	}
+	for i, ok := range seen {
+		if n, optional := tag(t.Field(i)); !ok && !optional {
+			return at(n, errors.New("missing"))
+		}
+	}
+	return nil
+}
+
+func tag(f reflect.StructField) (name string, optional bool) {
+	name, rest, _ := strings.Cut(f.Tag.Get("json"), ",")
+	return name, rest == "optional"
+}
+
+func decodeBase64(s string) ([]byte, error) {
+	// The decoder skips line breaks; Strict only looks at the trailing bits.
+	if strings.ContainsAny(s, "\r\n") {
+		return nil, errors.New("not canonical base64")
+	}
+	b, err := base64.StdEncoding.Strict().DecodeString(s)
+	if err != nil {
+		return nil, errors.New("not canonical base64")
+	}
+	return b, nil
+}
+
+func decodeHex(v reflect.Value, s string) error {
+	if len(s) != 2*v.Len() || strings.ToLower(s) != s {
+		return fmt.Errorf("want %d lower-case hexadecimal characters", 2*v.Len())
+	}
+	b, err := hex.DecodeString(s)
+	if err != nil {
+		return fmt.Errorf("want %d lower-case hexadecimal characters", 2*v.Len())
+	}
+	reflect.Copy(v, reflect.ValueOf(b))
+	return nil
+}
+
+func parseTime(s string) (time.Time, error) {
+	t, err := time.Parse("2006-01-02T15:04:05Z", s)
+	if err != nil || t.Format("2006-01-02T15:04:05Z") != s {
+		return time.Time{}, errors.New("want a time such as 2026-01-31T23:59:59Z")
+	}
+	return t, nil
+}
+
+// Marshal encodes v, a value of the kinds above, without white space; Unmarshal accepts the result.
+func Marshal(v any) ([]byte, error) {
+	var b bytes.Buffer
+	if err := encode(&b, reflect.ValueOf(v)); err != nil {
+		return nil, err
+	}
+	return b.Bytes(), nil
+}
+
+func quote(b *bytes.Buffer, s string) {
+	e := json.NewEncoder(b)
+	e.SetEscapeHTML(false)
+	e.Encode(s) // a string always encodes
+	b.Truncate(b.Len() - 1)
+}
+
+func encode(b *bytes.Buffer, v reflect.Value) error {
+	t := v.Type()
+	switch {
+	case t == timeType:
+		quote(b, v.Interface().(time.Time).UTC().Format("2006-01-02T15:04:05Z"))
+		return nil
+	case t.Implements(textWriter):
+		s, err := v.Interface().(encoding.TextMarshaler).MarshalText()
+		if err != nil {
+			return err
+		}
+		quote(b, string(s))
+		return nil
+	case t == byteSlice:
+		quote(b, base64.StdEncoding.EncodeToString(v.Bytes()))
+		return nil
+	}
+	switch t.Kind() {
+	case reflect.Pointer:
+		return encode(b, v.Elem())
+	case reflect.String:
+		quote(b, v.String())
+	case reflect.Bool:
+		b.WriteString(strconv.FormatBool(v.Bool()))
+	case reflect.Int, reflect.Int8, reflect.Int16, reflect.Int32, reflect.Int64:
+		b.WriteString(strconv.FormatInt(v.Int(), 10))
+	case reflect.Uint, reflect.Uint8, reflect.Uint16, reflect.Uint32, reflect.Uint64:
+		b.WriteString(strconv.FormatUint(v.Uint(), 10))
+	case reflect.Array:
+		raw := make([]byte, v.Len())
+		reflect.Copy(reflect.ValueOf(raw), v)
+		quote(b, hex.EncodeToString(raw))
+	case reflect.Slice:
+		b.WriteByte('[')
+		for i := range v.Len() {
+			if i > 0 {
+				b.WriteByte(',')
+			}
+			if err := encode(b, v.Index(i)); err != nil {
+				return err
+			}
+		}
+		b.WriteByte(']')
+	case reflect.Map:
+		keys := v.MapKeys()
+		sort.Slice(keys, func(i, j int) bool { return keys[i].String() < keys[j].String() })
+		b.WriteByte('{')
+		for i, k := range keys {
+			if i > 0 {
+				b.WriteByte(',')
+			}
+			quote(b, k.String())
+			b.WriteByte(':')
+			if err := encode(b, v.MapIndex(k)); err != nil {
+				return err
+			}
+		}
+		b.WriteByte('}')
+	case reflect.Struct:
+		b.WriteByte('{')
+		first := true
+		for i := range t.NumField() {
+			name, optional := tag(t.Field(i))
+			if optional && v.Field(i).IsNil() {
+				continue
+			}
+			if !first {
+				b.WriteByte(',')
+			}
+			first = false
+			quote(b, name)
+			b.WriteByte(':')
+			if err := encode(b, v.Field(i)); err != nil {
+				return err
+			}
+		}
+		b.WriteByte('}')
+	default:
+		return fmt.Errorf("strictjson: unsupported type %s", t)
+	}
+	return nil
+}
