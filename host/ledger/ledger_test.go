@@ -1,0 +1,162 @@
+package ledger
+
+import (
+	"bytes"
+	"context"
+	"crypto/ed25519"
+	"errors"
+	"os"
+	"path/filepath"
+	"sync"
+	"testing"
+	"time"
+)
+
+var key = ed25519.NewKeyFromSeed(bytes.Repeat([]byte{1}, 32)).Public().(ed25519.PublicKey)
+
+func clock() time.Time { return time.Unix(1_800_000_000, 0) }
+
+// stores runs a test on SQLite and, where BOMBYX_TEST_POSTGRES names an empty
+// database, on PostgreSQL.
+func stores(t *testing.T, f func(t *testing.T, source string)) {
+	t.Run("sqlite", func(t *testing.T) { f(t, filepath.Join(t.TempDir(), "ledger.db")) })
+	t.Run("postgres", func(t *testing.T) {
+		url := os.Getenv("BOMBYX_TEST_POSTGRES")
+		if url == "" {
+			t.Skip("BOMBYX_TEST_POSTGRES is not set to the postgres:// URL of a scratch database")
+		}
+		f(t, url)
+	})
+}
+
+func open(t *testing.T, source string) *Ledger {
+	t.Helper()
+	l, err := Open(t.Context(), source, clock)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { l.Close() })
+	return l
+}
+
+func TestLife(t *testing.T) {
+	stores(t, func(t *testing.T, source string) {
+		ctx := t.Context()
+		l := open(t, source)
+		if _, err := l.Channel(ctx, "0:a"); !errors.Is(err, ErrUnknown) {
+			t.Fatalf("unknown channel: %v", err)
+		}
+		for _, err := range []error{
+			l.AddChannel(ctx, "0:a", key), l.AddChannel(ctx, "0:a", key),
+			l.PutVoucher(ctx, "0:a", 50, []byte{5}), l.PutVoucher(ctx, "0:a", 70, []byte{7}), l.PutVoucher(ctx, "0:a", 60, []byte{6}),
+			l.AddSpent(ctx, "0:a", "e", 30), l.AddSpent(ctx, "0:a", "e", 10),
+			l.BeginSession(ctx, "0:a", 5), l.SetChainState(ctx, "0:a", 20, false),
+		} {
+			if err != nil {
+				t.Fatal(err)
+			}
+		}
+		for name, err := range map[string]error{
+			"same session time": l.BeginSession(ctx, "0:a", 5),
+			"voucher":           l.PutVoucher(ctx, "0:b", 1, nil),
+			"spent":             l.AddSpent(ctx, "0:b", "e", 1),
+			"chain state":       l.SetChainState(ctx, "0:b", 1, false),
+			"huge voucher":      l.PutVoucher(ctx, "0:a", 1<<63, nil),
+		} {
+			if err == nil {
+				t.Errorf("%s: accepted", name)
+			}
+		}
+		// What was acknowledged is there after the process is gone.
+		l.Close()
+		l = open(t, source)
+		c, err := l.Channel(ctx, "0:a")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if c.Authorised != 70 || !bytes.Equal(c.Voucher, []byte{7}) || c.Spent != 40 || c.Answers != 2 || c.Unclaimed() != 50 || !c.Key.Equal(key) || c.Closed {
+			t.Errorf("%+v", c)
+		}
+		if e, err := l.Earnings(ctx, clock()); err != nil || len(e) != 1 || e[0].Earned != 40 || e[0].Answers != 2 {
+			t.Errorf("%+v, %v", e, err)
+		}
+		if err := l.SetChainState(ctx, "0:a", 70, true); err != nil {
+			t.Fatal(err)
+		}
+		if list, err := l.OpenChannels(ctx); err != nil || len(list) != 0 {
+			t.Errorf("open channels: %v, %v", list, err)
+		}
+	})
+}
+
+func TestConcurrentVouchersKeepTheHighest(t *testing.T) {
+	l := open(t, filepath.Join(t.TempDir(), "l.db"))
+	if err := l.AddChannel(t.Context(), "0:a", key); err != nil {
+		t.Fatal(err)
+	}
+	var wg sync.WaitGroup
+	for i := range 200 {
+		wg.Go(func() {
+			if err := l.PutVoucher(context.Background(), "0:a", uint64(i), []byte{byte(i)}); err != nil {
+				t.Error(err)
+			}
+			if err := l.AddSpent(context.Background(), "0:a", "e", 1); err != nil {
+				t.Error(err)
+			}
+			// A refused write in the same batch spoils nothing.
+			if err := l.PutVoucher(context.Background(), "0:none", 1, nil); !errors.Is(err, ErrUnknown) {
+				t.Error(err)
+			}
+		})
+	}
+	wg.Wait()
+	c, err := l.Channel(t.Context(), "0:a")
+	if err != nil || c.Authorised != 199 || c.Voucher[0] != 199 || c.Spent != 200 {
+		t.Fatalf("%+v, %v", c, err)
+	}
+}
+
+func TestAfterClose(t *testing.T) {
+	l := open(t, filepath.Join(t.TempDir(), "l.db"))
+	l.Close()
+	if err := l.AddChannel(t.Context(), "0:a", key); !errors.Is(err, ErrClosed) {
+		t.Fatalf("write after close: %v", err)
+	}
+}
+
+func TestOpenRefuses(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "not-a-database")
+	if err := os.WriteFile(path, bytes.Repeat([]byte("x"), 4096), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if l, err := Open(t.Context(), path, clock); err == nil {
+		l.Close()
+		t.Error("opened a file that is no database")
+	}
+}
+
+func BenchmarkPutVoucher(b *testing.B) {
+	l, err := Open(b.Context(), filepath.Join(b.TempDir(), "l.db"), clock)
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer l.Close()
+	if err := l.AddChannel(b.Context(), "0:a", key); err != nil {
+		b.Fatal(err)
+	}
+	b.SetParallelism(64)
+	var n uint64
+	var mu sync.Mutex
+	b.RunParallel(func(pb *testing.PB) {
+		for pb.Next() {
+			mu.Lock()
+			n++
+			v := n
+			mu.Unlock()
+			if err := l.PutVoucher(b.Context(), "0:a", v, make([]byte, 150)); err != nil {
+				b.Fatal(err)
+			}
+		}
+	})
+	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "vouchers/s")
+}
