@@ -30,21 +30,20 @@ const (
 	CheckParse     = "nvidia.parse"     // the report is one well-formed SPDM transcript
 	CheckChain     = "nvidia.chain"     // five certificates up to a pinned device root
 	CheckValidity  = "nvidia.validity"  // every device certificate is valid at the appraisal time
+	CheckDebug     = "nvidia.debug"     // the firmware's DICE flags show no debug, recovery or insecure state
 	CheckModel     = "nvidia.model"     // certificate and report name the same kind of device
 	CheckNonce     = "nvidia.nonce"     // the request carries the caller's nonce
 	CheckFWID      = "nvidia.fwid"      // the DICE firmware id of certificate and report agree
 	CheckSignature = "nvidia.signature" // the attestation key signed the whole transcript
 
-	CheckDriverRIMParse     = "nvidia.rim.driver.parse"
-	CheckDriverRIMChain     = "nvidia.rim.driver.chain"
-	CheckDriverRIMValidity  = "nvidia.rim.driver.validity"
-	CheckDriverRIMSignature = "nvidia.rim.driver.signature"
-	CheckDriverRIMVersion   = "nvidia.rim.driver.version"
+	CheckDriverRIMSignature = "nvidia.rim.driver.signature" // the XML signature over the whole document
+	CheckDriverRIMChain     = "nvidia.rim.driver.chain"     // its signer, up to a pinned RIM root
+	CheckDriverRIMValidity  = "nvidia.rim.driver.validity"  // every signer is valid at the appraisal time
+	CheckDriverRIMVersion   = "nvidia.rim.driver.version"   // it is for this product and version
 
-	CheckVBIOSRIMParse     = "nvidia.rim.vbios.parse"
+	CheckVBIOSRIMSignature = "nvidia.rim.vbios.signature"
 	CheckVBIOSRIMChain     = "nvidia.rim.vbios.chain"
 	CheckVBIOSRIMValidity  = "nvidia.rim.vbios.validity"
-	CheckVBIOSRIMSignature = "nvidia.rim.vbios.signature"
 	CheckVBIOSRIMVersion   = "nvidia.rim.vbios.version"
 
 	CheckMeasurements = "nvidia.measurements" // every active golden measurement is in the report

@@ -43,6 +43,8 @@ const (
 	// MaxReportSize bounds what ParseReport reads. NVML returns at most 8192
 	// bytes.
 	MaxReportSize = 16 << 10
+	// MaxFields bounds the opaque fields of a report.
+	MaxFields = 128
 	// MaxChainSize bounds a PEM or DER certificate chain.
 	MaxChainSize = 32 << 10
 	// ChainLength is the number of certificates of a device chain, leaf to root.
@@ -157,7 +159,7 @@ func (m Mode) String() string {
 // certificate's serial number. The zero PDI stands for none.
 type PDI [8]byte
 
-// Measurement is one DMTF measurement block (DSP0274 1.1.0, section 10.11.2).
+// Measurement is one DMTF measurement block (DSP0274 1.1.0).
 type Measurement struct {
 	Index uint8 // from 1; a RIM's index is one less
 	Type  uint8 // DMTFSpecMeasurementValueType; bit 7 set: raw value, not a digest

@@ -1,6 +1,14 @@
 package nvidia
 
-import "time"
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"time"
+)
 
 // Fingerprint is the SHA-256 of a DER certificate. Trust roots are pinned by
 // it.
@@ -25,8 +33,8 @@ var (
 type Config struct {
 	DeviceRoots []Fingerprint // at least one
 	RIMRoots    []Fingerprint // may be empty: then no RIM is ever believed
-	// CacheSize is the number of certificate chains and RIMs whose
-	// time-independent checks are remembered; 0 means 256, the most is 65536.
+	// CacheSize bounds the certificate chains whose signatures are remembered;
+	// 0 means 256, the most is 65536. One takes about 12 KiB.
 	CacheSize int
 }
 
@@ -42,12 +50,16 @@ type OCSP struct {
 	Nonce    []byte // value of the request's nonce extension (RFC 9654); nil if none was sent
 }
 
-// Collateral is what others say about a device. Every part may be missing; the
+// Collateral is what others say about devices. Every part may be missing: the
 // checks that need it are then skipped.
 type Collateral struct {
-	DriverRIM []byte // SWID tag with XML signature
-	VBIOSRIM  []byte
-	OCSP      []OCSP // in any order, for certificates of the device chain and of the RIMs
+	// RIMs in any order. A device uses those for its product with the version
+	// in its report; when there are some for the product but not for the
+	// version, that is a failure, not a skip.
+	RIMs []*RIM
+	// OCSP answers in any order, for certificates of the device chain and of
+	// the RIMs' signers.
+	OCSP []OCSP
 }
 
 // Options are the inputs of one appraisal.
@@ -59,13 +71,15 @@ type Options struct {
 
 // Device is what the certificate chain says about the device.
 type Device struct {
-	Model       string      // leaf subject up to the first space: "GH100", "GB100", "LS_10"
-	PDI         PDI         // from the second certificate's subject serial number
-	Leaf        Fingerprint // of the attestation certificate
-	Identity    Fingerprint // of the second certificate, which outlives firmware updates
-	FWID        []byte      // DICE firmware id in the leaf
-	NotAfter    time.Time   // earliest of the chain
-	DICEVersion string      // layout of the DICE extension: "CompositeDeviceID" or "TcbInfo"
+	Model     string      // leaf subject up to the first space: "GH100", "GB100", "LS_10"
+	PDI       PDI         // from the second certificate's subject serial number
+	Leaf      Fingerprint // of the attestation certificate
+	Identity  Fingerprint // of the second certificate, which outlives firmware updates
+	FWID      []byte      // DICE firmware id in the leaf
+	NotAfter  time.Time   // earliest of the chain
+	DICEFlags uint32      // operational flags of a TcbInfo extension, bit 0 lowest; 0 on Hopper
+	Serial    string      // the leaf's serial number in decimal: NVIDIA's "ueid"
+	HWModel   string      // the second certificate's common name: NVIDIA's "hwmodel"
 }
 
 // Result is the appraisal of one device. It holds no decision.
@@ -77,11 +91,242 @@ type Result struct {
 	ValidUntil time.Time // earliest expiry among everything that passed
 }
 
-// Mismatch is one golden measurement that the report does not match.
-type Mismatch struct {
-	Index  int    // golden index; SPDM block Index+1
-	Source string // "driver" or "vbios"
-	Name   string
-	Want   []string // hexadecimal, any of them
-	Got    string   // hexadecimal; empty when the report has no such block
+// Verifier appraises evidence against pinned roots. It is immutable but for a
+// bounded cache, and safe for concurrent use.
+type Verifier struct {
+	deviceRoots, rimRoots []Fingerprint
+	chains                cache
+}
+
+// NewVerifier returns a verifier that trusts what c says and nothing else.
+func NewVerifier(c Config) (*Verifier, error) {
+	const most = 1 << 16
+	if len(c.DeviceRoots) == 0 {
+		return nil, errors.New("nvidia: Config.DeviceRoots is empty: pin at least one root, for example ProductionDeviceRoot")
+	}
+	if c.CacheSize < 0 || c.CacheSize > most {
+		return nil, fmt.Errorf("nvidia: Config.CacheSize is %d, want 0 to %d", c.CacheSize, most)
+	}
+	if c.CacheSize == 0 {
+		c.CacheSize = 256
+	}
+	return &Verifier{
+		deviceRoots: append([]Fingerprint(nil), c.DeviceRoots...),
+		rimRoots:    append([]Fingerprint(nil), c.RIMRoots...),
+		chains:      cache{most: c.CacheSize},
+	}, nil
+}
+
+// Clauses of the checks.
+const (
+	clauseReport    = "DMTF DSP0274 1.1.0, GET_MEASUREMENTS and MEASUREMENTS"
+	clauseChain     = "RFC 5280, 6.1; NVIDIA device identity PKI"
+	clauseValidity  = "RFC 5280, 4.1.2.5"
+	clauseModel     = "NVIDIA opaque data fields 3, 22, 26, 35"
+	clauseFWID      = "TCG DICE Attestation Architecture 1.1, 6.1; NVIDIA opaque data field 20"
+	clauseDebug     = "TCG DICE Attestation Architecture 1.1, 6.1.1"
+	clauseNonce     = "DMTF DSP0274 1.1.0, GET_MEASUREMENTS and MEASUREMENTS"
+	clauseSignature = "DMTF DSP0274 1.1.0, MEASUREMENTS signature"
+)
+
+// Verify appraises the evidence of one device. It always returns every check
+// that applies to the device; a check whose input failed another check is
+// skipped. When the report does not parse, the kind of device is unknown and
+// only the checks up to the signature are listed.
+func (v *Verifier) Verify(e Evidence, o Options) *Result {
+	res := &Result{}
+	add := func(c Check) { res.Checks = append(res.Checks, c) }
+
+	r, err := ParseReport(e.Report)
+	if err != nil {
+		add(failed(CheckParse, clauseReport, err))
+	} else {
+		res.Report = r
+		add(Check{ID: CheckParse, Status: Pass, Clause: clauseReport, Seen: r.Kind.String()})
+	}
+
+	ch, err := v.chain(e.Chain)
+	if err != nil {
+		add(failed(CheckChain, clauseChain, err))
+		for _, s := range []struct{ id, clause string }{{CheckValidity, clauseValidity}, {CheckDebug, clauseDebug}} {
+			add(skipped(s.id, s.clause, "the certificate chain did not verify"))
+		}
+	} else {
+		device := ch.device
+		res.Device = &device
+		add(Check{ID: CheckChain, Status: Pass, Clause: clauseChain, Seen: device.HWModel + ", serial " + device.Serial})
+		add(res.validity(CheckValidity, ch.validity, o.Time))
+		add(debugCheck(&device))
+	}
+
+	if r == nil || ch == nil {
+		why := "the report did not parse"
+		if r != nil {
+			why = "the certificate chain did not verify"
+		}
+		add(skipped(CheckModel, clauseModel, why))
+		add(skipped(CheckFWID, clauseFWID, why))
+		if r == nil {
+			add(skipped(CheckNonce, clauseNonce, why))
+		} else {
+			add(nonceCheck(r, o.Nonce))
+		}
+		add(skipped(CheckSignature, clauseSignature, why))
+	} else {
+		add(modelCheck(r, res.Device))
+		add(fwidCheck(r, res.Device))
+		add(nonceCheck(r, o.Nonce))
+		sig := Check{ID: CheckSignature, Clause: clauseSignature, Status: Pass, Seen: "ECDSA P-384, SHA-384"}
+		if err := verifyRaw(ch.key, r.Signed, r.Signature[:]); err != nil {
+			sig = failed(CheckSignature, clauseSignature, err)
+		}
+		add(sig)
+	}
+	return res
+}
+
+func failed(id, clause string, err error) Check {
+	return Check{ID: id, Status: Fail, Clause: clause, Detail: err.Error()}
+}
+
+func skipped(id, clause, why string) Check {
+	return Check{ID: id, Status: Skip, Clause: clause, Detail: why}
+}
+
+// compare passes when seen is want.
+func compare(id, clause, seen, want, detail string) Check {
+	c := Check{ID: id, Status: Pass, Clause: clause, Seen: seen, Want: want}
+	if seen != want {
+		c.Status, c.Detail = Fail, detail
+	}
+	return c
+}
+
+// validity checks a chain's period at t and keeps the earliest end.
+func (res *Result) validity(id string, v validity, t time.Time) Check {
+	c := Check{ID: id, Clause: clauseValidity, Seen: v.String(), Want: t.UTC().Format(time.RFC3339)}
+	switch {
+	case t.IsZero():
+		c.Detail = "no appraisal time was given"
+	case !v.contains(t):
+		c.Detail = "a certificate is not valid at the appraisal time"
+	default:
+		c.Status = Pass
+		res.until(v.to)
+	}
+	return c
+}
+
+func (res *Result) until(t time.Time) {
+	if res.ValidUntil.IsZero() || t.Before(res.ValidUntil) {
+		res.ValidUntil = t
+	}
+}
+
+func nonceCheck(r *Report, want []byte) Check {
+	if want == nil {
+		return skipped(CheckNonce, clauseNonce, "no nonce was given to compare with")
+	}
+	return compare(CheckNonce, clauseNonce, hex.EncodeToString(r.Nonce[:]), hex.EncodeToString(want),
+		"the report answers another request: it may be a replay")
+}
+
+// modelCheck compares what certificate and report call the device.
+func modelCheck(r *Report, d *Device) Check {
+	c := Check{ID: CheckModel, Clause: clauseModel, Seen: d.Model + ", report of a " + r.Kind.String()}
+	var kind Kind
+	switch {
+	case strings.HasPrefix(d.Model, "GH"), strings.HasPrefix(d.Model, "GB"):
+		kind = KindGPU
+	case strings.HasPrefix(d.Model, "LS"):
+		kind = KindSwitch
+	default:
+		c.Detail = "the certificate is for a model that is neither a Hopper or Blackwell GPU nor an LS switch"
+		return c
+	}
+	c.Want = d.Model + ", report of a " + kind.String()
+	switch {
+	case r.Kind != kind:
+		c.Detail = "certificate and report are of different kinds of device"
+	case r.ChipInfo != "" && r.ChipInfo != d.Model:
+		c.Detail = "the report names the chip " + r.ChipInfo
+	case r.Kind == KindSwitch && r.DevicePDI != d.PDI:
+		c.Detail = fmt.Sprintf("the report is of switch %s, the certificate of %s", r.DevicePDI, d.PDI)
+	default:
+		c.Status = Pass
+	}
+	return c
+}
+
+func fwidCheck(r *Report, d *Device) Check {
+	if r.FWID == nil {
+		return skipped(CheckFWID, clauseFWID, "the report carries no firmware id: switches and old drivers send none")
+	}
+	return compare(CheckFWID, clauseFWID, hex.EncodeToString(r.FWID), hex.EncodeToString(d.FWID),
+		"the firmware that signs is not the firmware that the certificate was made for")
+}
+
+func debugCheck(d *Device) Check {
+	const bad = DICENotSecure | DICERecovery | DICEDebug
+	if d.DICEFlags == 0 {
+		return skipped(CheckDebug, clauseDebug, "the certificate carries no operational flags: only the measurements tell")
+	}
+	c := Check{ID: CheckDebug, Clause: clauseDebug, Seen: fmt.Sprintf("flags %#08x", d.DICEFlags), Want: fmt.Sprintf("none of %#x", bad)}
+	if d.DICEFlags&bad != 0 {
+		c.Detail = "the firmware is in a debug, recovery or insecure state"
+	} else {
+		c.Status = Pass
+	}
+	return c
+}
+
+// String returns the id in hexadecimal.
+func (p PDI) String() string { return hex.EncodeToString(p[:]) }
+
+// chain verifies a device chain or recalls that it did.
+func (v *Verifier) chain(b []byte) (*chain, error) {
+	key := sha256.Sum256(b)
+	if c := v.chains.get(key); c != nil {
+		return c, nil
+	}
+	c, err := verifyChain(b, v.deviceRoots)
+	if err != nil {
+		return nil, err // failures are not remembered: they are free to make
+	}
+	v.chains.put(key, c)
+	return c, nil
+}
+
+// cache remembers at least the last most/2 and at most most chains: entries
+// enter the young generation, and when it is full it replaces the old one.
+type cache struct {
+	mu         sync.Mutex
+	young, old map[[32]byte]*chain
+	most       int
+}
+
+func (c *cache) get(key [32]byte) *chain {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if ch := c.young[key]; ch != nil {
+		return ch
+	}
+	ch := c.old[key]
+	if ch != nil {
+		c.add(key, ch)
+	}
+	return ch
+}
+
+func (c *cache) put(key [32]byte, ch *chain) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.add(key, ch)
+}
+
+func (c *cache) add(key [32]byte, ch *chain) {
+	if c.young == nil || len(c.young) >= max(1, c.most/2) {
+		c.old, c.young = c.young, make(map[[32]byte]*chain)
+	}
+	c.young[key] = ch
 }
