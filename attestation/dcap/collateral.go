@@ -1,0 +1,416 @@
+package dcap
+
+import (
+	"bytes"
+	"cmp"
+	"crypto/sha256"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+)
+
+const (
+	maxCollateral = 1 << 20
+	maxLevels     = 256
+)
+
+// TCBStatus is Intel's word for the state of a platform, a TDX module or a Quoting Enclave. The zero value means that the
+// status could not be determined.
+type TCBStatus string
+
+// The statuses of TCB info and QE identity (PCS API v4), and those that arise from the convergence.
+const (
+	UpToDate                             TCBStatus = "UpToDate"
+	SWHardeningNeeded                    TCBStatus = "SWHardeningNeeded"
+	ConfigurationNeeded                  TCBStatus = "ConfigurationNeeded"
+	ConfigurationAndSWHardeningNeeded    TCBStatus = "ConfigurationAndSWHardeningNeeded"
+	OutOfDate                            TCBStatus = "OutOfDate"
+	OutOfDateConfigurationNeeded         TCBStatus = "OutOfDateConfigurationNeeded"
+	TDRelaunchAdvised                    TCBStatus = "TDRelaunchAdvised"
+	TDRelaunchAdvisedConfigurationNeeded TCBStatus = "TDRelaunchAdvisedConfigurationNeeded"
+	Revoked                              TCBStatus = "Revoked"
+	NotSupported                         TCBStatus = "NotSupported" // no TCB level covers it
+)
+
+var (
+	platformStatuses = []TCBStatus{UpToDate, SWHardeningNeeded, ConfigurationNeeded, ConfigurationAndSWHardeningNeeded,
+		OutOfDate, OutOfDateConfigurationNeeded, Revoked}
+	componentStatuses = []TCBStatus{UpToDate, OutOfDate, Revoked}
+)
+
+// Collateral is what Intel publishes about a platform. Any part may be nil; checks that need it are then skipped and
+// Verifier.Verify returns an error that says which. It must not be modified once it has been given to a Verifier.
+//
+// Issuer chains are leaf first. Their root may be left out: trust comes from the Verifier's anchors alone.
+type Collateral struct {
+	TCBInfo         *TCBInfo
+	TCBInfoChain    []*x509.Certificate // issuer of TCBInfo; PCS header TCB-Info-Issuer-Chain
+	QEIdentity      *QEIdentity
+	QEIdentityChain []*x509.Certificate // issuer of QEIdentity; PCS header SGX-Enclave-Identity-Issuer-Chain
+	RootCRL         *CRL
+	PCKCRL          *CRL                // of the CA (Platform or Processor) that issued the PCK certificate, found in its chain
+	PCKChain        []*x509.Certificate // for quotes that embed no chain
+}
+
+// TCBInfo is Intel's signed statement about the TCB levels of one platform family (PCS API v4, TCB info version 3).
+type TCBInfo struct {
+	Raw       []byte   // the signed bytes, exactly as received
+	Signature [64]byte // r || s over SHA-256 of Raw
+
+	ID                      string // "SGX" or "TDX"
+	IssueDate               time.Time
+	NextUpdate              time.Time
+	FMSPC                   [6]byte
+	PCEID                   [2]byte
+	TCBEvaluationDataNumber uint32
+	TDXModule               *TDXModule // nil for SGX
+	TDXModuleIdentities     []TDXModuleIdentity
+	TCBLevels               []TCBLevel // highest first
+
+	digest [32]byte
+}
+
+// TDXModule identifies who signed the TDX module.
+type TDXModule struct {
+	MRSIGNER       [48]byte
+	Attributes     [8]byte
+	AttributesMask [8]byte
+}
+
+// TDXModuleIdentity is one major version of the TDX module with its TCB levels, highest first.
+type TDXModuleIdentity struct {
+	ID string // "TDX_" and the major version in two hexadecimal digits
+	TDXModule
+	TCBLevels []ISVLevel
+}
+
+// TCBLevel is one level of the platform's TCB.
+type TCBLevel struct {
+	SGX         [16]uint8
+	TDX         [16]uint8 // zero for SGX
+	PCESVN      uint16
+	Date        time.Time
+	Status      TCBStatus
+	AdvisoryIDs []string
+}
+
+// ISVLevel is one level of a TDX module or a Quoting Enclave.
+type ISVLevel struct {
+	ISVSVN      uint16
+	Date        time.Time
+	Status      TCBStatus
+	AdvisoryIDs []string
+}
+
+// QEIdentity is Intel's signed statement about its Quoting Enclaves (PCS API v4, enclave identity version 2).
+type QEIdentity struct {
+	Raw       []byte
+	Signature [64]byte
+
+	ID                      string // "QE" for SGX, "TD_QE" for TDX
+	IssueDate               time.Time
+	NextUpdate              time.Time
+	TCBEvaluationDataNumber uint32
+	MiscSelect              [4]byte // little endian, as in the report
+	MiscSelectMask          [4]byte
+	Attributes              [16]byte
+	AttributesMask          [16]byte
+	MRSIGNER                [32]byte
+	ISVProdID               uint16
+	TCBLevels               []ISVLevel // highest first
+
+	digest [32]byte
+}
+
+// ParseTCBInfo parses the body of a PCS "Get TCB Info" response: {"tcbInfo": {...}, "signature": "..."}.
+func ParseTCBInfo(b []byte) (*TCBInfo, error) {
+	body, sig, err := signedDocument(b, "tcbInfo")
+	if err != nil {
+		return nil, fmt.Errorf("dcap: malformed TCB info: %w", err)
+	}
+	return ParseSignedTCBInfo(body, sig)
+}
+
+// ParseSignedTCBInfo parses a TCB info that is kept apart from its signature (64 bytes, r || s).
+func ParseSignedTCBInfo(raw []byte, signature [64]byte) (*TCBInfo, error) {
+	if len(raw) > maxCollateral {
+		return nil, fmt.Errorf("dcap: TCB info of %d bytes (limit %d)", len(raw), maxCollateral)
+	}
+	t := &TCBInfo{Raw: bytes.Clone(raw), Signature: signature, digest: sha256.Sum256(raw)}
+	if err := t.parse(&decoder{b: t.Raw}); err != nil {
+		return nil, fmt.Errorf("dcap: malformed TCB info: %w", err)
+	}
+	return t, nil
+}
+
+func (t *TCBInfo) parse(d *decoder) error {
+	var identities, module bool
+	err := d.object(fields{
+		{"id", d.into(&t.ID)},
+		{"version", d.constant(3)},
+		{"issueDate", d.time(&t.IssueDate)},
+		{"nextUpdate", d.time(&t.NextUpdate)},
+		{"fmspc", d.hex(t.FMSPC[:])},
+		{"pceId", d.hex(t.PCEID[:])},
+		{"tcbType", d.constant(0)},
+		{"tcbEvaluationDataNumber", d.uint32(&t.TCBEvaluationDataNumber)},
+		{"tdxModule?", func() error {
+			module, t.TDXModule = true, new(TDXModule)
+			return d.object(d.tdxModule(t.TDXModule))
+		}},
+		{"tdxModuleIdentities?", func() error {
+			identities = true
+			return d.array(maxLevels, func() error {
+				t.TDXModuleIdentities = append(t.TDXModuleIdentities, TDXModuleIdentity{})
+				return d.tdxModuleIdentity(&t.TDXModuleIdentities[len(t.TDXModuleIdentities)-1])
+			})
+		}},
+		{"tcbLevels", func() error {
+			return d.array(maxLevels, func() error {
+				t.TCBLevels = append(t.TCBLevels, TCBLevel{})
+				return d.tcbLevel(&t.TCBLevels[len(t.TCBLevels)-1])
+			})
+		}},
+	})
+	if err == nil {
+		err = d.end()
+	}
+	switch {
+	case err != nil:
+		return err
+	case t.ID != "SGX" && t.ID != "TDX":
+		return fmt.Errorf("id %q; SGX and TDX are supported", t.ID)
+	case t.ID == "SGX" && (module || identities):
+		return errors.New("TDX module in a TCB info for SGX")
+	case t.ID == "TDX" && !module:
+		return errors.New(`member "tdxModule" is missing`)
+	case identities && len(t.TDXModuleIdentities) == 0:
+		return errors.New("no TDX module identities")
+	case len(t.TCBLevels) == 0:
+		return errors.New("no TCB levels")
+	case !t.NextUpdate.After(t.IssueDate):
+		return errors.New("nextUpdate is not after issueDate")
+	}
+	for i, m := range t.TDXModuleIdentities {
+		for _, n := range t.TDXModuleIdentities[:i] {
+			if m.ID == n.ID {
+				return fmt.Errorf("TDX module identity %q twice", m.ID)
+			}
+		}
+	}
+	// Appraisal goes from the highest level down; the order in the document is not relied upon (QVL does the same).
+	slices.SortStableFunc(t.TCBLevels, func(a, b TCBLevel) int { return compareLevels(&b, &a) })
+	for i := 1; i < len(t.TCBLevels); i++ {
+		if compareLevels(&t.TCBLevels[i-1], &t.TCBLevels[i]) == 0 {
+			return errUnsorted
+		}
+	}
+	return nil
+}
+
+func compareLevels(a, b *TCBLevel) int {
+	return cmp.Or(slices.Compare(a.SGX[:], b.SGX[:]), cmp.Compare(a.PCESVN, b.PCESVN), slices.Compare(a.TDX[:], b.TDX[:]))
+}
+
+func (d *decoder) tdxModule(m *TDXModule) fields {
+	return fields{
+		{"mrsigner", d.hex(m.MRSIGNER[:])},
+		{"attributes", d.hex(m.Attributes[:])},
+		{"attributesMask", d.hex(m.AttributesMask[:])},
+	}
+}
+
+func (d *decoder) tdxModuleIdentity(m *TDXModuleIdentity) error {
+	err := d.object(append(d.tdxModule(&m.TDXModule), fields{
+		{"id", d.into(&m.ID)},
+		{"tcbLevels", d.isvLevels(&m.TCBLevels)},
+	}...))
+	if err != nil {
+		return err
+	}
+	var major [1]byte
+	if len(m.ID) != 6 || m.ID[:4] != "TDX_" || hexBytes(major[:], m.ID[4:]) != nil {
+		return d.errorf("TDX module identity %q is not like TDX_01", m.ID)
+	}
+	m.ID = fmt.Sprintf("TDX_%02X", major[0])
+	return nil
+}
+
+func (d *decoder) tcbLevel(l *TCBLevel) error {
+	var sgx, tdx bool
+	components := func(dst *[16]uint8, seen *bool) func() error {
+		return func() error {
+			*seen = true
+			n := 0
+			err := d.array(16, func() error {
+				n++
+				return d.object(fields{
+					{"svn", d.uint8(&dst[n-1])},
+					{"category?", d.skipString},
+					{"type?", d.skipString},
+				})
+			})
+			if err == nil && n != 16 {
+				err = d.errorf("%d TCB components, want 16", n)
+			}
+			return err
+		}
+	}
+	return d.object(fields{
+		{"tcb", func() error {
+			return d.object(fields{
+				{"sgxtcbcomponents", components(&l.SGX, &sgx)},
+				{"tdxtcbcomponents?", components(&l.TDX, &tdx)},
+				{"pcesvn", d.uint16(&l.PCESVN)},
+			})
+		}},
+		{"tcbDate", d.time(&l.Date)},
+		{"tcbStatus", d.status(&l.Status, platformStatuses)},
+		{"advisoryIDs?", d.strings(&l.AdvisoryIDs)},
+	})
+}
+
+func (d *decoder) status(p *TCBStatus, valid []TCBStatus) func() error {
+	return func() error {
+		s, err := d.str()
+		if err == nil && !slices.Contains(valid, TCBStatus(s)) {
+			err = d.errorf("unknown TCB status %q", s)
+		}
+		*p = TCBStatus(s)
+		return err
+	}
+}
+
+func (d *decoder) isvLevels(p *[]ISVLevel) func() error {
+	return func() error {
+		err := d.array(maxLevels, func() error {
+			*p = append(*p, ISVLevel{})
+			l := &(*p)[len(*p)-1]
+			return d.object(fields{
+				{"tcb", func() error { return d.object(fields{{"isvsvn", d.uint16(&l.ISVSVN)}}) }},
+				{"tcbDate", d.time(&l.Date)},
+				{"tcbStatus", d.status(&l.Status, componentStatuses)},
+				{"advisoryIDs?", d.strings(&l.AdvisoryIDs)},
+			})
+		})
+		if err != nil {
+			return err
+		}
+		if len(*p) == 0 {
+			return d.errorf("no TCB levels")
+		}
+		slices.SortStableFunc(*p, func(a, b ISVLevel) int { return cmp.Compare(b.ISVSVN, a.ISVSVN) })
+		for i := 1; i < len(*p); i++ {
+			if (*p)[i-1].ISVSVN == (*p)[i].ISVSVN {
+				return errUnsorted
+			}
+		}
+		return nil
+	}
+}
+
+// ParseQEIdentity parses the body of a PCS "Get QE Identity" response: {"enclaveIdentity": {...}, "signature": "..."}.
+func ParseQEIdentity(b []byte) (*QEIdentity, error) {
+	body, sig, err := signedDocument(b, "enclaveIdentity")
+	if err != nil {
+		return nil, fmt.Errorf("dcap: malformed QE identity: %w", err)
+	}
+	return ParseSignedQEIdentity(body, sig)
+}
+
+// ParseSignedQEIdentity parses a QE identity that is kept apart from its signature (64 bytes, r || s).
+func ParseSignedQEIdentity(raw []byte, signature [64]byte) (*QEIdentity, error) {
+	if len(raw) > maxCollateral {
+		return nil, fmt.Errorf("dcap: QE identity of %d bytes (limit %d)", len(raw), maxCollateral)
+	}
+	e := &QEIdentity{Raw: bytes.Clone(raw), Signature: signature, digest: sha256.Sum256(raw)}
+	if err := e.parse(&decoder{b: e.Raw}); err != nil {
+		return nil, fmt.Errorf("dcap: malformed QE identity: %w", err)
+	}
+	return e, nil
+}
+
+func (e *QEIdentity) parse(d *decoder) error {
+	err := d.object(fields{
+		{"id", d.into(&e.ID)},
+		{"version", d.constant(2)},
+		{"issueDate", d.time(&e.IssueDate)},
+		{"nextUpdate", d.time(&e.NextUpdate)},
+		{"tcbEvaluationDataNumber", d.uint32(&e.TCBEvaluationDataNumber)},
+		{"miscselect", d.hex(e.MiscSelect[:])},
+		{"miscselectMask", d.hex(e.MiscSelectMask[:])},
+		{"attributes", d.hex(e.Attributes[:])},
+		{"attributesMask", d.hex(e.AttributesMask[:])},
+		{"mrsigner", d.hex(e.MRSIGNER[:])},
+		{"isvprodid", d.uint16(&e.ISVProdID)},
+		{"tcbLevels", d.isvLevels(&e.TCBLevels)},
+	})
+	if err == nil {
+		err = d.end()
+	}
+	switch {
+	case err != nil:
+		return err
+	case e.ID != "QE" && e.ID != "TD_QE":
+		return fmt.Errorf("id %q; QE and TD_QE are supported", e.ID)
+	case !e.NextUpdate.After(e.IssueDate):
+		return errors.New("nextUpdate is not after issueDate")
+	}
+	return nil
+}
+
+// CRL is a certificate revocation list.
+type CRL struct {
+	List *x509.RevocationList
+
+	digest  [32]byte
+	revoked map[string]struct{}
+}
+
+// ParseCRL parses a DER certificate revocation list.
+func ParseCRL(der []byte) (*CRL, error) {
+	if len(der) > maxCollateral {
+		return nil, fmt.Errorf("dcap: CRL of %d bytes (limit %d)", len(der), maxCollateral)
+	}
+	list, err := x509.ParseRevocationList(bytes.Clone(der))
+	if err != nil {
+		return nil, fmt.Errorf("dcap: malformed CRL: %w", err)
+	}
+	for _, x := range list.Extensions {
+		// CRL number and authority key identifier are what Intel uses; a critical extension narrows what the list covers.
+		if x.Critical {
+			return nil, fmt.Errorf("dcap: CRL with the unsupported critical extension %v", x.Id)
+		}
+	}
+	if list.NextUpdate.IsZero() {
+		return nil, errors.New("dcap: CRL without nextUpdate")
+	}
+	c := &CRL{List: list, digest: sha256.Sum256(list.RawTBSRevocationList), revoked: make(map[string]struct{}, len(list.RevokedCertificateEntries))}
+	for _, r := range list.RevokedCertificateEntries {
+		c.revoked[string(r.SerialNumber.Bytes())] = struct{}{}
+	}
+	return c, nil
+}
+
+// Revoked reports whether the list names the certificate's serial number. It does not look at the issuer.
+func (c *CRL) Revoked(cert *x509.Certificate) bool {
+	_, ok := c.revoked[string(cert.SerialNumber.Bytes())]
+	return ok
+}
+
+// ParseChain parses a sequence of PEM certificates, as in PCS issuer-chain headers (after URL decoding), leaf first.
+func ParseChain(pem []byte) ([]*x509.Certificate, error) {
+	ders, err := splitPEM(pem)
+	if err != nil {
+		return nil, fmt.Errorf("dcap: certificate chain: %w", err)
+	}
+	chain := make([]*x509.Certificate, len(ders))
+	for i, der := range ders {
+		if chain[i], err = x509.ParseCertificate(der); err != nil {
+			return nil, fmt.Errorf("dcap: certificate %d of the chain: %w", i+1, err)
+		}
+	}
+	return chain, nil
+}

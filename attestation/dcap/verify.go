@@ -1,0 +1,717 @@
+package dcap
+
+import (
+	"bytes"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/sha256"
+	"crypto/subtle"
+	"crypto/x509"
+	"encoding/binary"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+)
+
+// Check identifiers, in the order in which Verify reports them. They are stable.
+const (
+	CheckParse            = "dcap.parse"             // the quote is well formed and nothing but zeros follows it
+	CheckChain            = "dcap.chain"             // PCK certificate -> Platform or Processor CA -> trust anchor
+	CheckChainValidity    = "dcap.chain.validity"    // every certificate of that chain is valid now
+	CheckRootCRL          = "dcap.crl.root"          // root CA CRL: signed by the anchor, current
+	CheckPCKCRL           = "dcap.crl.pck"           // PCK CRL: signed by the PCK's issuer, current
+	CheckTCBInfoSignature = "dcap.tcbinfo.signature" // TCB info -> TCB signing certificate -> trust anchor
+	CheckTCBInfoValidity  = "dcap.tcbinfo.validity"  // TCB info and its signer are valid now
+	CheckTCBInfoMatch     = "dcap.tcbinfo.match"     // TCB info is for this TEE, FMSPC and PCEID
+	CheckQEIDSignature    = "dcap.qeid.signature"    // QE identity -> TCB signing certificate -> trust anchor
+	CheckQEIDValidity     = "dcap.qeid.validity"     // QE identity and its signer are valid now
+	CheckRevocation       = "dcap.revocation"        // no certificate in use is revoked
+	CheckQESignature      = "dcap.qe.signature"      // QE report is signed by the PCK
+	CheckQEBinding        = "dcap.qe.binding"        // QE report data vouches for the attestation key
+	CheckQEMatch          = "dcap.qe.match"          // QE report fits the QE identity: it is Intel's Quoting Enclave
+	CheckQuoteSignature   = "dcap.quote.signature"   // quote is signed by the attestation key
+	CheckTCBPlatform      = "dcap.tcb.platform"      // the platform's TCB level was found
+	CheckTCBModule        = "dcap.tcb.module"        // the TDX module is Intel's and its TCB level was found (TDX only)
+	CheckTCBQE            = "dcap.tcb.qe"            // the Quoting Enclave's TCB level was found
+	CheckTCBStatus        = "dcap.tcb.status"        // the three converged to Result.Status
+)
+
+// CheckStatus is the outcome of a check.
+type CheckStatus string
+
+// Outcomes. A skipped check is never a pass.
+const (
+	Pass CheckStatus = "PASS"
+	Fail CheckStatus = "FAIL"
+	Skip CheckStatus = "SKIP"
+)
+
+// Check is one verified, refuted or undecided fact.
+type Check struct {
+	ID      string
+	Status  CheckStatus
+	Detail  string // what was seen and, after a failure, what was wanted
+	Clause  string // where the check is specified
+	Missing string // after a skip: the collateral that was not given, or empty if an earlier failure left nothing to check
+}
+
+// CheckError is the error of Verify: the first check that failed or, if none failed, the first that was skipped.
+type CheckError struct{ Check Check }
+
+func (e *CheckError) Error() string {
+	switch {
+	case e.Check.Missing != "":
+		return fmt.Sprintf("%s: collateral is missing: %s", e.Check.ID, e.Check.Missing)
+	case e.Check.Status == Skip:
+		return fmt.Sprintf("%s: not decided: %s", e.Check.ID, e.Check.Detail)
+	}
+	return fmt.Sprintf("%s: %s", e.Check.ID, e.Check.Detail)
+}
+
+// Is reports a match with ErrMissing.
+func (e *CheckError) Is(target error) bool { return target == ErrMissing && e.Check.Missing != "" }
+
+// ErrMissing matches (errors.Is) the error of an appraisal in which nothing failed but collateral was missing.
+var ErrMissing = errors.New("dcap: collateral is missing")
+
+// Component is the state of one part of the platform.
+type Component struct {
+	Status      TCBStatus // empty if not evaluated
+	Date        time.Time // tcbDate of the matched level: fixes known by then are in place
+	AdvisoryIDs []string  // advisories that the matched level is exposed to
+}
+
+// Result is what an appraisal found.
+type Result struct {
+	Checks []Check
+
+	// Status is Intel's word for platform, module and Quoting Enclave together; empty if it could not be determined.
+	Status   TCBStatus
+	Platform Component
+	Module   Component // not evaluated for SGX and for TDX modules older than 1.5
+	ModuleID string    // TDX module identity that was matched, such as "TDX_01"
+	QE       Component
+
+	AdvisoryIDs []string  // union of all three, sorted
+	TCBDate     time.Time // earliest date of all three
+
+	// Evaluation data numbers of TCB info and QE identity. Genuine bundles may mix two numbers; a policy states a minimum.
+	TCBEvaluationDataNumber uint32
+	QEEvaluationDataNumber  uint32
+
+	PCK *PCK // nil without a PCK certificate
+
+	// Between these instants, inclusive, every certificate, list and statement that was used is valid.
+	ValidFrom  time.Time
+	ValidUntil time.Time
+}
+
+// Verifier appraises quotes. It is safe for concurrent use, and its memory does not grow with use.
+type Verifier struct {
+	anchors    []*x509.Certificate
+	certs      cache[*x509.Certificate]
+	signatures cache[struct{}]
+}
+
+// Intel's production root for SGX and TDX, "Intel SGX Root CA": SHA-256 of the certificate is
+// 44a0196b2b99f889b8e149e95b807a350e7424964399e885a7cbb8ccfab674d3.
+const intelRootPEM = `-----BEGIN CERTIFICATE-----
+MIICjzCCAjSgAwIBAgIUImUM1lqdNInzg7SVUr9QGzknBqwwCgYIKoZIzj0EAwIw
+aDEaMBgGA1UEAwwRSW50ZWwgU0dYIFJvb3QgQ0ExGjAYBgNVBAoMEUludGVsIENv
+cnBvcmF0aW9uMRQwEgYDVQQHDAtTYW50YSBDbGFyYTELMAkGA1UECAwCQ0ExCzAJ
+BgNVBAYTAlVTMB4XDTE4MDUyMTEwNDUxMFoXDTQ5MTIzMTIzNTk1OVowaDEaMBgG
+A1UEAwwRSW50ZWwgU0dYIFJvb3QgQ0ExGjAYBgNVBAoMEUludGVsIENvcnBvcmF0
+aW9uMRQwEgYDVQQHDAtTYW50YSBDbGFyYTELMAkGA1UECAwCQ0ExCzAJBgNVBAYT
+AlVTMFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAEC6nEwMDIYZOj/iPWsCzaEKi7
+1OiOSLRFhWGjbnBVJfVnkY4u3IjkDYYL0MxO4mqsyYjlBalTVYxFP2sJBK5zlKOB
+uzCBuDAfBgNVHSMEGDAWgBQiZQzWWp00ifODtJVSv1AbOScGrDBSBgNVHR8ESzBJ
+MEegRaBDhkFodHRwczovL2NlcnRpZmljYXRlcy50cnVzdGVkc2VydmljZXMuaW50
+ZWwuY29tL0ludGVsU0dYUm9vdENBLmRlcjAdBgNVHQ4EFgQUImUM1lqdNInzg7SV
+Ur9QGzknBqwwDgYDVR0PAQH/BAQDAgEGMBIGA1UdEwEB/wQIMAYBAf8CAQEwCgYI
+KoZIzj0EAwIDSQAwRgIhAOW/5QkR+S9CiSDcNoowLuPRLsWGf/Yi7GSX94BgwTwg
+AiEA4J0lrHoMs+Xo5o/sX6O9QWxHRAvZUGOdRQ7cvqRXaqI=
+-----END CERTIFICATE-----
+`
+
+// IntelRoot returns Intel's production root certificate for SGX and TDX. Nothing in this package trusts it by itself: pass
+// it to NewVerifier, or pass your own copy of it.
+func IntelRoot() *x509.Certificate {
+	block, _ := pem.Decode([]byte(intelRootPEM))
+	cert, err := x509.ParseCertificate(block.Bytes)
+	if err != nil {
+		panic(err) // a constant
+	}
+	return cert
+}
+
+// NewVerifier returns a Verifier that trusts exactly the given self-signed roots. Chains must end in one of them, byte for
+// byte.
+func NewVerifier(roots ...*x509.Certificate) (*Verifier, error) {
+	if len(roots) == 0 {
+		return nil, errors.New("dcap: no trust anchors; for genuine Intel platforms pass IntelRoot()")
+	}
+	v := &Verifier{anchors: slices.Clone(roots)}
+	for _, r := range roots {
+		if err := v.link(r, r); err != nil {
+			return nil, fmt.Errorf("dcap: trust anchor %q: %w", r.Subject.CommonName, err)
+		}
+	}
+	return v, nil
+}
+
+// Verify appraises q against c at the instant now. The result is never nil and says all that could be found out. The error
+// is nil only if every check passed; else it is a *CheckError. Result.Status is not judged: see the package comment.
+func (v *Verifier) Verify(now time.Time, q *Quote, c *Collateral) (*Result, error) {
+	if c == nil {
+		c = &Collateral{}
+	}
+	a := &appraisal{v: v, now: now, q: q, c: c, res: &Result{Checks: make([]Check, 0, 20)}}
+	a.parse()
+	a.chain()
+	a.rootCRL()
+	a.pckCRL()
+	a.tcbInfo()
+	a.qeIdentity()
+	a.revocation()
+	a.qeSignature()
+	a.qeBinding()
+	a.qeMatch()
+	a.quoteSignature()
+	a.tcb()
+	return a.res, a.err()
+}
+
+// appraisal is one run of Verify.
+type appraisal struct {
+	v   *Verifier
+	now time.Time
+	q   *Quote
+	c   *Collateral
+	res *Result
+
+	leaf, intermediate, root *x509.Certificate // set as far as they could be parsed
+}
+
+func (a *appraisal) report(id, clause string, status CheckStatus, format string, args ...any) {
+	detail := format
+	if len(args) > 0 {
+		detail = fmt.Sprintf(format, args...)
+	}
+	a.res.Checks = append(a.res.Checks, Check{ID: id, Status: status, Detail: detail, Clause: clause})
+}
+
+func (a *appraisal) pass(id, clause, format string, args ...any) {
+	a.report(id, clause, Pass, format, args...)
+}
+
+func (a *appraisal) fail(id, clause, format string, args ...any) {
+	a.report(id, clause, Fail, format, args...)
+}
+
+func (a *appraisal) skip(id, clause, format string, args ...any) {
+	a.report(id, clause, Skip, format, args...)
+}
+
+// missing reports a check that cannot run without some collateral.
+func (a *appraisal) missing(id, clause, what string) {
+	a.skip(id, clause, "no %s given", what)
+	a.res.Checks[len(a.res.Checks)-1].Missing = what
+}
+
+// decide passes the check if err is nil.
+func (a *appraisal) decide(id, clause string, err error, detail string) {
+	if err != nil {
+		a.fail(id, clause, "%s", err.Error())
+		return
+	}
+	a.pass(id, clause, "%s", detail)
+}
+
+func (a *appraisal) passed(id string) bool {
+	for i := range a.res.Checks {
+		if a.res.Checks[i].ID == id {
+			return a.res.Checks[i].Status == Pass
+		}
+	}
+	return false
+}
+
+func (a *appraisal) err() error {
+	var skipped *Check
+	for i := range a.res.Checks {
+		switch k := &a.res.Checks[i]; {
+		case k.Status == Fail:
+			return &CheckError{*k}
+		case k.Status == Skip && (skipped == nil || skipped.Missing == "" && k.Missing != ""):
+			skipped = k
+		}
+	}
+	if skipped != nil {
+		return &CheckError{*skipped}
+	}
+	return nil
+}
+
+// within narrows the validity of the result and tells whether now lies in [from, until].
+func (a *appraisal) within(what string, from, until time.Time) error {
+	r := a.res
+	if r.ValidFrom.IsZero() || from.After(r.ValidFrom) {
+		r.ValidFrom = from
+	}
+	if r.ValidUntil.IsZero() || until.Before(r.ValidUntil) {
+		r.ValidUntil = until
+	}
+	switch {
+	case a.now.Before(from):
+		return fmt.Errorf("%s is valid from %s on, appraised at %s", what, stamp(from), stamp(a.now))
+	case a.now.After(until):
+		return fmt.Errorf("%s expired at %s, appraised at %s", what, stamp(until), stamp(a.now))
+	}
+	return nil
+}
+
+func stamp(t time.Time) string { return t.UTC().Format(time.RFC3339) }
+
+func (a *appraisal) certsValid(certs ...*x509.Certificate) (errs error) {
+	for _, c := range certs {
+		if c != nil {
+			if err := a.within(fmt.Sprintf("certificate %q", c.Subject.CommonName), c.NotBefore, c.NotAfter); err != nil && errs == nil {
+				errs = err
+			}
+		}
+	}
+	return errs
+}
+
+func (a *appraisal) parse() {
+	const clause = "TDX DCAP Quoting Library API, A.3 and A.4; SGX ECDSA Quote Library API, A.4"
+	for _, x := range a.q.Trailing {
+		if x != 0 {
+			a.fail(CheckParse, clause, "%d bytes follow the quote and are not all zero", len(a.q.Trailing))
+			return
+		}
+	}
+	a.pass(CheckParse, clause, "version %d, %s, %d bytes", a.q.Version, a.q.BodyType, len(a.q.Raw))
+}
+
+// Common names that Intel's PCK Certificate and CRL Profile Specification lays down. They keep the roles apart: all of these
+// certificates hang under one root.
+const (
+	cnPCK         = "Intel SGX PCK Certificate"
+	cnPlatformCA  = "Intel SGX PCK Platform CA"
+	cnProcessorCA = "Intel SGX PCK Processor CA"
+	cnTCBSigning  = "Intel SGX TCB Signing"
+)
+
+func (a *appraisal) chain() {
+	const (
+		clause   = "PCK Certificate and CRL Profile, 1.3; QVL 4.1.2.4.4"
+		validity = "RFC 5280, 4.1.2.5"
+	)
+	chain := a.c.PCKChain
+	if a.q.PCKChain != nil {
+		chain = make([]*x509.Certificate, 0, maxChain)
+		for i, der := range a.q.PCKChain {
+			cert, err := a.v.parse(der)
+			if err != nil {
+				a.fail(CheckChain, clause, "certificate %d: %v", i+1, err)
+				a.skip(CheckChainValidity, validity, "the chain could not be parsed")
+				return
+			}
+			chain = append(chain, cert)
+		}
+	}
+	if len(chain) == 0 {
+		a.missing(CheckChain, clause, "PCK certificate chain")
+		a.missing(CheckChainValidity, validity, "PCK certificate chain")
+		return
+	}
+	a.leaf = chain[0]
+	if len(chain) > 1 {
+		a.intermediate = chain[1]
+	}
+	err := func() (err error) {
+		if len(chain) != 2 && len(chain) != 3 {
+			return fmt.Errorf("%d certificates, want PCK, intermediate CA and root CA", len(chain))
+		}
+		if a.root, err = a.v.anchor(chain[1], chain[2:]); err != nil {
+			return err
+		}
+		if cn := chain[1].Subject.CommonName; cn != cnPlatformCA && cn != cnProcessorCA {
+			return fmt.Errorf("intermediate CA is %q, want %q or %q", cn, cnPlatformCA, cnProcessorCA)
+		}
+		if cn := a.leaf.Subject.CommonName; cn != cnPCK || a.leaf.IsCA {
+			return fmt.Errorf("leaf is %q, want %q", cn, cnPCK)
+		}
+		if err := a.v.link(a.intermediate, a.root); err != nil {
+			return err
+		}
+		return a.v.link(a.leaf, a.intermediate)
+	}()
+	pck, pckErr := ParsePCK(a.leaf)
+	if pckErr == nil {
+		a.res.PCK = pck
+	}
+	if err == nil {
+		err = pckErr
+	}
+	if err != nil {
+		a.fail(CheckChain, clause, "%v", err)
+	} else {
+		a.pass(CheckChain, clause, "%s, serial %x, FMSPC %x", a.leaf.Issuer.CommonName, a.leaf.SerialNumber, pck.FMSPC)
+	}
+	a.decide(CheckChainValidity, validity, a.certsValid(a.leaf, a.intermediate, a.root), "every certificate is valid")
+}
+
+// parse parses a certificate, or finds it parsed.
+func (v *Verifier) parse(der []byte) (*x509.Certificate, error) {
+	key := sha256.Sum256(der)
+	if c, ok := v.certs.get(key); ok {
+		return c, nil
+	}
+	cert, err := x509.ParseCertificate(der)
+	if err != nil {
+		return nil, err
+	}
+	v.certs.put(key, cert)
+	return cert, nil
+}
+
+// anchor returns the trust anchor that issued cert. A root that came along must be that anchor, byte for byte.
+func (v *Verifier) anchor(cert *x509.Certificate, rest []*x509.Certificate) (*x509.Certificate, error) {
+	if len(rest) > 1 {
+		return nil, fmt.Errorf("%d certificates too many", len(rest)-1)
+	}
+	for _, r := range v.anchors {
+		if len(rest) == 1 && bytes.Equal(rest[0].Raw, r.Raw) || len(rest) == 0 && bytes.Equal(cert.RawIssuer, r.RawSubject) {
+			return r, nil
+		}
+	}
+	if len(rest) == 1 {
+		return nil, fmt.Errorf("root certificate %q (SHA-256 %x) is not a trust anchor", rest[0].Subject.CommonName, sha256.Sum256(rest[0].Raw))
+	}
+	return nil, fmt.Errorf("issuer %q is not a trust anchor", cert.Issuer.CommonName)
+}
+
+// link verifies that issuer, a CA, issued cert (RFC 5280, 6.1, as far as two-link chains need it).
+func (v *Verifier) link(cert, issuer *x509.Certificate) error {
+	name := cert.Subject.CommonName
+	switch {
+	case !bytes.Equal(cert.RawIssuer, issuer.RawSubject):
+		return fmt.Errorf("certificate %q names the issuer %q, not %q", name, cert.Issuer.CommonName, issuer.Subject.CommonName)
+	case cert.Version != 3 || cert.SignatureAlgorithm != x509.ECDSAWithSHA256:
+		return fmt.Errorf("certificate %q is not an X.509 v3 certificate signed with ECDSA and SHA-256", name)
+	case len(cert.UnhandledCriticalExtensions) > 0:
+		return fmt.Errorf("certificate %q has the unsupported critical extension %v", name, cert.UnhandledCriticalExtensions[0])
+	case !issuer.BasicConstraintsValid || !issuer.IsCA || issuer.KeyUsage&x509.KeyUsageCertSign == 0:
+		return fmt.Errorf("certificate %q is issued by %q, which is not a CA", name, issuer.Subject.CommonName)
+	case cert.IsCA && issuer != cert && issuer.MaxPathLen == 0 && issuer.MaxPathLenZero:
+		return fmt.Errorf("CA certificate %q exceeds the path length of %q", name, issuer.Subject.CommonName)
+	}
+	pub, err := p256Key(issuer)
+	if err != nil {
+		return err
+	}
+	digest := sha256.Sum256(cert.RawTBSCertificate)
+	if !v.verify(pub, issuer.RawSubjectPublicKeyInfo, digest, cert.Signature) {
+		return fmt.Errorf("signature of certificate %q does not verify", name)
+	}
+	return nil
+}
+
+func p256Key(cert *x509.Certificate) (*ecdsa.PublicKey, error) {
+	pub, ok := cert.PublicKey.(*ecdsa.PublicKey)
+	if !ok || pub.Curve != elliptic.P256() {
+		return nil, fmt.Errorf("certificate %q has no P-256 key", cert.Subject.CommonName)
+	}
+	return pub, nil
+}
+
+// verify verifies a DER signature over a digest, or finds it verified. It remembers only what does not change with time, and
+// only successes, so that nobody can fill the memory with rubbish.
+func (v *Verifier) verify(pub *ecdsa.PublicKey, spki []byte, digest [32]byte, sig []byte) bool {
+	h := sha256.New()
+	var n [4]byte
+	binary.BigEndian.PutUint32(n[:], uint32(len(spki)))
+	h.Write(n[:])
+	h.Write(spki)
+	h.Write(digest[:])
+	h.Write(sig)
+	key := [32]byte(h.Sum(nil))
+	if _, ok := v.signatures.get(key); ok {
+		return true
+	}
+	if !ecdsa.VerifyASN1(pub, digest[:], sig) {
+		return false
+	}
+	v.signatures.put(key, struct{}{})
+	return true
+}
+
+func (a *appraisal) rootCRL() {
+	const clause = "PCK Certificate and CRL Profile, 3; QVL 4.1.2.5"
+	if a.c.RootCRL == nil {
+		a.missing(CheckRootCRL, clause, "root CA CRL")
+		return
+	}
+	// Without a PCK chain any anchor may have issued it.
+	issuer := a.root
+	for _, r := range a.v.anchors {
+		if issuer == nil && bytes.Equal(r.RawSubject, a.c.RootCRL.List.RawIssuer) {
+			issuer = r
+		}
+	}
+	a.crl(CheckRootCRL, clause, a.c.RootCRL, issuer)
+}
+
+func (a *appraisal) pckCRL() {
+	const clause = "PCK Certificate and CRL Profile, 3; QVL 4.1.2.4.6"
+	switch {
+	case a.c.PCKCRL == nil:
+		a.missing(CheckPCKCRL, clause, "PCK CRL")
+	case a.intermediate == nil:
+		a.skip(CheckPCKCRL, clause, "no intermediate CA to verify it with")
+	default:
+		a.crl(CheckPCKCRL, clause, a.c.PCKCRL, a.intermediate)
+	}
+}
+
+func (a *appraisal) crl(id, clause string, crl *CRL, issuer *x509.Certificate) {
+	err := func() error {
+		if issuer == nil || !bytes.Equal(issuer.RawSubject, crl.List.RawIssuer) {
+			want := "a trust anchor"
+			if issuer != nil {
+				want = fmt.Sprintf("%q", issuer.Subject.CommonName)
+			}
+			return fmt.Errorf("CRL is issued by %q, want %s", crl.List.Issuer.CommonName, want)
+		}
+		if issuer.KeyUsage&x509.KeyUsageCRLSign == 0 {
+			return fmt.Errorf("%q may not sign CRLs", issuer.Subject.CommonName)
+		}
+		pub, err := p256Key(issuer)
+		if err != nil {
+			return err
+		}
+		if crl.List.SignatureAlgorithm != x509.ECDSAWithSHA256 || !a.v.verify(pub, issuer.RawSubjectPublicKeyInfo, crl.digest, crl.List.Signature) {
+			return fmt.Errorf("signature of the CRL of %q does not verify", crl.List.Issuer.CommonName)
+		}
+		return a.within(fmt.Sprintf("CRL of %q", crl.List.Issuer.CommonName), crl.List.ThisUpdate, crl.List.NextUpdate)
+	}()
+	if err != nil {
+		a.fail(id, clause, "%v", err)
+		return
+	}
+	a.pass(id, clause, "%s, %d revoked, next update %s", crl.List.Issuer.CommonName, len(crl.revoked), stamp(crl.List.NextUpdate))
+}
+
+// signed verifies a statement of Intel's TCB signing certificate, which must be issued by an anchor itself.
+func (a *appraisal) signed(chain []*x509.Certificate, digest [32]byte, sig [64]byte) error {
+	signer := chain[0]
+	root, err := a.v.anchor(signer, chain[1:])
+	if err != nil {
+		return err
+	}
+	if a.root != nil && a.root != root {
+		return errors.New("signed under another trust anchor than the PCK certificate")
+	}
+	if cn := signer.Subject.CommonName; cn != cnTCBSigning || signer.IsCA || signer.KeyUsage&x509.KeyUsageDigitalSignature == 0 {
+		return fmt.Errorf("signed by %q, want %q", cn, cnTCBSigning)
+	}
+	if err := a.v.link(signer, root); err != nil {
+		return err
+	}
+	pub, err := p256Key(signer)
+	if err != nil {
+		return err
+	}
+	if !a.v.verify(pub, signer.RawSubjectPublicKeyInfo, digest, derSignature(sig)) {
+		return errors.New("signature does not verify")
+	}
+	return nil
+}
+
+func (a *appraisal) tcbInfo() {
+	const (
+		signature = "PCS API v4, Get TCB Info; QVL 4.1.2.7"
+		validity  = "PCS API v4, Get TCB Info, issueDate and nextUpdate"
+		match     = "QVL 4.1.2.4.9 and 4.1.2.4.10"
+	)
+	t := a.c.TCBInfo
+	switch {
+	case t == nil:
+		for _, id := range []string{CheckTCBInfoSignature, CheckTCBInfoValidity, CheckTCBInfoMatch} {
+			a.missing(id, signature, "TCB info")
+		}
+		return
+	case len(a.c.TCBInfoChain) == 0:
+		a.missing(CheckTCBInfoSignature, signature, "TCB info issuer chain")
+	default:
+		a.decide(CheckTCBInfoSignature, signature, a.signed(a.c.TCBInfoChain, t.digest, t.Signature), "signed by "+cnTCBSigning)
+	}
+	a.res.TCBEvaluationDataNumber = t.TCBEvaluationDataNumber
+	err := a.within("TCB info", t.IssueDate, t.NextUpdate)
+	if certs := a.certsValid(a.c.TCBInfoChain...); err == nil {
+		err = certs
+	}
+	a.decide(CheckTCBInfoValidity, validity, err, fmt.Sprintf("issued %s, next update %s", stamp(t.IssueDate), stamp(t.NextUpdate)))
+	switch {
+	case t.ID != a.q.TEEType.String():
+		a.fail(CheckTCBInfoMatch, match, "TCB info is for %s, the quote for %s", t.ID, a.q.TEEType)
+	case a.res.PCK == nil:
+		a.skip(CheckTCBInfoMatch, match, "no PCK certificate to compare with")
+	case t.FMSPC != a.res.PCK.FMSPC:
+		a.fail(CheckTCBInfoMatch, match, "TCB info is for FMSPC %x, the platform has %x", t.FMSPC, a.res.PCK.FMSPC)
+	case t.PCEID != a.res.PCK.PCEID:
+		a.fail(CheckTCBInfoMatch, match, "TCB info is for PCEID %x, the platform has %x", t.PCEID, a.res.PCK.PCEID)
+	default:
+		a.pass(CheckTCBInfoMatch, match, "%s, FMSPC %x, PCEID %x, evaluation data number %d", t.ID, t.FMSPC, t.PCEID, t.TCBEvaluationDataNumber)
+	}
+}
+
+func (a *appraisal) qeIdentity() {
+	const (
+		signature = "PCS API v4, Get QE Identity; QVL 4.1.2.8"
+		validity  = "PCS API v4, Get QE Identity, issueDate and nextUpdate"
+	)
+	e := a.c.QEIdentity
+	switch {
+	case e == nil:
+		a.missing(CheckQEIDSignature, signature, "QE identity")
+		a.missing(CheckQEIDValidity, validity, "QE identity")
+		return
+	case len(a.c.QEIdentityChain) == 0:
+		a.missing(CheckQEIDSignature, signature, "QE identity issuer chain")
+	default:
+		a.decide(CheckQEIDSignature, signature, a.signed(a.c.QEIdentityChain, e.digest, e.Signature), "signed by "+cnTCBSigning)
+	}
+	a.res.QEEvaluationDataNumber = e.TCBEvaluationDataNumber
+	err := a.within("QE identity", e.IssueDate, e.NextUpdate)
+	if certs := a.certsValid(a.c.QEIdentityChain...); err == nil {
+		err = certs
+	}
+	a.decide(CheckQEIDValidity, validity, err, fmt.Sprintf("issued %s, next update %s", stamp(e.IssueDate), stamp(e.NextUpdate)))
+}
+
+func (a *appraisal) revocation() {
+	const clause = "RFC 5280, 6.3; QVL 4.1.2.4.7"
+	lists := []struct {
+		crl   *CRL
+		check string
+		what  string
+		certs []*x509.Certificate
+	}{
+		{a.c.RootCRL, CheckRootCRL, "root CA CRL", []*x509.Certificate{a.intermediate, first(a.c.TCBInfoChain), first(a.c.QEIdentityChain)}},
+		{a.c.PCKCRL, CheckPCKCRL, "PCK CRL", []*x509.Certificate{a.leaf}},
+	}
+	// A list that is stale or unproven can still refute, but never clear.
+	for _, l := range lists {
+		for _, cert := range l.certs {
+			if l.crl != nil && cert != nil && bytes.Equal(cert.RawIssuer, l.crl.List.RawIssuer) && l.crl.Revoked(cert) {
+				a.fail(CheckRevocation, clause, "certificate %q, serial %x, is revoked", cert.Subject.CommonName, cert.SerialNumber)
+				return
+			}
+		}
+	}
+	for _, l := range lists {
+		if l.crl == nil {
+			a.missing(CheckRevocation, clause, l.what)
+			return
+		}
+		if !a.passed(l.check) {
+			a.skip(CheckRevocation, clause, "%s did not pass", l.check)
+			return
+		}
+	}
+	a.pass(CheckRevocation, clause, "no certificate is revoked")
+}
+
+func first(chain []*x509.Certificate) *x509.Certificate {
+	if len(chain) == 0 {
+		return nil
+	}
+	return chain[0]
+}
+
+func (a *appraisal) qeSignature() {
+	const clause = "QVL 4.1.2.4.12"
+	if a.leaf == nil {
+		a.skip(CheckQESignature, clause, "no PCK certificate to verify it with")
+		return
+	}
+	pub, err := p256Key(a.leaf)
+	if err == nil {
+		digest := sha256.Sum256(a.q.QEReportSigned)
+		if !ecdsa.VerifyASN1(pub, digest[:], derSignature(a.q.QEReportSignature)) {
+			err = errors.New("QE report is not signed by the PCK")
+		}
+	}
+	a.decide(CheckQESignature, clause, err, "QE report is signed by the PCK")
+}
+
+func (a *appraisal) qeBinding() {
+	const clause = "QVL 4.1.2.4.13"
+	h := sha256.New()
+	h.Write(a.q.AttestationKey[:])
+	h.Write(a.q.QEAuthData)
+	var want [64]byte
+	h.Sum(want[:0])
+	if subtle.ConstantTimeCompare(want[:], a.q.QEReport.ReportData[:]) != 1 {
+		a.fail(CheckQEBinding, clause, "QE report data is %x, want %x", a.q.QEReport.ReportData, want)
+		return
+	}
+	a.pass(CheckQEBinding, clause, "QE report vouches for the attestation key")
+}
+
+func (a *appraisal) quoteSignature() {
+	const clause = "QVL 4.1.2.4.16"
+	point := append([]byte{4}, a.q.AttestationKey[:]...)
+	pub, err := ecdsa.ParseUncompressedPublicKey(elliptic.P256(), point)
+	if err != nil {
+		a.fail(CheckQuoteSignature, clause, "attestation key is not a point of P-256")
+		return
+	}
+	digest := sha256.Sum256(a.q.Signed)
+	if !ecdsa.VerifyASN1(pub, digest[:], derSignature(a.q.Signature)) {
+		a.fail(CheckQuoteSignature, clause, "quote is not signed by the attestation key")
+		return
+	}
+	a.pass(CheckQuoteSignature, clause, "quote is signed by the attestation key")
+}
+
+// derSignature encodes r || s as an ECDSA-Sig-Value.
+func derSignature(sig [64]byte) []byte {
+	integer := func(out, v []byte) []byte {
+		for len(v) > 1 && v[0] == 0 {
+			v = v[1:]
+		}
+		n := len(v)
+		if v[0] >= 0x80 {
+			n++
+		}
+		out = append(out, 2, byte(n))
+		if n > len(v) {
+			out = append(out, 0)
+		}
+		return append(out, v...)
+	}
+	out := append(make([]byte, 0, 72), 0x30, 0)
+	out = integer(out, sig[:32])
+	out = integer(out, sig[32:])
+	out[1] = byte(len(out) - 2)
+	return out
+}
+
+// join lists advisories for a check's detail.
+func join(status TCBStatus, c Component) string {
+	s := string(status)
+	if !c.Date.IsZero() {
+		s += ", TCB date " + c.Date.Format(time.DateOnly)
+	}
+	if len(c.AdvisoryIDs) > 0 {
+		s += ", " + strings.Join(c.AdvisoryIDs, " ")
+	}
+	return s
+}
