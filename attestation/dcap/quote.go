@@ -108,7 +108,9 @@ type Quote struct {
 	QEAuthData            []byte
 	CertificationDataType uint16   // one of the Cert constants
 	CertificationData     []byte   // as found
-	PCKChain              [][]byte // DER, leaf first; nil unless CertificationDataType is CertPCKChain
+	PCKChain              [][]byte // DER, leaf first; nil unless CertificationData is a well-formed CertPCKChain
+
+	chainErr error
 }
 
 // EnclaveReport is the body of an SGX REPORT (Intel SDM volume 3D, 38.15).
@@ -406,20 +408,14 @@ func parseSignatureData(c *cursor, q *Quote) {
 	if c.err == nil && (q.CertificationDataType < CertPPIDPlain || q.CertificationDataType > CertPCKChain) {
 		c.fail("PCK certification data type %d; 1 to 5 are supported", q.CertificationDataType)
 	}
-	at := c.pos
 	q.CertificationData = c.take(int(n), "PCK certification data")
 	if c.err != nil {
 		return
 	}
 	q.QEReport = *parseEnclaveReport(q.QEReportSigned)
 	if q.CertificationDataType == CertPCKChain {
-		chain, err := splitPEM(q.CertificationData)
-		if err != nil {
-			c.pos = at
-			c.fail("PCK certificate chain: %v", err)
-			return
-		}
-		q.PCKChain = chain
+		// The structure of the quote stands without it; CheckChain reports the error.
+		q.PCKChain, q.chainErr = splitPEM(q.CertificationData)
 	}
 }
 

@@ -312,7 +312,12 @@ func (a *appraisal) chain() {
 		validity = "RFC 5280, 4.1.2.5"
 	)
 	chain := a.c.PCKChain
-	if a.q.PCKChain != nil {
+	if a.q.CertificationDataType == CertPCKChain {
+		if a.q.chainErr != nil {
+			a.fail(CheckChain, clause, "PCK certificate chain in the quote: %v", a.q.chainErr)
+			a.skip(CheckChainValidity, validity, "the chain could not be parsed")
+			return
+		}
 		chain = make([]*x509.Certificate, 0, maxChain)
 		for i, der := range a.q.PCKChain {
 			cert, err := a.v.parse(der)
