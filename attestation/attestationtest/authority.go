@@ -155,3 +155,6 @@ func pemChain(certs ...*signer) []byte {
 	}
 	return b.Bytes()
 }
+
+// fingerprint is how policies pin a root: the SHA-256 of its certificate.
+func fingerprint(der []byte) [32]byte { return sha256.Sum256(der) }

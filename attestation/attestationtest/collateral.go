@@ -1,0 +1,77 @@
+package attestationtest
+
+import (
+	"crypto/x509"
+	"time"
+)
+
+// CollateralOptions says what the mock authorities publish. The zero value with Now set is what an honest host has.
+type CollateralOptions struct {
+	// Now dates everything: issued an hour before, valid for thirty days.
+	Now time.Time
+	// RevokedNodes have their PCK certificates on the CRL of the CA that issued them.
+	RevokedNodes []*Node
+	// RevokedCA puts both PCK CAs on the root CRL.
+	RevokedCA bool
+	// TCBEvaluation is the tcbEvaluationDataNumber; 0 means 20.
+	TCBEvaluation int
+	// Drivers and VBIOS list further versions that RIMs are issued for, beside the default ones.
+	Drivers, VBIOS []string
+}
+
+// Endorsements is what the authorities publish, piece by piece.
+type Endorsements struct {
+	TCBInfo, QEIdentity                []byte   // PCS response bodies
+	TCBSigner                          []byte   // PEM: TCB signing certificate, root
+	RootCRL, PlatformCRL, ProcessorCRL []byte   // DER
+	RIMs                               [][]byte // XML
+	IntelRoot, DeviceRoot, RIMRoot     []byte   // DER certificates
+}
+
+// Lifetime is how long published collateral is valid.
+const Lifetime = 30 * 24 * time.Hour
+
+// Endorsements returns what the authorities publish.
+func (a *Authority) Endorsements(o CollateralOptions) Endorsements {
+	if o.TCBEvaluation == 0 {
+		o.TCBEvaluation = 20
+	}
+	issued := o.Now.Add(-time.Hour).UTC().Truncate(time.Second)
+	next := issued.Add(Lifetime)
+	var roots, platform, processor []*x509.Certificate
+	if o.RevokedCA {
+		roots = []*x509.Certificate{a.intel.platformCA.cert, a.intel.processorCA.cert}
+	}
+	for _, n := range o.RevokedNodes {
+		if n.config.ProcessorCA {
+			processor = append(processor, n.platform.pck.cert)
+		} else {
+			platform = append(platform, n.platform.pck.cert)
+		}
+	}
+	number := o.Now.Unix()
+	e := Endorsements{
+		TCBInfo:      a.tcbInfo(issued, next, o.TCBEvaluation),
+		QEIdentity:   a.qeIdentity(issued, next, o.TCBEvaluation),
+		TCBSigner:    pemChain(a.intel.tcbSigner, a.intel.root),
+		RootCRL:      a.intel.root.crl(issued, next, number, roots...),
+		PlatformCRL:  a.intel.platformCA.crl(issued, next, number, platform...),
+		ProcessorCRL: a.intel.processorCA.crl(issued, next, number, processor...),
+		IntelRoot:    a.intel.root.cert.Raw,
+		DeviceRoot:   a.nvidia.deviceRoot.cert.Raw,
+		RIMRoot:      a.nvidia.rimRoot.cert.Raw,
+	}
+	for _, v := range append([]string{DriverVersion}, o.Drivers...) {
+		e.RIMs = append(e.RIMs, a.driverRIM(v))
+	}
+	for _, v := range append([]string{VBIOSVersion}, o.VBIOS...) {
+		e.RIMs = append(e.RIMs, a.vbiosRIM(v))
+	}
+	e.RIMs = append(e.RIMs, a.switchRIM(SwitchVersion))
+	return e
+}
+
+// Inputs returns every piece, as [collateral.New] takes them.
+func (e Endorsements) Inputs() [][]byte {
+	return append([][]byte{e.TCBInfo, e.QEIdentity, e.TCBSigner, e.RootCRL, e.PlatformCRL, e.ProcessorCRL}, e.RIMs...)
+}
