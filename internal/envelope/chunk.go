@@ -1,0 +1,179 @@
+package envelope
+
+import (
+	"errors"
+	"fmt"
+	"io"
+
+	"github.com/bombyx-network/bombyx/internal/bhttp"
+)
+
+// MaxChunk is the largest plaintext of one chunk, in bytes: what every receiver must accept (draft section 3). Larger chunks
+// are neither sent nor accepted.
+const MaxChunk = 1 << 14
+
+const (
+	maxSealed = MaxChunk + tagSize
+	maxPrefix = 4 // a length up to maxSealed takes at most 4 bytes
+)
+
+// ErrAuthentication means that bytes do not decrypt under the key: altered, reordered, or meant for another key.
+var ErrAuthentication = errors.New("envelope: chunk does not authenticate")
+
+// ErrTruncated is wrapped by the error about a stream that ends before its authenticated end. It is an
+// io.ErrUnexpectedEOF.
+var ErrTruncated = fmt.Errorf("envelope: stream ends before its authenticated end: %w", io.ErrUnexpectedEOF)
+
+// chunkReader decrypts a chunked stream. It returns io.EOF only after the final chunk has authenticated and been read.
+// It is a bhttp.Reader.
+type chunkReader struct {
+	src    io.Reader
+	cipher chunkCipher
+	plain  []byte // what has been decrypted and not been read; a part of buf
+	buf    []byte
+	r, w   int // buf[r:w] is ciphertext that has not been decrypted
+	final  bool
+	err    error
+}
+
+func newChunkReader(src io.Reader, size int) *chunkReader {
+	return &chunkReader{src: src, buf: make([]byte, size)}
+}
+
+// need waits until n bytes of ciphertext are in the buffer.
+func (c *chunkReader) need(n int) error {
+	if c.w-c.r >= n {
+		return nil
+	}
+	if c.r+n > len(c.buf) {
+		into := c.buf
+		if n > len(c.buf) {
+			into = make([]byte, (n+1023)&^1023) // at most a chunk
+		}
+		copy(into, c.buf[c.r:c.w])
+		c.buf, c.r, c.w = into, 0, c.w-c.r
+	}
+	m, err := io.ReadAtLeast(c.src, c.buf[c.w:], n-(c.w-c.r))
+	c.w += m
+	if err == io.EOF || err == io.ErrUnexpectedEOF {
+		return ErrTruncated
+	}
+	return err
+}
+
+// take returns the next n bytes of the stream as they are. They are valid until the next call.
+func (c *chunkReader) take(n int) ([]byte, error) {
+	if err := c.need(n); err != nil {
+		return nil, err
+	}
+	c.r += n
+	return c.buf[c.r-n : c.r], nil
+}
+
+// fill decrypts the next chunk once the previous one has been read.
+func (c *chunkReader) fill() error {
+	if c.err == nil && c.final {
+		c.err = io.EOF
+	}
+	if c.err == nil {
+		c.err = c.next()
+	}
+	return c.err
+}
+
+func (c *chunkReader) next() error {
+	if err := c.need(1); err != nil {
+		return err
+	}
+	prefix := 1 << (c.buf[c.r] >> 6)
+	if err := c.need(prefix); err != nil {
+		return err
+	}
+	n := uint64(c.buf[c.r] & 0x3f)
+	for _, b := range c.buf[c.r+1 : c.r+prefix] {
+		n = n<<8 | uint64(b)
+	}
+	c.r += prefix
+	if n == 0 {
+		return c.last()
+	}
+	if n > maxSealed {
+		return fmt.Errorf("envelope: chunk of %d bytes, at most %d are accepted", n, maxSealed)
+	}
+	if n <= tagSize {
+		return fmt.Errorf("%w: chunk without data", ErrAuthentication)
+	}
+	sealed, err := c.take(int(n))
+	if err != nil {
+		return err
+	}
+	c.plain, err = c.cipher.open(sealed, nil)
+	return err
+}
+
+// last reads the chunk that reaches to the end of the stream.
+func (c *chunkReader) last() error {
+	for {
+		size := c.w - c.r
+		if size > maxSealed {
+			return fmt.Errorf("envelope: final chunk of more than %d bytes", maxSealed)
+		}
+		// Room for what fits the buffer, and only then for more: most final chunks are small.
+		room := len(c.buf)
+		if size == room {
+			room *= 2
+		}
+		err := c.need(min(room, maxSealed+1))
+		if err == ErrTruncated {
+			break
+		}
+		if err != nil {
+			return err
+		}
+	}
+	if c.w-c.r < tagSize {
+		return ErrTruncated
+	}
+	sealed, _ := c.take(c.w - c.r)
+	plain, err := c.cipher.open(sealed, finalAAD)
+	if err != nil {
+		// The end is where tampering and cutting look alike.
+		return fmt.Errorf("%w: %w", ErrTruncated, err)
+	}
+	c.plain, c.final = plain, true
+	return nil
+}
+
+func (c *chunkReader) Read(p []byte) (int, error) {
+	if len(p) == 0 {
+		return 0, nil
+	}
+	for len(c.plain) == 0 {
+		if err := c.fill(); err != nil {
+			return 0, err
+		}
+	}
+	n := copy(p, c.plain)
+	c.plain = c.plain[n:]
+	return n, nil
+}
+
+func (c *chunkReader) ReadByte() (byte, error) {
+	for len(c.plain) == 0 {
+		if err := c.fill(); err != nil {
+			return 0, err
+		}
+	}
+	b := c.plain[0]
+	c.plain = c.plain[1:]
+	return b, nil
+}
+
+func (c *chunkReader) Buffered() int { return len(c.plain) }
+
+// putPrefix writes the length of a sealed chunk so that it ends at b[at], and returns where it starts.
+func putPrefix(b []byte, at, n int) int {
+	var room [8]byte
+	v := bhttp.AppendVarint(room[:0], uint64(n))
+	return at - copy(b[at-len(v):], v)
+}

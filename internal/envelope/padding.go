@@ -1,0 +1,68 @@
+package envelope
+
+import "math/bits"
+
+// PadUnit is the unit, in bytes, to which whole messages are padded at least.
+const PadUnit = 1 << 10
+
+// PaddedLen is the size to which a message of n bytes is padded: the next multiple of [PadUnit] up to 32 KiB, and beyond
+// that Padmé (Nikitin et al., "Reducing Metadata Leakage from Encrypted Files and Communication with PURBs", PETS 2019),
+// which adds at most 6.25 % there and leaves a message of n bytes O(log log n) bits to tell by its size.
+func PaddedLen(n int64) int64 {
+	unit := int64(PadUnit)
+	if n > 1 {
+		e := bits.Len64(uint64(n)) - 1
+		unit = max(unit, 1<<(e-bits.Len(uint(e))))
+	}
+	return max(unit, (n+unit-1)&^(unit-1))
+}
+
+// spread pads the content in run, which starts with 2 bytes of room for its length, by up to pad bytes, and returns the new
+// end of the run. Content itself does not change: RFC 9292 lets content be cut into chunks anywhere and lets a length take
+// more bytes than it needs. So some leading bytes become chunks of one byte, each with a length of 8, 4, 2 or 1 bytes; the
+// rest follows as one chunk. A run of n bytes of content can take 8(n-1) bytes of padding at most.
+//
+// buf[at:end] is the run; buf must have room for pad more bytes.
+func spread(buf []byte, at, end, pad int) int {
+	n := end - at - 2
+	wide, odd := pad/8, pad%8
+	ones := bits.OnesCount(uint(odd))
+	if wide+ones > n-1 {
+		wide, odd, ones = max(n-1, 0), 0, 0
+		pad = 8 * wide
+	}
+	split := wide + ones
+	copy(buf[at+2+split+pad:], buf[at+2+split:end])
+	// From the last to the first: each lands to the right of those that are still to move.
+	pos := at + split + pad
+	for i, size := split-1, 1; i >= 0; i-- {
+		for i >= wide && odd&size == 0 {
+			size <<= 1
+		}
+		if i < wide {
+			size = 8
+		}
+		c := buf[at+2+i]
+		pos -= size + 1
+		clear(buf[pos : pos+size])
+		switch size {
+		case 8:
+			buf[pos] = 0xc0
+		case 4:
+			buf[pos] = 0x80
+		case 2:
+			buf[pos] = 0x40
+		}
+		buf[pos+size-1] |= 1
+		buf[pos+size] = c
+		size <<= 1
+	}
+	at += split + pad
+	putLen(buf[at:], n-split)
+	return at + 2 + n - split
+}
+
+// putLen writes a length below 2^14 in 2 bytes.
+func putLen(b []byte, n int) {
+	b[0], b[1] = 0x40|byte(n>>8), byte(n)
+}
