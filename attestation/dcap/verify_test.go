@@ -1,0 +1,281 @@
+package dcap
+
+import (
+	"bytes"
+	"crypto/x509"
+	"errors"
+	"math/big"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+)
+
+func TestWorldIsGenuine(t *testing.T) {
+	for _, version := range []uint16{3, 4, 5} {
+		for _, bend := range map[string]func(*world){
+			"as is":        func(*world) {},
+			"processor CA": func(w *world) { w.ca.Subject = name(cnProcessorCA); w.ext.instance, w.ext.configuration = nil, false },
+			"no root":      func(w *world) { w.rootInChain = false },
+			"padding":      func(w *world) { w.bendQuote = func(b []byte) []byte { return append(b, make([]byte, 100)...) } },
+			"no QE auth":   func(w *world) { w.qeAuth = nil },
+			"NUL":          func(w *world) { w.chainInQuote = func(b []byte) []byte { return append(b, 0) } },
+		} {
+			w := newWorld(version)
+			bend(w)
+			r, err := w.appraise(t)
+			if err != nil || r.Status != UpToDate || len(wrong(r, Fail))+len(wrong(r, Skip)) != 0 {
+				t.Errorf("version %d: %v, status %q", version, err, r.Status)
+			}
+			if want := time.Date(2026, 6, 8, 12, 0, 0, 0, time.UTC); !r.ValidUntil.Equal(want) {
+				t.Errorf("valid until %v, want that of the CRLs", r.ValidUntil)
+			}
+			if want := time.Date(2026, 5, 25, 12, 0, 0, 0, time.UTC); !r.ValidFrom.Equal(want) {
+				t.Errorf("valid from %v, want that of the CRLs", r.ValidFrom)
+			}
+		}
+	}
+}
+
+// afterTCB is what cannot be said once the platform is not proven to be Intel's.
+var afterTCB = []string{CheckTCBPlatform, CheckTCBModule, CheckTCBStatus}
+
+// TestRejected has one way to be wrong per line; nothing but the named check may fail.
+func TestRejected(t *testing.T) {
+	k := testKeys()
+	for _, c := range []struct {
+		name string
+		bend func(*world)
+		fail string
+		skip []string
+	}{
+		{"bytes behind the quote", func(w *world) { w.bendQuote = func(b []byte) []byte { return append(b, 1) } }, CheckParse, nil},
+
+		{"PCK signed by a stranger", func(w *world) { w.pckCAKey = k.other }, CheckChain, afterTCB},
+		{"CA signed by a stranger", func(w *world) { w.caIssuerKey = k.other }, CheckChain, afterTCB},
+		{"CA under another name", func(w *world) { w.ca.Subject = name("Intel SGX PCK Test CA") }, CheckChain, afterTCB},
+		{"leaf under another name", func(w *world) { w.pck.Subject = name(cnTCBSigning) }, CheckChain, afterTCB},
+		{"leaf is a CA", func(w *world) { w.pck.IsCA, w.pck.KeyUsage = true, x509.KeyUsageCertSign }, CheckChain, afterTCB},
+		{"intermediate is no CA", func(w *world) { w.ca.IsCA, w.ca.MaxPathLenZero = false, false }, CheckChain, afterTCB},
+		{"intermediate may not sign certificates", func(w *world) { w.ca.KeyUsage = x509.KeyUsageCRLSign }, CheckChain, afterTCB},
+		{"unknown critical extension", func(w *world) {
+			w.pck.ExtraExtensions = append(w.pck.ExtraExtensions, criticalExtension)
+		}, CheckChain, afterTCB},
+		{"leaf alone", func(w *world) {
+			w.chainInQuote = func(b []byte) []byte {
+				return b[:bytes.Index(b, []byte("-----END"))+len("-----END CERTIFICATE-----\n")]
+			}
+		}, CheckChain, slices.Concat([]string{CheckPCKCRL, CheckRevocation}, afterTCB)},
+		{"root twice", func(w *world) {
+			w.chainInQuote = func(b []byte) []byte { return append(b, b[bytes.LastIndex(b, []byte("-----BEGIN")):]...) }
+		}, CheckChain, afterTCB},
+		{"chain in DER", func(w *world) { w.chainInQuote = func(b []byte) []byte { return []byte{0x30, 0} } }, CheckChain,
+			slices.Concat([]string{CheckChainValidity, CheckPCKCRL, CheckTCBInfoMatch, CheckRevocation, CheckQESignature}, afterTCB)},
+		{"certificate in the chain is rubbish", func(w *world) {
+			w.chainInQuote = func(b []byte) []byte {
+				return append([]byte("-----BEGIN CERTIFICATE-----\nMAA=\n-----END CERTIFICATE-----\n"), b...)
+			}
+		}, CheckChain, slices.Concat([]string{CheckChainValidity, CheckPCKCRL, CheckTCBInfoMatch, CheckRevocation, CheckQESignature}, afterTCB)},
+		{"SGX type unknown", func(w *world) { w.ext.sgxType = 9 }, CheckChain, slices.Concat([]string{CheckTCBInfoMatch}, afterTCB)},
+
+		{"PCK expired", func(w *world) { w.pck.NotAfter = w.now.Add(-time.Second) }, CheckChainValidity, nil},
+		{"PCK not yet valid", func(w *world) { w.pck.NotBefore = w.now.Add(time.Second) }, CheckChainValidity, nil},
+		{"CA expired", func(w *world) { w.ca.NotAfter = w.now.Add(-time.Second) }, CheckChainValidity, nil},
+
+		{"root CRL signed by a stranger", func(w *world) { w.rootCRLKey = k.other }, CheckRootCRL, []string{CheckRevocation}},
+		{"root CRL stale", func(w *world) { w.rootCRL.NextUpdate = w.now.Add(-time.Second) }, CheckRootCRL, []string{CheckRevocation}},
+		{"root CRL from the future", func(w *world) { w.rootCRL.ThisUpdate = w.now.Add(time.Second) }, CheckRootCRL, []string{CheckRevocation}},
+		{"PCK CRL in place of the root's", func(w *world) {
+			w.bendCollateral = func(c *Collateral) { c.RootCRL = c.PCKCRL }
+		}, CheckRootCRL, []string{CheckRevocation}},
+		{"PCK CRL signed by a stranger", func(w *world) { w.pckCRLKey = k.other }, CheckPCKCRL, []string{CheckRevocation}},
+		{"PCK CRL stale", func(w *world) { w.pckCRL.NextUpdate = w.now.Add(-time.Second) }, CheckPCKCRL, []string{CheckRevocation}},
+		{"PCK CRL from the future", func(w *world) { w.pckCRL.ThisUpdate = w.now.Add(time.Second) }, CheckPCKCRL, []string{CheckRevocation}},
+		{"PCK CRL of the other CA", func(w *world) {
+			w.crlIssuer = new(x509.Certificate)
+			*w.crlIssuer = *w.ca
+			w.crlIssuer.Subject = name(cnProcessorCA)
+		}, CheckPCKCRL, []string{CheckRevocation}},
+		{"CA may not sign CRLs", func(w *world) { w.ca.KeyUsage = x509.KeyUsageCertSign }, CheckPCKCRL, []string{CheckRevocation}},
+
+		{"PCK revoked", func(w *world) { revoke(w.pckCRL, w.pck) }, CheckRevocation, nil},
+		{"CA revoked", func(w *world) { revoke(w.rootCRL, w.ca) }, CheckRevocation, nil},
+		{"TCB signing certificate revoked", func(w *world) { revoke(w.rootCRL, w.signer) }, CheckRevocation, nil},
+
+		{"TCB info signed by a stranger", func(w *world) { w.tcbInfoKey = k.other }, CheckTCBInfoSignature, afterTCB},
+		{"TCB info signed by the PCK", func(w *world) {
+			w.tcbInfoKey = k.pck
+			w.bendCollateral = func(c *Collateral) { c.TCBInfoChain[0] = w.issue(t, w.pck, w.ca, k.pck, k.ca) }
+		}, CheckTCBInfoSignature, afterTCB},
+		{"TCB info signed by a certificate of another role", func(w *world) {
+			w.bendCollateral = func(c *Collateral) {
+				bad := *w.signer
+				bad.Subject = name("Intel SGX Something")
+				c.TCBInfoChain = []*x509.Certificate{w.issue(t, &bad, w.root, k.signer, k.root)}
+			}
+		}, CheckTCBInfoSignature, afterTCB},
+		{"TCB info altered", func(w *world) {
+			w.bendCollateral = func(c *Collateral) {
+				c.TCBInfo, _ = ParseSignedTCBInfo(bytes.Replace(c.TCBInfo.Raw, []byte(`"svn":5`), []byte(`"svn":4`), 1), c.TCBInfo.Signature)
+			}
+		}, CheckTCBInfoSignature, afterTCB},
+		{"TCB info changed behind the parser's back", func(w *world) {
+			w.bendCollateral = func(c *Collateral) {
+				c.TCBInfo = &TCBInfo{ID: c.TCBInfo.ID, FMSPC: c.TCBInfo.FMSPC, IssueDate: c.TCBInfo.IssueDate, NextUpdate: c.TCBInfo.NextUpdate, TCBLevels: c.TCBInfo.TCBLevels}
+			}
+		}, CheckTCBInfoSignature, afterTCB},
+		{"TCB info expired", func(w *world) { w.tcbInfo["nextUpdate"] = "2026-06-01T11:59:59Z" }, CheckTCBInfoValidity, nil},
+		{"TCB info not yet issued", func(w *world) { w.tcbInfo["issueDate"] = "2026-06-01T12:00:01Z" }, CheckTCBInfoValidity, nil},
+		{"TCB info for another FMSPC", func(w *world) { w.tcbInfo["fmspc"] = "90C06F000001" }, CheckTCBInfoMatch, afterTCB},
+		{"TCB info for another PCEID", func(w *world) { w.tcbInfo["pceId"] = "0001" }, CheckTCBInfoMatch, afterTCB},
+		{"TCB info for SGX", func(w *world) {
+			w.tcbInfo["id"] = "SGX"
+			delete(w.tcbInfo, "tdxModule")
+			delete(w.tcbInfo, "tdxModuleIdentities")
+		}, CheckTCBInfoMatch, afterTCB},
+
+		{"QE identity signed by a stranger", func(w *world) { w.qeIDKey = k.other }, CheckQEIDSignature, []string{CheckTCBQE, CheckTCBStatus}},
+		{"QE identity expired", func(w *world) { w.qeIdentity["nextUpdate"] = "2026-06-01T11:59:59Z" }, CheckQEIDValidity, nil},
+		{"QE identity not yet issued", func(w *world) { w.qeIdentity["issueDate"] = "2026-06-01T12:00:01Z" }, CheckQEIDValidity, nil},
+		{"QE identity of the SGX QE", func(w *world) { w.qeIdentity["id"] = "QE" }, CheckQEMatch, []string{CheckTCBQE, CheckTCBStatus}},
+		{"QE of another signer", func(w *world) { w.qeReport[128] ^= 1 }, CheckQEMatch, []string{CheckTCBQE, CheckTCBStatus}},
+		{"QE with another product id", func(w *world) { w.qeReport[256] ^= 1 }, CheckQEMatch, []string{CheckTCBQE, CheckTCBStatus}},
+		{"QE in debug mode", func(w *world) { w.qeReport[48] |= 2 }, CheckQEMatch, []string{CheckTCBQE, CheckTCBStatus}},
+		{"QE with MISCSELECT", func(w *world) { w.qeReport[16] = 1 }, CheckQEMatch, []string{CheckTCBQE, CheckTCBStatus}},
+
+		{"QE report signed by a stranger", func(w *world) { w.qeKey = k.other }, CheckQESignature, nil},
+		{"QE vouches for another key", func(w *world) { w.bind = false; w.qeReport[320] = 1 }, CheckQEBinding, nil},
+		{"QE report data beyond the digest", func(w *world) { w.qeReport[352] = 1 }, CheckQEBinding, nil},
+		{"quote signed by a stranger", func(w *world) { w.quoteKey = k.other }, CheckQuoteSignature, nil},
+		{"report data changed", func(w *world) { w.bendQuote = flip(headerSize + 520) }, CheckQuoteSignature, nil},
+		{"header changed", func(w *world) { w.bendQuote = flip(30) }, CheckQuoteSignature, nil},
+		{"attestation key off the curve", func(w *world) {
+			w.bendQuote = func(b []byte) []byte {
+				at := headerSize + tdReport10Size + 4 + 64
+				clear(b[at : at+64])
+				return b
+			}
+		}, CheckQuoteSignature, nil},
+
+		{"module signed by a stranger", func(w *world) { w.td()[64] = 1 }, CheckTCBModule, nil},
+		{"module with attributes", func(w *world) { w.td()[112] = 1 }, CheckTCBModule, nil},
+		{"module unknown", func(w *world) { w.td()[1] = 9 }, CheckTCBModule, nil},
+		{"old module signed by a stranger", func(w *world) { w.td()[0], w.td()[1], w.td()[64] = 6, 0, 1 }, CheckTCBModule, nil},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			w := newWorld(4)
+			c.bend(w)
+			r, err := w.appraise(t)
+			want := []string{c.fail}
+			if c.name == "attestation key off the curve" {
+				want = []string{CheckQEBinding, CheckQuoteSignature} // the QE did not vouch for it either
+			}
+			if got := wrong(r, Fail); !slices.Equal(got, want) {
+				t.Errorf("failed %v, want %v", got, want)
+			}
+			slices.Sort(c.skip)
+			if got := slices.Sorted(slices.Values(wrong(r, Skip))); !slices.Equal(got, c.skip) {
+				t.Errorf("skipped %v, want %v", got, c.skip)
+			}
+			var ce *CheckError
+			if !errors.As(err, &ce) || ce.Check.Status != Fail || errors.Is(err, ErrMissing) {
+				t.Errorf("error %v", err)
+			}
+			t.Log(err)
+		})
+	}
+}
+
+func flip(at int) func([]byte) []byte {
+	return func(b []byte) []byte { b[at] ^= 1; return b }
+}
+
+func revoke(list *x509.RevocationList, cert *x509.Certificate) {
+	list.RevokedCertificateEntries = append(list.RevokedCertificateEntries,
+		x509.RevocationListEntry{SerialNumber: big.NewInt(7), RevocationTime: list.ThisUpdate},
+		x509.RevocationListEntry{SerialNumber: cert.SerialNumber, RevocationTime: list.ThisUpdate})
+}
+
+func TestUntrustedRoot(t *testing.T) {
+	w := newWorld(4)
+	w.anchors = []*x509.Certificate{IntelRoot()}
+	r, err := w.appraise(t)
+	if got := wrong(r, Fail); err == nil || !slices.Equal(got, []string{CheckChain, CheckRootCRL, CheckTCBInfoSignature, CheckQEIDSignature}) {
+		t.Errorf("failed %v", got)
+	}
+	if r.Status != "" {
+		t.Errorf("status %s on a stranger's word", r.Status)
+	}
+}
+
+// A certificate that merely carries the root's name and key is not the root.
+func TestRootByteForByte(t *testing.T) {
+	w := newWorld(4)
+	twin := *w.root
+	twin.SerialNumber = big.NewInt(999)
+	w.anchors = []*x509.Certificate{w.issue(t, &twin, &twin, w.keys.root, w.keys.root)}
+	r, err := w.appraise(t)
+	if err == nil || outcome(r, CheckChain) != Fail {
+		t.Error("accepted")
+	}
+}
+
+func TestMissingCollateral(t *testing.T) {
+	for what, drop := range map[string]func(*Collateral){
+		"TCB info":                 func(c *Collateral) { c.TCBInfo = nil },
+		"TCB info issuer chain":    func(c *Collateral) { c.TCBInfoChain = nil },
+		"QE identity":              func(c *Collateral) { c.QEIdentity = nil },
+		"QE identity issuer chain": func(c *Collateral) { c.QEIdentityChain = nil },
+		"root CA CRL":              func(c *Collateral) { c.RootCRL = nil },
+		"PCK CRL":                  func(c *Collateral) { c.PCKCRL = nil },
+	} {
+		w := newWorld(4)
+		w.bendCollateral = drop
+		r, err := w.appraise(t)
+		var ce *CheckError
+		if !errors.Is(err, ErrMissing) || !errors.As(err, &ce) || ce.Check.Missing != what || len(wrong(r, Fail)) != 0 {
+			t.Errorf("without %s: %v", what, err)
+		}
+	}
+}
+
+// The chain may come as collateral when the quote carries none, but never instead of the quote's own.
+func TestChainAsCollateral(t *testing.T) {
+	w := newWorld(3)
+	var chain []byte
+	w.chainInQuote = func(b []byte) []byte { chain = b; return b }
+	v, raw, c := w.build(t)
+	q, err := ParseQuote(raw)
+	if err != nil {
+		t.Fatal(err)
+	}
+	q.CertificationDataType, q.PCKChain = CertPPIDPlain, nil
+	if _, err := v.Verify(w.now, q, c); !errors.Is(err, ErrMissing) {
+		t.Errorf("without any chain: %v", err)
+	}
+	if c.PCKChain, err = ParseChain(chain); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := v.Verify(w.now, q, c); err != nil {
+		t.Error(err)
+	}
+	q.CertificationDataType, q.chainErr = CertPCKChain, errNotPEM
+	if _, err := v.Verify(w.now, q, c); err == nil || !strings.Contains(err.Error(), CheckChain) {
+		t.Errorf("chain in the quote was overruled: %v", err)
+	}
+}
+
+func TestNewVerifierRefuses(t *testing.T) {
+	if _, err := NewVerifier(); err == nil {
+		t.Error("no trust anchors accepted")
+	}
+	w := newWorld(4)
+	w.root.IsCA, w.root.MaxPathLen = false, 0
+	if _, err := NewVerifier(w.issue(t, w.root, w.root, w.keys.root, w.keys.root)); err == nil {
+		t.Error("root that is no CA accepted")
+	}
+	w = newWorld(4)
+	if _, err := NewVerifier(w.issue(t, w.ca, w.root, w.keys.ca, w.keys.root)); err == nil {
+		t.Error("root that is not self-signed accepted")
+	}
+}
