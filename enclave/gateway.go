@@ -1,0 +1,559 @@
+package enclave
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"hash"
+	"io"
+	"net/http"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/bombyx-network/bombyx/enclave/engine"
+	"github.com/bombyx-network/bombyx/internal/apierror"
+	"github.com/bombyx-network/bombyx/internal/bhttp"
+	"github.com/bombyx-network/bombyx/internal/envelope"
+	"github.com/bombyx-network/bombyx/internal/price"
+	"github.com/bombyx-network/bombyx/internal/receipt"
+	"github.com/bombyx-network/bombyx/internal/strictjson"
+)
+
+// maxPending is how many bytes of finished events may wait for the transport:
+// beyond it the engine is not asked for more.
+const maxPending = 8 << 10
+
+// A stream is one running request as the host knows it.
+type stream struct {
+	meter  *meter
+	cancel context.CancelCauseFunc
+	done   chan struct{} // closed when its cost is final
+}
+
+var errSettled = errors.New("enclave: the host ended the stream")
+
+// serveSealed opens, runs and answers one sealed request.
+func (e *Enclave) serveSealed(w http.ResponseWriter, r *http.Request) {
+	id := r.Header.Get("Bombyx-Stream")
+	credit, err := strconv.ParseUint(r.Header.Get("Bombyx-Credit"), 10, 63)
+	if !validHex(id, 16) || err != nil {
+		apierror.New(400, "malformed_header", "Bombyx-Stream or Bombyx-Credit is malformed", "see docs/protocol.md").Write(w)
+		return
+	}
+	ctx, cancel := context.WithCancelCause(r.Context())
+	defer cancel(nil)
+	s := &stream{meter: newMeter(credit), cancel: cancel, done: make(chan struct{})}
+	if fault := e.begin(id, s); fault != nil {
+		fault.Write(w)
+		return
+	}
+	defer e.end(id, s)
+
+	inner, sealer, err := e.opener.Open(ctx, r.Body)
+	if sealer == nil {
+		openError(err).Write(w)
+		return
+	}
+	w.Header().Set("Content-Type", envelope.ResponseMediaType)
+	w.Header().Set("Trailer", "Bombyx-Cost")
+	rw := sealer.Respond(w, http.NewResponseController(w).Flush)
+	j := &job{e: e, s: s, ctx: ctx, w: rw, answer: sha256.New()}
+	var fault *apierror.Error
+	if err != nil {
+		fault = openError(err)
+	} else {
+		fault = j.run(inner)
+	}
+	if fault != nil {
+		fault.Write(rw)
+	}
+	// Only Close ends the answer: without it the client sees a truncated stream.
+	if ctx.Err() == nil {
+		if err := rw.Close(); err != nil {
+			e.cfg.Log.Debug("answer not delivered", "err", err)
+		}
+	}
+	w.Header().Set("Bombyx-Cost", strconv.FormatUint(s.meter.spent(), 10))
+}
+
+func (e *Enclave) begin(id string, s *stream) *apierror.Error {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if len(e.streams) >= maxStreams {
+		return apierror.New(503, "busy", "the enclave serves as many streams as it can", "try again later")
+	}
+	if _, ok := e.streams[id]; ok || e.ended.has(id) {
+		return apierror.New(409, "duplicate_stream", "a stream with this Bombyx-Stream runs or ran already", "choose a random one")
+	}
+	e.streams[id] = s
+	return nil
+}
+
+func (e *Enclave) end(id string, s *stream) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	delete(e.streams, id)
+	e.ended.add(id, s.meter.spent(), e.cfg.Now())
+	close(s.done)
+}
+
+func openError(err error) *apierror.Error {
+	var date *envelope.DateError
+	switch {
+	case errors.Is(err, envelope.ErrReplayed):
+		return apierror.New(409, "replayed", "this sealed request was seen before", "seal the request again")
+	case errors.As(err, &date):
+		return apierror.New(400, "stale", date.Error(), "set the client's clock right and seal again")
+	case errors.Is(err, envelope.ErrGuardFull):
+		return apierror.New(503, "busy", "the replay guard is full", "try again in a minute")
+	case errors.Is(err, envelope.ErrUnknownKey), errors.Is(err, envelope.ErrKeyClosed):
+		return apierror.New(422, "unknown_key", "the request is sealed to a key that is not in use", "fetch and appraise new Evidence")
+	case errors.Is(err, envelope.ErrTruncated):
+		return apierror.New(400, "truncated_request", "the sealed request is incomplete", "send it again")
+	case errors.Is(err, bhttp.ErrLimit):
+		return apierror.New(431, "request_too_large", "the request's header is too large", "shorten it")
+	}
+	return apierror.New(400, "malformed_envelope", "the sealed request does not open", "seal it again with the attested key")
+}
+
+// A job runs one opened request.
+type job struct {
+	e      *Enclave
+	s      *stream
+	ctx    context.Context
+	w      *envelope.ResponseWriter
+	answer hash.Hash
+	rec    receipt.Receipt
+	gen    *generation
+	prices price.Prices
+}
+
+// run answers the request. A fault is returned only while nothing has been
+// written; it is sealed like any answer, without a receipt, and costs nothing.
+func (j *job) run(r *http.Request) *apierror.Error {
+	if fault := j.meta(r); fault != nil {
+		return fault
+	}
+	defer j.e.release(j.gen)
+	body, err := io.ReadAll(io.LimitReader(r.Body, maxRequest+1))
+	if err != nil {
+		return apierror.New(400, "truncated_request", "the sealed request is incomplete", "send it again")
+	}
+	if len(body) > maxRequest {
+		return apierror.New(413, "request_too_large", fmt.Sprintf("the request is larger than %d bytes", maxRequest), "shorten it")
+	}
+	if err := strictjson.CheckObject(body, maxRequest); err != nil {
+		return apierror.New(400, "malformed_json", "the request is not strict JSON: "+err.Error(), "send one JSON object without duplicate members")
+	}
+	j.rec.Request = sha256.Sum256(body)
+	var ask struct {
+		Model     string `json:"model"`
+		Stream    bool   `json:"stream"`
+		MaxTokens *int64 `json:"max_tokens"`
+		MaxCompl  *int64 `json:"max_completion_tokens"`
+	}
+	if err := json.Unmarshal(body, &ask); err != nil {
+		return apierror.New(400, "malformed_json", "model, stream or max_tokens has the wrong type", "see the OpenAI API reference")
+	}
+	prices, ok := j.e.cfg.Prices[ask.Model]
+	if !ok {
+		f := apierror.New(404, "model_not_found", fmt.Sprintf("this enclave does not serve %.100q", ask.Model), "ask for a model on the host's card")
+		f.Param = "model"
+		return f
+	}
+	j.prices, j.rec.Model = prices, ask.Model
+	if !ask.Stream {
+		if fault := j.fund(ask.MaxTokens, ask.MaxCompl); fault != nil {
+			return fault
+		}
+	}
+	var salt [32]byte
+	hex.Decode(salt[:], []byte(r.Header.Get("Bombyx-Salt"))) // meta has checked it
+	st, err := j.e.cfg.Engine.Start(j.ctx, engine.Request{Path: r.URL.Path, Body: body, Stream: ask.Stream, Salt: salt})
+	if err != nil {
+		return j.engineFault(err)
+	}
+	defer st.Close()
+	if ask.Stream {
+		return j.stream(st)
+	}
+	return j.whole(st)
+}
+
+// meta takes what the client says about the request itself.
+func (j *job) meta(r *http.Request) *apierror.Error {
+	bad := func(what, hint string) *apierror.Error { return apierror.New(400, "malformed_request", what, hint) }
+	for name, values := range r.Header {
+		switch name {
+		case "Date", "Bombyx-Id", "Bombyx-Channel", "Bombyx-Evidence", "Bombyx-Salt", "Content-Type", "Accept", "Content-Length":
+		default:
+			return bad(fmt.Sprintf("the sealed request has the unknown field %.60q", name), "leave it out")
+		}
+		if len(values) != 1 {
+			return bad(fmt.Sprintf("the sealed request repeats the field %.60q", name), "send it once")
+		}
+	}
+	if r.Method != http.MethodPost || r.URL.RawQuery != "" {
+		return apierror.New(405, "method_not_allowed", "sealed requests are POST and have no query", "")
+	}
+	h := r.Header
+	id, ch, ev := h.Get("Bombyx-Id"), h.Get("Bombyx-Channel"), h.Get("Bombyx-Evidence")
+	if !validHex(id, 16) || !validHex(ev, 32) || !validHex(h.Get("Bombyx-Salt"), 32) || !validChannel(ch) {
+		return bad("bombyx-id, bombyx-channel, bombyx-evidence or bombyx-salt is malformed", "see docs/protocol.md")
+	}
+	var digest receipt.Digest
+	hex.Decode(digest[:], []byte(ev))
+	if j.gen = j.e.acquire(digest); j.gen == nil {
+		return apierror.New(422, "unknown_evidence", "this enclave did not issue the Evidence that the request names, or its keys have expired",
+			"fetch and appraise new Evidence")
+	}
+	j.rec = receipt.Receipt{Version: 1, ID: id, Channel: ch, Evidence: digest, Manifest: sha256.Sum256(j.e.cfg.Manifest), Prices: j.e.prices}
+	return nil
+}
+
+// fund waits until the credit covers the completion that a request without
+// streaming may ask for at most.
+func (j *job) fund(limits ...*int64) *apierror.Error {
+	most := int64(-1)
+	for _, l := range limits {
+		if l != nil && *l > most {
+			most = *l
+		}
+	}
+	if most < 1 {
+		models, err := j.e.cfg.Engine.Models(j.ctx)
+		if err != nil {
+			return j.engineFault(err)
+		}
+		for _, m := range models {
+			if m.ID == j.rec.Model {
+				if most = int64(m.MaxTokens); most <= 0 {
+					most = int64(m.ContextLength)
+				}
+			}
+		}
+	}
+	if most < 1 {
+		f := apierror.New(400, "max_tokens_required", "without streaming this model needs a limit to pay for", "set max_tokens, or stream")
+		f.Param = "max_tokens"
+		return f
+	}
+	need, err := j.prices.Cost(price.Usage{Completion: uint64(most)})
+	if err != nil {
+		return apierror.New(400, "max_tokens_out_of_range", "max_tokens is out of range", "ask for less")
+	}
+	return j.await(need)
+}
+
+// await waits for credit before anything has been answered.
+func (j *job) await(need uint64) *apierror.Error {
+	if credit, _ := j.s.meter.limit(); credit >= need {
+		return nil
+	} else {
+		h := j.w.Header()
+		setMeter(h, j.s.meter.spent(), credit, need)
+		j.w.WriteHeader(102)
+		j.w.Flush()
+		for name := range h {
+			if strings.HasPrefix(name, "Bombyx-") {
+				delete(h, name)
+			}
+		}
+	}
+	if err := j.s.meter.wait(j.ctx, need, j.e.cfg.Patience); err != nil {
+		return apierror.New(402, "insufficient_credit", "the request needs more credit than the channel gave it in time",
+			fmt.Sprintf("allot %d nanogram, or lower max_tokens", need))
+	}
+	return nil
+}
+
+func setMeter(h http.Header, cost, credit, need uint64) {
+	h.Set("Bombyx-Cost", strconv.FormatUint(cost, 10))
+	h.Set("Bombyx-Credit", strconv.FormatUint(credit, 10))
+	h.Set("Bombyx-Need", strconv.FormatUint(need, 10))
+}
+
+// whole answers without streaming.
+func (j *job) whole(st engine.Stream) *apierror.Error {
+	ev, err := st.Next()
+	if err != nil {
+		return j.engineFault(err)
+	}
+	cost, err := j.cost(ev.Usage)
+	if err != nil {
+		return j.engineFault(err)
+	}
+	if fault := j.await(cost); fault != nil {
+		return fault
+	}
+	j.s.meter.charge(cost)
+	j.answer.Write(ev.Data)
+	h := j.w.Header()
+	h.Set("Content-Type", "application/json")
+	h.Set("Trailer", "Bombyx-Receipt")
+	j.w.WriteHeader(http.StatusOK)
+	j.w.Write(ev.Data)
+	j.sign(receipt.Complete)
+	return nil
+}
+
+// stream answers event by event. One goroutine takes events from the engine
+// and meters them; this one seals what has gathered, so that a slow transport
+// merges events instead of queueing chunks.
+func (j *job) stream(st engine.Stream) *apierror.Error {
+	// The first event decides between a fault and an answer.
+	ev, err := st.Next()
+	if err != nil && err != io.EOF {
+		return j.engineFault(err)
+	}
+	h := j.w.Header()
+	h.Set("Content-Type", "text/event-stream")
+	h.Set("Trailer", "Bombyx-Receipt")
+	j.w.WriteHeader(http.StatusOK)
+
+	p := newPipe(maxPending)
+	finish := make(chan receipt.Finish, 1)
+	go func() {
+		f := j.pump(st, ev, err, p)
+		p.close()
+		finish <- f
+	}()
+	for {
+		b, ok := p.take()
+		if !ok {
+			break
+		}
+		if _, err := j.w.Write(b); err != nil {
+			j.s.cancel(err)
+		}
+		j.w.Flush()
+	}
+	j.sign(<-finish)
+	return nil
+}
+
+// pump meters events into p until the answer ends.
+func (j *job) pump(st engine.Stream, ev engine.Event, err error, p *pipe) receipt.Finish {
+	var buf []byte
+	content := func(b []byte) bool {
+		j.answer.Write(b)
+		return p.put(j.ctx, b)
+	}
+	for ; err == nil; ev, err = st.Next() {
+		cost, cerr := j.cost(ev.Usage)
+		if cerr != nil {
+			err = cerr
+			break
+		}
+		if credit, _ := j.s.meter.limit(); credit < cost {
+			p.put(j.ctx, appendComment(nil, j.s.meter.spent(), credit, cost))
+			if werr := j.s.meter.wait(j.ctx, cost, j.e.cfg.Patience); werr != nil {
+				if errors.Is(werr, errNoCredit) {
+					content(errorEvent(apierror.New(402, "insufficient_credit", "the answer stopped because credit ran out", "give the request a larger window")))
+					return receipt.OutOfCredit
+				}
+				return receipt.Cancelled
+			}
+		}
+		buf = append(append(append(buf[:0], "data: "...), ev.Data...), "\n\n"...)
+		if credit, low := j.s.meter.charge(cost); low {
+			p.put(j.ctx, appendComment(nil, cost, credit, 0))
+		}
+		if !content(buf) {
+			return receipt.Cancelled
+		}
+	}
+	if j.ctx.Err() != nil {
+		return receipt.Cancelled
+	}
+	if err != io.EOF {
+		content(errorEvent(j.engineFault(err)))
+		return receipt.Failed
+	}
+	content([]byte("data: [DONE]\n\n"))
+	return receipt.Complete
+}
+
+func errorEvent(f *apierror.Error) []byte {
+	return append(append([]byte("data: "), f.JSON()...), "\n\n"...)
+}
+
+func appendComment(b []byte, cost, credit, need uint64) []byte {
+	b = append(b, ": bombyx cost="...)
+	b = strconv.AppendUint(b, cost, 10)
+	b = append(b, " credit="...)
+	b = strconv.AppendUint(b, credit, 10)
+	if need > 0 {
+		b = append(b, " need="...)
+		b = strconv.AppendUint(b, need, 10)
+	}
+	return append(b, "\n\n"...)
+}
+
+// cost prices what the engine says it used.
+func (j *job) cost(u engine.Usage) (uint64, error) {
+	if min(u.Prompt, u.Cached, u.Completion, u.Reasoning) < 0 {
+		return 0, errors.New("enclave: the engine counts backwards")
+	}
+	j.rec.Usage = price.Usage{Prompt: uint64(u.Prompt), Cached: uint64(u.Cached), Completion: uint64(u.Completion), Reasoning: uint64(u.Reasoning)}
+	return j.prices.Cost(j.rec.Usage)
+}
+
+// sign ends the answer with its receipt.
+func (j *job) sign(f receipt.Finish) {
+	j.rec.Finish = f
+	j.rec.Cost = j.s.meter.spent()
+	j.rec.Time = j.e.cfg.Now().Unix()
+	j.answer.Sum(j.rec.Answer[:0])
+	s, err := receipt.Sign(&j.rec, j.gen.receipts)
+	if err != nil {
+		j.e.cfg.Log.Error("no receipt", "err", err)
+		return
+	}
+	j.w.Header().Set("Bombyx-Receipt", s)
+}
+
+// engineFault turns an engine's error into the client's. Only a RequestError's
+// text is meant for the client.
+func (j *job) engineFault(err error) *apierror.Error {
+	var re *engine.RequestError
+	switch {
+	case errors.As(err, &re):
+		f := apierror.New(re.Status, re.Code, re.Message, "")
+		if re.Type != "" {
+			f.Type = re.Type
+		}
+		f.Param = re.Param
+		return f
+	case errors.Is(err, engine.ErrUnsupported):
+		return apierror.New(404, "unknown_path", "this enclave does not serve that path", "use /v1/chat/completions")
+	case errors.Is(err, context.DeadlineExceeded):
+		return apierror.New(504, "engine_timeout", "the engine did not answer in time", "try again")
+	}
+	j.e.cfg.Log.Warn("engine failed", "err", err)
+	return apierror.New(502, "engine_error", "the engine failed", "try again, or another host")
+}
+
+func validHex(s string, bytes int) bool {
+	if len(s) != 2*bytes {
+		return false
+	}
+	for _, c := range []byte(s) {
+		if (c < '0' || c > '9') && (c < 'a' || c > 'f') {
+			return false
+		}
+	}
+	return true
+}
+
+func validChannel(s string) bool {
+	wc, id, ok := strings.Cut(s, ":")
+	return ok && (wc == "0" || wc == "-1") && validHex(id, 32)
+}
+
+// A pipe carries finished bytes from one goroutine to another and merges what
+// is waiting.
+type pipe struct {
+	mu    sync.Mutex
+	buf   []byte
+	spare []byte
+	limit int
+	ended bool
+	ready chan struct{} // capacity 1: something to take, or the end
+	room  chan struct{} // capacity 1: something was taken
+}
+
+func newPipe(limit int) *pipe {
+	return &pipe{limit: limit, ready: make(chan struct{}, 1), room: make(chan struct{}, 1)}
+}
+
+// put appends b, waiting while the pipe is full. It reports false when ctx ends.
+func (p *pipe) put(ctx context.Context, b []byte) bool {
+	for {
+		p.mu.Lock()
+		if len(p.buf) < p.limit {
+			p.buf = append(p.buf, b...)
+			p.mu.Unlock()
+			signal(p.ready)
+			return ctx.Err() == nil
+		}
+		p.mu.Unlock()
+		select {
+		case <-p.room:
+		case <-ctx.Done():
+			return false
+		}
+	}
+}
+
+func (p *pipe) close() {
+	p.mu.Lock()
+	p.ended = true
+	p.mu.Unlock()
+	signal(p.ready)
+}
+
+// take waits for bytes and returns all of them, valid until the next take; ok
+// is false at the end.
+func (p *pipe) take() (b []byte, ok bool) {
+	for {
+		p.mu.Lock()
+		if len(p.buf) > 0 {
+			b = p.buf
+			p.buf, p.spare = p.spare[:0], b
+			p.mu.Unlock()
+			signal(p.room)
+			return b, true
+		}
+		ended := p.ended
+		p.mu.Unlock()
+		if ended {
+			return nil, false
+		}
+		<-p.ready
+	}
+}
+
+func signal(c chan struct{}) {
+	select {
+	case c <- struct{}{}:
+	default:
+	}
+}
+
+// endedStreams remembers the cost of streams that are over, for /settle and
+// against reuse of their names: for ten minutes, at most maxEnded of them.
+type endedStreams struct {
+	cost  map[string]uint64
+	queue []endedStream
+}
+
+type endedStream struct {
+	id string
+	at time.Time
+}
+
+const (
+	maxEnded = 1 << 16
+	keepFor  = 10 * time.Minute
+)
+
+func (s *endedStreams) has(id string) bool { _, ok := s.cost[id]; return ok }
+
+func (s *endedStreams) add(id string, cost uint64, now time.Time) {
+	if s.cost == nil {
+		s.cost = map[string]uint64{}
+	}
+	n := 0
+	for n < len(s.queue) && (len(s.queue)-n >= maxEnded || now.Sub(s.queue[n].at) > keepFor) {
+		delete(s.cost, s.queue[n].id)
+		n++
+	}
+	s.queue = append(s.queue[n:], endedStream{id, now})
+	s.cost[id] = cost
+}

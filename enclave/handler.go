@@ -1,0 +1,109 @@
+package enclave
+
+import (
+	"encoding/json"
+	"errors"
+	"io"
+	"net/http"
+	"strconv"
+
+	"github.com/bombyx-network/bombyx/internal/apierror"
+)
+
+// Handler serves the host: see docs/protocol.md, "Host and enclave".
+func (e *Enclave) Handler() http.Handler {
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /keyset", e.serveKeyset)
+	mux.HandleFunc("GET /manifest", func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Type", "application/json")
+		w.Write(e.cfg.Manifest)
+	})
+	mux.HandleFunc("GET /health", e.serveHealth)
+	mux.HandleFunc("POST /evidence", e.serveEvidence)
+	mux.HandleFunc("POST /sealed", e.serveSealed)
+	mux.HandleFunc("POST /credit", e.serveCredit)
+	mux.HandleFunc("POST /settle", e.serveSettle)
+	return mux
+}
+
+func (e *Enclave) serveKeyset(w http.ResponseWriter, r *http.Request) {
+	g, err := e.current()
+	if err != nil {
+		apierror.New(503, "no_keys", "the enclave cannot make keys", "restart it").Write(w)
+		return
+	}
+	w.Header().Set("Content-Type", "application/octet-stream")
+	w.Write(g.encoded)
+}
+
+func (e *Enclave) serveHealth(w http.ResponseWriter, r *http.Request) {
+	if _, err := e.cfg.Engine.Models(r.Context()); err != nil {
+		apierror.New(503, "engine_down", "the engine does not answer", "start it, or see its log").Write(w)
+		return
+	}
+	w.WriteHeader(http.StatusNoContent)
+}
+
+func (e *Enclave) serveEvidence(w http.ResponseWriter, r *http.Request) {
+	var nonce [32]byte
+	b, err := io.ReadAll(io.LimitReader(r.Body, int64(len(nonce))+1))
+	if err != nil || len(b) != len(nonce) {
+		apierror.New(400, "malformed_nonce", "the nonce is not 32 bytes", "send 32 random bytes").Write(w)
+		return
+	}
+	copy(nonce[:], b)
+	doc, err := e.Evidence(r.Context(), nonce)
+	switch {
+	case errors.Is(err, errBusy):
+		w.Header().Set("Retry-After", "1")
+		apierror.New(429, "busy", "too much Evidence is being collected", "try again in a second").Write(w)
+	case err != nil:
+		e.cfg.Log.Error("no evidence", "err", err)
+		apierror.New(503, "no_evidence", "the hardware gave no Evidence", "see the enclave's log").Write(w)
+	default:
+		w.Header().Set("Content-Type", "application/json")
+		w.Write(doc)
+	}
+}
+
+func (e *Enclave) serveCredit(w http.ResponseWriter, r *http.Request) {
+	credit, err := strconv.ParseUint(r.Header.Get("Bombyx-Credit"), 10, 63)
+	if err != nil {
+		apierror.New(400, "malformed_header", "Bombyx-Credit is malformed", "see docs/protocol.md").Write(w)
+		return
+	}
+	e.mu.Lock()
+	s := e.streams[r.Header.Get("Bombyx-Stream")]
+	e.mu.Unlock()
+	if s == nil {
+		apierror.New(404, "unknown_stream", "no such stream runs", "").Write(w)
+		return
+	}
+	s.meter.raise(credit)
+	w.WriteHeader(http.StatusNoContent)
+}
+
+func (e *Enclave) serveSettle(w http.ResponseWriter, r *http.Request) {
+	id := r.Header.Get("Bombyx-Stream")
+	e.mu.Lock()
+	s := e.streams[id]
+	e.mu.Unlock()
+	if s != nil {
+		s.cancel(errSettled)
+		select {
+		case <-s.done:
+		case <-r.Context().Done():
+			return
+		}
+	}
+	e.mu.Lock()
+	cost, ok := e.ended.cost[id]
+	e.mu.Unlock()
+	if !ok {
+		apierror.New(404, "unknown_stream", "no such stream ran in the last ten minutes", "").Write(w)
+		return
+	}
+	w.Header().Set("Bombyx-Cost", strconv.FormatUint(cost, 10))
+	w.Header().Set("Content-Type", "application/json")
+	json.NewEncoder(w).Encode(map[string]uint64{"cost": cost})
+}

@@ -1,0 +1,288 @@
+package host
+
+import (
+	"context"
+	"crypto/ed25519"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/bombyx-network/bombyx/host/ledger"
+	"github.com/bombyx-network/bombyx/internal/apierror"
+	"github.com/bombyx-network/bombyx/internal/session"
+	"github.com/bombyx-network/bombyx/internal/ton/channel"
+)
+
+const (
+	tokenLifetime = time.Hour
+	maxTokens     = 1 << 16 // sessions in memory
+	chainFresh    = 30 * time.Second
+)
+
+// An account is a channel that has a session: its ledger row and its
+// reservations, in memory.
+type account struct {
+	address channel.Address
+	key     [32]byte
+
+	mu         sync.Mutex
+	authorised uint64 // total of the highest durable voucher
+	spent      uint64 // of ended requests
+	reserved   uint64 // allotments of running ones
+	streams    map[string]*admission
+	chain      OnChain
+	seen       time.Time // when chain was read
+}
+
+// An admission is one running request's part of an account.
+type admission struct {
+	allot   uint64
+	enclave *upstream
+}
+
+// covered is the part of the vouchers that the deposit covers.
+func (a *account) covered() uint64 {
+	most := a.chain.Paid
+	if a.chain.Balance > channel.Reserve {
+		most += a.chain.Balance - channel.Reserve
+	}
+	return min(a.authorised, most)
+}
+
+// admit reserves allot for a stream, or raises its reservation to allot.
+func (a *account) admit(id string, allot uint64, to *upstream) *apierror.Error {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	s := a.streams[id]
+	held := uint64(0)
+	switch {
+	case to == nil && s == nil:
+		return apierror.New(404, "unknown_stream", "no such stream runs", "")
+	case to != nil && s != nil:
+		return apierror.New(409, "duplicate_stream", "a stream with this Bombyx-Stream runs already", "choose a random one")
+	case s != nil:
+		if held = s.allot; allot <= held {
+			return nil
+		}
+	}
+	used := a.spent + a.reserved - held
+	if free := a.covered(); used > free || free-used < allot {
+		return apierror.New(402, "insufficient_credit",
+			fmt.Sprintf("the channel has authorised %d nanogram (%d covered by its deposit), spent %d and reserved %d; the request wants %d",
+				a.authorised, free, a.spent, a.reserved-held, allot), "send a higher voucher, or top up the channel")
+	}
+	a.reserved += allot - held
+	if s == nil {
+		s = &admission{enclave: to}
+		a.streams[id] = s
+	}
+	s.allot = allot
+	return nil
+}
+
+// settle ends a stream. Its cost is never more than its reservation.
+func (a *account) settle(id string, cost uint64) uint64 {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	s := a.streams[id]
+	delete(a.streams, id)
+	cost = min(cost, s.allot)
+	a.reserved -= s.allot
+	a.spent += cost
+	return cost
+}
+
+type balances struct {
+	Authorised uint64 `json:"authorised"`
+	Spent      uint64 `json:"spent"`
+	Reserved   uint64 `json:"reserved"`
+}
+
+func (a *account) balances() balances {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return balances{a.authorised, a.spent, a.reserved}
+}
+
+// accounts holds sessions and the accounts that they are on.
+type accounts struct {
+	mu     sync.Mutex
+	open   map[string]*account
+	tokens map[[32]byte]token // by SHA-256, so that a look-up leaks no token through time
+}
+
+type token struct {
+	account *account
+	until   time.Time
+}
+
+var errTooManySessions = apierror.New(503, "busy", "the host serves as many sessions as it can", "try again later")
+
+func (s *accounts) issue(a *account, now time.Time) (string, *apierror.Error) {
+	var raw [32]byte
+	rand.Read(raw[:])
+	t := base64.RawURLEncoding.EncodeToString(raw[:])
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.tokens) >= maxTokens {
+		for k, v := range s.tokens {
+			if !now.Before(v.until) {
+				delete(s.tokens, k)
+			}
+		}
+		if len(s.tokens) >= maxTokens {
+			return "", errTooManySessions
+		}
+	}
+	s.tokens[sha256.Sum256([]byte(t))] = token{a, now.Add(tokenLifetime)}
+	return t, nil
+}
+
+func (s *accounts) find(t string, now time.Time) *account {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	k, ok := s.tokens[sha256.Sum256([]byte(t))]
+	if !ok || !now.Before(k.until) {
+		return nil
+	}
+	return k.account
+}
+
+// openSession verifies a session request and returns its account.
+func (h *Host) openSession(ctx context.Context, body []byte) (*account, *apierror.Error) {
+	req, err := session.Parse(body)
+	if err != nil || req.Workchain != 0 {
+		return nil, apierror.New(400, "malformed_session", "the body is not a session request", "see docs/protocol.md")
+	}
+	address := channel.Address(req.Channel)
+	on, fault := h.readChannel(ctx, address)
+	if fault != nil {
+		return nil, fault
+	}
+	if _, err := session.Verify(body, h.key, on.ClientKey[:], h.cfg.Now()); err != nil {
+		return nil, apierror.New(403, "bad_session", err.Error(), "sign with the channel's key for this host")
+	}
+	name := rawAddress(address)
+	if err := h.cfg.Ledger.AddChannel(ctx, name, ed25519.PublicKey(on.ClientKey[:])); err != nil {
+		return nil, h.ledgerFault(err)
+	}
+	if err := h.cfg.Ledger.BeginSession(ctx, name, req.Time); errors.Is(err, ledger.ErrStale) {
+		return nil, apierror.New(403, "stale_session", "this session request is not newer than the channel's last", "sign a new one")
+	} else if err != nil {
+		return nil, h.ledgerFault(err)
+	}
+	row, err := h.cfg.Ledger.Channel(ctx, name)
+	if err != nil {
+		return nil, h.ledgerFault(err)
+	}
+	h.accounts.mu.Lock()
+	defer h.accounts.mu.Unlock()
+	a := h.accounts.open[name]
+	if a == nil {
+		a = &account{address: address, key: on.ClientKey, authorised: row.Authorised, spent: row.Spent, streams: map[string]*admission{}}
+		h.accounts.open[name] = a
+	}
+	a.mu.Lock()
+	a.chain, a.seen = *on, h.cfg.Now()
+	a.mu.Unlock()
+	return a, nil
+}
+
+// readChannel reads a channel from the chain and refuses one that would not
+// pay this host.
+func (h *Host) readChannel(ctx context.Context, address channel.Address) (*OnChain, *apierror.Error) {
+	ctx, cancel := context.WithTimeout(ctx, 20*time.Second)
+	defer cancel()
+	on, err := h.cfg.Chain.Channel(ctx, address)
+	if errors.Is(err, ErrNoChannel) {
+		return nil, apierror.New(404, "unknown_channel", "there is no channel at "+rawAddress(address), "open one, and wait until it is in a block")
+	} else if err != nil {
+		h.cfg.Log.Error("chain does not answer", "err", err)
+		return nil, apierror.New(503, "chain_down", "the host cannot read the chain", "try again, or another host")
+	}
+	refuse := func(why, hint string) (*OnChain, *apierror.Error) {
+		return nil, apierror.New(403, "unsuitable_channel", "the channel "+why, hint)
+	}
+	deadline := time.Unix(int64(on.CloseAt), 0)
+	switch {
+	case on.Payee != h.cfg.Payee:
+		return refuse("pays another payee", "open one for this host's payee")
+	case time.Duration(on.CloseDelay)*time.Second < h.cfg.ClosingDelay:
+		return refuse(fmt.Sprintf("closes within %d s, and this host needs %s to claim", on.CloseDelay, h.cfg.ClosingDelay), "open one with a longer delay")
+	case on.Closing():
+		return refuse("is closing", "open another")
+	case deadline.Sub(h.cfg.Now()) < h.cfg.ClosingDelay:
+		return refuse("ends at "+deadline.UTC().Format(time.RFC3339), "open another")
+	case on.Balance+on.Paid < h.cfg.MinDeposit:
+		return refuse(fmt.Sprintf("holds less than %d nanogram", h.cfg.MinDeposit), "top it up")
+	}
+	return on, nil
+}
+
+// refresh reads an account's channel again when what is known is old. The
+// requests that are running go on meanwhile.
+func (h *Host) refresh(ctx context.Context, a *account) *apierror.Error {
+	a.mu.Lock()
+	if h.cfg.Now().Sub(a.seen) < chainFresh {
+		a.mu.Unlock()
+		return nil
+	}
+	a.seen = h.cfg.Now() // others need not wait for this read
+	a.mu.Unlock()
+	on, fault := h.readChannel(ctx, a.address)
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if fault != nil {
+		a.seen = time.Time{}
+		if fault.Status == 503 {
+			return fault
+		}
+		a.chain = OnChain{} // covers nothing from now on
+		return fault
+	}
+	a.chain = *on
+	return nil
+}
+
+// putVoucher verifies a voucher and makes it durable; only then does it count.
+func (h *Host) putVoucher(ctx context.Context, a *account, wire []byte) *apierror.Error {
+	v, err := channel.ParseVoucher(wire)
+	if err != nil {
+		return apierror.New(400, "malformed_voucher", err.Error(), "see docs/protocol.md")
+	}
+	if v.GlobalID != h.cfg.Network || v.Channel != a.address {
+		return apierror.New(403, "wrong_voucher", "the voucher is for another channel or network", "sign one for this channel")
+	}
+	if err := v.Verify(a.key); err != nil {
+		return apierror.New(403, "bad_signature", "the voucher is not signed by the channel's key", "sign it again")
+	}
+	a.mu.Lock()
+	known := v.Total <= a.authorised
+	a.mu.Unlock()
+	if known {
+		return nil
+	}
+	if err := h.cfg.Ledger.PutVoucher(ctx, rawAddress(a.address), v.Total, wire); err != nil {
+		return h.ledgerFault(err)
+	}
+	a.mu.Lock()
+	a.authorised = max(a.authorised, v.Total)
+	a.mu.Unlock()
+	return nil
+}
+
+func (h *Host) ledgerFault(err error) *apierror.Error {
+	h.cfg.Log.Error("ledger failed", "err", err)
+	return apierror.New(503, "ledger_down", "the host cannot keep its books", "try again, or another host")
+}
+
+func setBalances(set func(k, v string), b balances) {
+	set("Bombyx-Authorised", strconv.FormatUint(b.Authorised, 10))
+	set("Bombyx-Spent", strconv.FormatUint(b.Spent, 10))
+	set("Bombyx-Reserved", strconv.FormatUint(b.Reserved, 10))
+}

@@ -1,0 +1,160 @@
+// Package host is the provider's side: it offers enclaves on a signed card,
+// admits requests against vouchers, relays ciphertext both ways, keeps the
+// ledger and claims on TON.
+//
+// The host is trusted with nothing. It sees which enclave and channel a
+// request names, sizes and times; the rest is sealed. What this package
+// protects is the provider's own money: nothing is relayed back that a durable
+// voucher and a funded channel do not cover.
+package host
+
+import (
+	"context"
+	"crypto/ed25519"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"sync"
+	"time"
+
+	"github.com/bombyx-network/bombyx/host/ledger"
+	"github.com/bombyx-network/bombyx/internal/card"
+	"github.com/bombyx-network/bombyx/internal/price"
+	"github.com/bombyx-network/bombyx/internal/ton/channel"
+)
+
+// A Chain is what the host needs of TON.
+type Chain interface {
+	// Channel reads a channel's account. ErrNoChannel when there is none or
+	// its code is not the channel contract's.
+	Channel(ctx context.Context, address channel.Address) (*OnChain, error)
+	// Claim presents a voucher. It returns once the claim has been sent;
+	// whether it arrived shows in the channel's state.
+	Claim(ctx context.Context, v *channel.SignedVoucher) error
+}
+
+// ErrNoChannel means that an address holds no channel.
+var ErrNoChannel = errors.New("host: no channel at this address")
+
+// OnChain is a channel as the chain has it.
+type OnChain struct {
+	channel.State
+	Balance uint64    // nanogram
+	Time    time.Time // of the block that says so
+}
+
+// An Enclave is one that this host relays to.
+type Enclave struct {
+	ID        string // as on the card
+	Transport http.RoundTripper
+	// Authority names the enclave in requests over Transport.
+	Authority string
+}
+
+// Config is what a host needs. Amounts are nanogram.
+type Config struct {
+	Identity     ed25519.PrivateKey // signs the card; its public key is what clients pin
+	Network      int32              // TON global id
+	Payee        channel.Address
+	Prices       price.List
+	Window       uint64        // suggested on the card
+	MinDeposit   uint64        // a channel must have held this much to be served
+	ClosingDelay time.Duration // a channel must give this long to claim
+	CardLifetime time.Duration
+	Collateral   []byte // bundle handed to clients; may be empty
+	Claims       Claims
+	Enclaves     []Enclave
+	Ledger       *ledger.Ledger
+	Chain        Chain
+	Now          func() time.Time
+	Log          *slog.Logger // nil for silence
+}
+
+// Claims says when the host turns vouchers into money.
+type Claims struct {
+	Every     time.Duration // between looks at all channels
+	Threshold uint64        // claim when this much is unclaimed
+	Age       time.Duration // or when the voucher is this old
+	Margin    time.Duration // or when a channel's deadline is this near
+}
+
+// A Host serves clients. Create one with New.
+type Host struct {
+	cfg      Config
+	key      [32]byte
+	enclaves map[string]*upstream
+	accounts accounts
+
+	recording sync.WaitGroup // costs on their way to the ledger
+}
+
+// New checks the configuration.
+func New(cfg Config) (*Host, error) {
+	switch {
+	case len(cfg.Identity) != ed25519.PrivateKeySize:
+		return nil, errors.New("host: identity key is missing")
+	case cfg.Ledger == nil || cfg.Chain == nil || cfg.Now == nil:
+		return nil, errors.New("host: ledger, chain or clock is missing")
+	case len(cfg.Enclaves) == 0:
+		return nil, errors.New("host: no enclaves")
+	case cfg.ClosingDelay < channel.MinCloseDelay*time.Second || cfg.ClosingDelay > channel.MaxCloseDelay*time.Second:
+		return nil, fmt.Errorf("host: closing delay %s, want %d to %d s", cfg.ClosingDelay, channel.MinCloseDelay, channel.MaxCloseDelay)
+	case cfg.Claims.Every <= 0 || cfg.Claims.Age <= 0 || cfg.Claims.Margin <= 0 || cfg.Claims.Margin >= cfg.ClosingDelay:
+		return nil, errors.New("host: claim interval, age and margin must be positive, and the margin below the closing delay")
+	case cfg.CardLifetime < time.Minute:
+		return nil, errors.New("host: card lifetime is under a minute")
+	}
+	if err := cfg.Prices.Check(); err != nil {
+		return nil, err
+	}
+	if cfg.Log == nil {
+		cfg.Log = slog.New(slog.DiscardHandler)
+	}
+	h := &Host{cfg: cfg, key: [32]byte(cfg.Identity.Public().(ed25519.PublicKey)), enclaves: map[string]*upstream{}}
+	h.accounts.open = map[string]*account{}
+	h.accounts.tokens = map[[32]byte]token{}
+	for _, e := range cfg.Enclaves {
+		if _, ok := h.enclaves[e.ID]; ok || e.Transport == nil {
+			return nil, fmt.Errorf("host: enclave %q is listed twice or has no transport", e.ID)
+		}
+		h.enclaves[e.ID] = &upstream{Enclave: e, slots: make(chan struct{}, maxEvidence)}
+	}
+	return h, nil
+}
+
+// Key is the host's identity, which clients pin.
+func (h *Host) Key() ed25519.PublicKey { return h.key[:] }
+
+// Close waits for the costs that are on their way to the ledger. Stop the
+// server first.
+func (h *Host) Close() { h.recording.Wait() }
+
+// Card signs a card that says what the enclaves serve now. Enclaves that do
+// not answer are left off it.
+func (h *Host) Card(ctx context.Context) (string, error) {
+	now := h.cfg.Now()
+	hash := channel.CodeHash()
+	c := &card.Card{
+		Version: 1, Host: hex.EncodeToString(h.key[:]), Network: h.cfg.Network,
+		Payee: rawAddress(h.cfg.Payee), ChannelCode: hex.EncodeToString(hash[:]),
+		ClosingDelay: uint32(h.cfg.ClosingDelay / time.Second), MinDeposit: h.cfg.MinDeposit, Window: h.cfg.Window,
+		Prices: h.cfg.Prices, NotBefore: now.Add(-time.Minute).Unix(), NotAfter: now.Add(h.cfg.CardLifetime).Unix(),
+	}
+	var down []error
+	for _, e := range h.cfg.Enclaves {
+		entry, err := h.enclaves[e.ID].describe(ctx, h.cfg.Prices)
+		if err != nil {
+			down = append(down, fmt.Errorf("enclave %s: %w", e.ID, err))
+			continue
+		}
+		c.Enclaves = append(c.Enclaves, *entry)
+	}
+	if len(c.Enclaves) == 0 {
+		return "", fmt.Errorf("host: no enclave answers: %w", errors.Join(down...))
+	}
+	return card.Sign(c, h.cfg.Identity)
+}
+
+func rawAddress(a channel.Address) string { return "0:" + hex.EncodeToString(a[:]) }
