@@ -3,6 +3,8 @@ package attestationtest
 import (
 	"crypto/x509"
 	"time"
+
+	"github.com/bombyx-network/bombyx/attestation/collateral"
 )
 
 // CollateralOptions says what the mock authorities publish. The zero value with Now set is what an honest host has.
@@ -74,4 +76,13 @@ func (a *Authority) Endorsements(o CollateralOptions) Endorsements {
 // Inputs returns every piece, as [collateral.New] takes them.
 func (e Endorsements) Inputs() [][]byte {
 	return append([][]byte{e.TCBInfo, e.QEIdentity, e.TCBSigner, e.RootCRL, e.PlatformCRL, e.ProcessorCRL}, e.RIMs...)
+}
+
+// Collateral returns everything as an encoded bundle, which [collateral.Parse] reads.
+func (a *Authority) Collateral(o CollateralOptions) ([]byte, error) {
+	b, err := collateral.New(a.Endorsements(o).Inputs()...)
+	if err != nil {
+		return nil, err
+	}
+	return b.Encode()
 }

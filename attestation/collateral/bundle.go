@@ -1,0 +1,283 @@
+// Package collateral holds Endorsements and reference values (RFC 9334) for offline appraisal: Intel TCB info, QE
+// identities, certificate revocation lists, certificates, NVIDIA RIMs and OCSP answers.
+//
+// A [Bundle] recognises its items by what they contain, never by their names. It is not trusted: every item carries its
+// own signature, which the appraisal checks against the policy's roots, so a host can serve a bundle to its clients. The
+// bundle only says what is there; its digest names it.
+package collateral
+
+import (
+	"bytes"
+	"cmp"
+	"crypto/ecdsa"
+	"crypto/sha256"
+	"crypto/x509"
+	"fmt"
+	"math/big"
+	"slices"
+	"time"
+
+	"github.com/bombyx-network/bombyx/attestation/dcap"
+	"github.com/bombyx-network/bombyx/attestation/internal/strictjson"
+	"github.com/bombyx-network/bombyx/attestation/nvidia"
+)
+
+// Limits on a bundle. All collateral for an eight-GPU Intel node takes about 200 KiB.
+const (
+	MaxBundle = 32 << 20 // bytes of the encoded document
+	MaxItem   = 4 << 20  // bytes of one item
+	MaxItems  = 4096
+)
+
+// BundleVersion is the version of the encoded document.
+const BundleVersion = 1
+
+// A Kind says what an item was recognised as.
+type Kind string
+
+const (
+	KindTCBInfo     Kind = "tcb-info"    // PCS "Get TCB Info" response body
+	KindQEIdentity  Kind = "qe-identity" // PCS "Get QE Identity" response body
+	KindCRL         Kind = "crl"         // DER (RFC 5280)
+	KindCertificate Kind = "certificate" // DER (RFC 5280)
+	KindRIM         Kind = "rim"         // NVIDIA reference integrity manifest, XML
+	KindOCSP        Kind = "ocsp"        // DER OCSP response (RFC 6960)
+)
+
+// An Item is one recognised piece of collateral.
+type Item struct {
+	Kind   Kind
+	Digest [32]byte // SHA-256 of Content
+	// Content is the piece exactly as signed by its issuer; it must not be modified.
+	Content []byte
+}
+
+// A Bundle is an immutable set of items; it is safe for concurrent use. The zero Bundle is empty.
+type Bundle struct {
+	items []Item // by digest
+
+	tcbInfos     []*dcap.TCBInfo
+	qeIdentities []*dcap.QEIdentity
+	crls         []*dcap.CRL
+	certificates []*x509.Certificate
+	rims         []*nvidia.RIM
+	ocsp         [][]byte
+}
+
+// document is the encoded form: items sorted by digest, each digest that of its content.
+type document struct {
+	Version int        `json:"bombyx_collateral"`
+	Items   []docItems `json:"items"`
+}
+
+type docItems struct {
+	Digest  [32]byte `json:"sha256"`
+	Content []byte   `json:"content"`
+}
+
+// New returns a bundle of everything that the inputs contain. An input may be any single item, a PEM or hexadecimal form
+// of one, a PEM list of certificates, a PCS response with its headers, an NVIDIA RIM service response, or an encoded
+// bundle. An input that is none of these is an error.
+func New(inputs ...[]byte) (*Bundle, error) {
+	var contents [][]byte
+	for i, in := range inputs {
+		c, err := split(in)
+		if err != nil {
+			return nil, fmt.Errorf("collateral: input %d: %w", i+1, err)
+		}
+		contents = append(contents, c...)
+	}
+	return build(contents)
+}
+
+// Parse decodes a bundle. Its items must be sorted by digest, without repetition, each with its right digest.
+func Parse(encoded []byte) (*Bundle, error) {
+	contents, err := parseDocument(encoded)
+	if err != nil {
+		return nil, fmt.Errorf("collateral: bundle: %w", err)
+	}
+	return build(contents)
+}
+
+func parseDocument(encoded []byte) ([][]byte, error) {
+	var d document
+	if err := strictjson.Unmarshal(encoded, &d, MaxBundle); err != nil {
+		return nil, err
+	}
+	if d.Version != BundleVersion {
+		return nil, fmt.Errorf("version %d, this program reads version %d", d.Version, BundleVersion)
+	}
+	var contents [][]byte
+	for i, it := range d.Items {
+		if sha256.Sum256(it.Content) != it.Digest {
+			return nil, fmt.Errorf("items[%d]: content does not have the stated digest", i)
+		}
+		if i > 0 && bytes.Compare(d.Items[i-1].Digest[:], it.Digest[:]) >= 0 {
+			return nil, fmt.Errorf("items[%d]: not sorted by digest", i)
+		}
+		contents = append(contents, it.Content)
+	}
+	return contents, nil
+}
+
+func build(contents [][]byte) (*Bundle, error) {
+	b := new(Bundle)
+	for _, c := range contents {
+		d := sha256.Sum256(c)
+		at, found := slices.BinarySearchFunc(b.items, d, func(i Item, d [32]byte) int { return bytes.Compare(i.Digest[:], d[:]) })
+		if found {
+			continue
+		}
+		if len(b.items) == MaxItems {
+			return nil, fmt.Errorf("collateral: more than %d items", MaxItems)
+		}
+		kind, err := b.add(c)
+		if err != nil {
+			return nil, fmt.Errorf("collateral: item %x: %w", d[:8], err)
+		}
+		b.items = slices.Insert(b.items, at, Item{kind, d, c})
+	}
+	return b, nil
+}
+
+// Encode returns the document that Parse reads.
+func (b *Bundle) Encode() ([]byte, error) {
+	d := document{Version: BundleVersion, Items: []docItems{}}
+	for _, it := range b.items {
+		d.Items = append(d.Items, docItems{it.Digest, it.Content})
+	}
+	out, err := strictjson.Marshal(d)
+	if err == nil && len(out) > MaxBundle {
+		err = fmt.Errorf("%d bytes, limit %d", len(out), MaxBundle)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("collateral: encode: %w", err)
+	}
+	return out, nil
+}
+
+// Digest names the bundle: the SHA-256 of its items' digests in order. It does not depend on the encoding.
+func (b *Bundle) Digest() [32]byte {
+	h := sha256.New()
+	for _, it := range b.items {
+		h.Write(it.Digest[:])
+	}
+	return [32]byte(h.Sum(nil))
+}
+
+// Items returns what the bundle holds, sorted by digest.
+func (b *Bundle) Items() []Item { return slices.Clone(b.items) }
+
+// newest returns the element to use at now: of those in force the one that newer prefers, or, when none is in force, of
+// all. The caller's checks then say that it is expired, which is more useful than saying that there is none.
+func newest[T any](all []T, inForce func(T) bool, newer func(a, b T) int) (best T, ok bool) {
+	var pool []T
+	for _, v := range all {
+		if inForce(v) {
+			pool = append(pool, v)
+		}
+	}
+	if len(pool) == 0 {
+		pool = all
+	}
+	if len(pool) == 0 {
+		return best, false
+	}
+	return slices.MaxFunc(pool, newer), true
+}
+
+// TCBInfo returns the newest TCB info for a platform family at now, or nil. The id is "SGX" or "TDX". Newest means the
+// highest tcbEvaluationDataNumber, then the latest issue date: an older one that is still valid never hides a newer one.
+func (b *Bundle) TCBInfo(id string, fmspc [6]byte, now time.Time) *dcap.TCBInfo {
+	var fit []*dcap.TCBInfo
+	for _, t := range b.tcbInfos {
+		if t.ID == id && t.FMSPC == fmspc {
+			fit = append(fit, t)
+		}
+	}
+	t, _ := newest(fit, func(t *dcap.TCBInfo) bool { return within(now, t.IssueDate, t.NextUpdate) },
+		func(x, y *dcap.TCBInfo) int {
+			return cmp.Or(cmp.Compare(x.TCBEvaluationDataNumber, y.TCBEvaluationDataNumber), x.IssueDate.Compare(y.IssueDate))
+		})
+	return t
+}
+
+// QEIdentity returns the newest QE identity at now, or nil. The id is "QE" or "TD_QE".
+func (b *Bundle) QEIdentity(id string, now time.Time) *dcap.QEIdentity {
+	var fit []*dcap.QEIdentity
+	for _, t := range b.qeIdentities {
+		if t.ID == id {
+			fit = append(fit, t)
+		}
+	}
+	t, _ := newest(fit, func(t *dcap.QEIdentity) bool { return within(now, t.IssueDate, t.NextUpdate) },
+		func(x, y *dcap.QEIdentity) int {
+			return cmp.Or(cmp.Compare(x.TCBEvaluationDataNumber, y.TCBEvaluationDataNumber), x.IssueDate.Compare(y.IssueDate))
+		})
+	return t
+}
+
+// CRL returns the newest revocation list at now that the issuer's key signed, or nil.
+func (b *Bundle) CRL(issuer *x509.Certificate, now time.Time) *dcap.CRL {
+	var fit []*dcap.CRL
+	for _, c := range b.crls {
+		// The signature tells apart issuers of the same name, such as Intel's production and test roots.
+		if bytes.Equal(c.List.RawIssuer, issuer.RawSubject) && c.List.CheckSignatureFrom(issuer) == nil {
+			fit = append(fit, c)
+		}
+	}
+	c, _ := newest(fit, func(c *dcap.CRL) bool { return within(now, c.List.ThisUpdate, c.List.NextUpdate) },
+		func(x, y *dcap.CRL) int {
+			return cmp.Or(crlNumber(x).Cmp(crlNumber(y)), x.List.ThisUpdate.Compare(y.List.ThisUpdate))
+		})
+	return c
+}
+
+func crlNumber(c *dcap.CRL) *big.Int {
+	if c.List.Number == nil {
+		return new(big.Int)
+	}
+	return c.List.Number
+}
+
+func within(now, from, to time.Time) bool { return !now.Before(from) && now.Before(to) }
+
+// Signer returns the chain, leaf first, of the certificate whose P-256 key made signature (r || s) over the SHA-256
+// digest, or nil. The chain is what the bundle holds of it; nothing about it has been checked but the one signature.
+func (b *Bundle) Signer(digest [32]byte, signature [64]byte) []*x509.Certificate {
+	r, s := new(big.Int).SetBytes(signature[:32]), new(big.Int).SetBytes(signature[32:])
+	for _, c := range b.certificates {
+		if k, ok := c.PublicKey.(*ecdsa.PublicKey); ok && !c.IsCA && ecdsa.Verify(k, digest[:], r, s) {
+			return b.chain(c)
+		}
+	}
+	return nil
+}
+
+// chain follows issuers through the bundle.
+func (b *Bundle) chain(leaf *x509.Certificate) []*x509.Certificate {
+	chain := []*x509.Certificate{leaf}
+	for len(chain) < 8 {
+		last := chain[len(chain)-1]
+		if bytes.Equal(last.RawIssuer, last.RawSubject) {
+			break
+		}
+		i := slices.IndexFunc(b.certificates, func(c *x509.Certificate) bool {
+			return bytes.Equal(c.RawSubject, last.RawIssuer) && last.CheckSignatureFrom(c) == nil
+		})
+		if i < 0 {
+			break
+		}
+		chain = append(chain, b.certificates[i])
+	}
+	return chain
+}
+
+// Certificates returns every certificate.
+func (b *Bundle) Certificates() []*x509.Certificate { return slices.Clone(b.certificates) }
+
+// RIMs returns every reference integrity manifest; the appraisal picks by product and version.
+func (b *Bundle) RIMs() []*nvidia.RIM { return slices.Clone(b.rims) }
+
+// OCSP returns every OCSP response, DER.
+func (b *Bundle) OCSP() [][]byte { return slices.Clone(b.ocsp) }

@@ -1,0 +1,235 @@
+package collateral
+
+import (
+	"bytes"
+	"crypto/x509"
+	"encoding/base64"
+	"encoding/hex"
+	"encoding/json"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"net/url"
+	"strings"
+
+	"golang.org/x/crypto/ocsp"
+
+	"github.com/bombyx-network/bombyx/attestation/dcap"
+	"github.com/bombyx-network/bombyx/attestation/nvidia"
+)
+
+var errUnknown = errors.New("not collateral: want TCB info, QE identity, CRL, certificate, RIM, OCSP response or bundle")
+
+// add recognises one item in its signed form and indexes it.
+func (b *Bundle) add(content []byte) (Kind, error) {
+	if len(content) > MaxItem {
+		return "", fmt.Errorf("%d bytes, limit %d", len(content), MaxItem)
+	}
+	switch trimmed := bytes.TrimLeft(content, " \t\r\n\xef\xbb\xbf"); {
+	case len(trimmed) == 0:
+		return "", errUnknown
+	case trimmed[0] == '<':
+		r, err := nvidia.ParseRIM(content)
+		if err != nil {
+			return "", err
+		}
+		b.rims = append(b.rims, r)
+		return KindRIM, nil
+	case trimmed[0] == '{' && hasMember(trimmed, "tcbInfo"):
+		t, err := dcap.ParseTCBInfo(content)
+		if err != nil {
+			return "", err
+		}
+		b.tcbInfos = append(b.tcbInfos, t)
+		return KindTCBInfo, nil
+	case trimmed[0] == '{' && hasMember(trimmed, "enclaveIdentity"):
+		q, err := dcap.ParseQEIdentity(content)
+		if err != nil {
+			return "", err
+		}
+		b.qeIdentities = append(b.qeIdentities, q)
+		return KindQEIdentity, nil
+	}
+	// The three DER structures exclude each other: tbsCertificate starts with a version or serial and holds two names, a
+	// CRL one name, an OCSP response starts with an ENUMERATED.
+	if c, err := x509.ParseCertificate(content); err == nil {
+		b.certificates = append(b.certificates, c)
+		return KindCertificate, nil
+	}
+	if _, err := x509.ParseRevocationList(content); err == nil {
+		c, err := dcap.ParseCRL(content)
+		if err != nil {
+			return "", err
+		}
+		b.crls = append(b.crls, c)
+		return KindCRL, nil
+	}
+	if isOCSP(content) {
+		b.ocsp = append(b.ocsp, content)
+		return KindOCSP, nil
+	}
+	return "", errUnknown
+}
+
+// isOCSP reports whether der is an OCSP response, an error response included: what it says is for the appraisal.
+func isOCSP(der []byte) bool {
+	_, err := ocsp.ParseResponse(der, nil)
+	var unsuccessful ocsp.ResponseError
+	return err == nil || errors.As(err, &unsuccessful)
+}
+
+func hasMember(object []byte, name string) bool {
+	var m map[string]json.RawMessage
+	return json.Unmarshal(object, &m) == nil && m[name] != nil
+}
+
+// chainHeaders are the PCS response headers that carry an issuer chain as URL-encoded PEM, in canonical form.
+var chainHeaders = map[string]bool{
+	"tcb-info-issuer-chain":             true,
+	"sgx-tcb-info-issuer-chain":         true,
+	"sgx-enclave-identity-issuer-chain": true,
+	"sgx-pck-crl-issuer-chain":          true,
+	"sgx-pck-certificate-issuer-chain":  true,
+}
+
+// split takes one input apart into items in their signed form.
+func split(in []byte) ([][]byte, error) {
+	if len(in) > MaxBundle {
+		return nil, fmt.Errorf("%d bytes, limit %d", len(in), MaxBundle)
+	}
+	text := bytes.TrimSpace(in)
+	switch {
+	case len(text) == 0:
+		return nil, errors.New("empty")
+	case text[0] == '{':
+		return splitJSON(text)
+	case bytes.HasPrefix(text, []byte("-----BEGIN ")):
+		return splitPEM(text)
+	case bytes.HasPrefix(text, []byte("HTTP/")):
+		return splitHTTP(text)
+	}
+	// PCS and PCCS give CRLs in hexadecimal when not asked for DER.
+	if der, err := hex.DecodeString(string(text)); err == nil {
+		return [][]byte{der}, nil
+	}
+	return [][]byte{in}, nil
+}
+
+func splitPEM(text []byte) ([][]byte, error) {
+	var out [][]byte
+	for len(text) > 0 {
+		block, rest := pem.Decode(text)
+		if block == nil {
+			return nil, errors.New("not PEM throughout")
+		}
+		if block.Type != "CERTIFICATE" && block.Type != "X509 CRL" {
+			return nil, fmt.Errorf("PEM block %q, want CERTIFICATE or X509 CRL", block.Type)
+		}
+		out = append(out, block.Bytes)
+		text = bytes.TrimSpace(rest)
+	}
+	return out, nil
+}
+
+// splitHTTP takes a saved PCS response: status line, headers, blank line, body.
+func splitHTTP(text []byte) ([][]byte, error) {
+	head, body, ok := bytes.Cut(text, []byte("\r\n\r\n"))
+	if !ok {
+		head, body, ok = bytes.Cut(text, []byte("\n\n"))
+	}
+	if !ok {
+		return nil, errors.New("an HTTP response without a body")
+	}
+	out, err := split(body)
+	if err != nil {
+		return nil, err
+	}
+	for _, line := range strings.Split(string(head), "\n")[1:] {
+		name, value, _ := strings.Cut(strings.TrimSpace(line), ":")
+		if !chainHeaders[strings.ToLower(name)] {
+			continue
+		}
+		chain, err := unescapeChain(value)
+		if err != nil {
+			return nil, fmt.Errorf("header %s: %w", name, err)
+		}
+		out = append(out, chain...)
+	}
+	return out, nil
+}
+
+func unescapeChain(value string) ([][]byte, error) {
+	plain, err := url.PathUnescape(strings.TrimSpace(value))
+	if err != nil {
+		return nil, errors.New("not URL-encoded")
+	}
+	return splitPEM(bytes.TrimSpace([]byte(plain)))
+}
+
+// quoteCollateral is the JSON in which several DCAP tools keep what belongs to one quote: strings throughout, CRLs and
+// signatures in hexadecimal, chains in PEM.
+type quoteCollateral struct {
+	PCKCRLIssuerChain     string `json:"pck_crl_issuer_chain"`
+	RootCACRL             string `json:"root_ca_crl"`
+	PCKCRL                string `json:"pck_crl"`
+	TCBInfoIssuerChain    string `json:"tcb_info_issuer_chain"`
+	TCBInfo               string `json:"tcb_info"`
+	TCBInfoSignature      string `json:"tcb_info_signature"`
+	QEIdentityIssuerChain string `json:"qe_identity_issuer_chain"`
+	QEIdentity            string `json:"qe_identity"`
+	QEIdentitySignature   string `json:"qe_identity_signature"`
+}
+
+func splitJSON(text []byte) ([][]byte, error) {
+	switch {
+	case hasMember(text, "bombyx_collateral"):
+		return parseDocument(text)
+	case hasMember(text, "tcbInfo"), hasMember(text, "enclaveIdentity"):
+		return [][]byte{text}, nil
+	case hasMember(text, "tcb_info_signature"):
+		return splitQuoteCollateral(text)
+	case hasMember(text, "rim"):
+		// NVIDIA's RIM service wraps the manifest.
+		var r struct {
+			RIM string `json:"rim"`
+		}
+		if err := json.Unmarshal(text, &r); err != nil {
+			return nil, err
+		}
+		manifest, err := base64.StdEncoding.DecodeString(r.RIM)
+		if err != nil {
+			return nil, errors.New(`member "rim" is not base64`)
+		}
+		return [][]byte{manifest}, nil
+	}
+	return nil, errUnknown
+}
+
+func splitQuoteCollateral(text []byte) ([][]byte, error) {
+	var q quoteCollateral
+	if err := json.Unmarshal(text, &q); err != nil {
+		return nil, err
+	}
+	out := [][]byte{
+		fmt.Appendf(nil, `{"tcbInfo":%s,"signature":"%s"}`, q.TCBInfo, q.TCBInfoSignature),
+		fmt.Appendf(nil, `{"enclaveIdentity":%s,"signature":"%s"}`, q.QEIdentity, q.QEIdentitySignature),
+	}
+	for _, crl := range []string{q.RootCACRL, q.PCKCRL} {
+		if crl == "" {
+			continue
+		}
+		der, err := hex.DecodeString(crl)
+		if err != nil {
+			return nil, errors.New("CRL is not hexadecimal")
+		}
+		out = append(out, der)
+	}
+	for _, chain := range []string{q.PCKCRLIssuerChain, q.TCBInfoIssuerChain, q.QEIdentityIssuerChain} {
+		certs, err := splitPEM(bytes.TrimSpace([]byte(strings.TrimRight(chain, "\x00"))))
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, certs...)
+	}
+	return out, nil
+}
