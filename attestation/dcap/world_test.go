@@ -75,11 +75,11 @@ func name(cn string) pkix.Name {
 }
 
 func level(sgx, tdx, pcesvn int, status, date string, advisories ...string) map[string]any {
-	components := func(svn int) []any {
+	components := func(svn int, tdx bool) []any {
 		s := make([]any, 16)
 		for i := range s {
 			v := 0
-			if i < 3 {
+			if i < 3 && !(tdx && i == 1) { // [1] is the module's major version
 				v = svn
 			}
 			s[i] = map[string]any{"svn": v, "category": "BIOS"}
@@ -87,12 +87,12 @@ func level(sgx, tdx, pcesvn int, status, date string, advisories ...string) map[
 		return s
 	}
 	l := map[string]any{
-		"tcb":       map[string]any{"sgxtcbcomponents": components(sgx), "pcesvn": pcesvn},
+		"tcb":       map[string]any{"sgxtcbcomponents": components(sgx, false), "pcesvn": pcesvn},
 		"tcbDate":   date,
 		"tcbStatus": status,
 	}
 	if tdx >= 0 {
-		l["tcb"].(map[string]any)["tdxtcbcomponents"] = components(tdx)
+		l["tcb"].(map[string]any)["tdxtcbcomponents"] = components(tdx, true)
 	}
 	if len(advisories) > 0 {
 		l["advisoryIDs"] = advisories
