@@ -84,18 +84,20 @@ type Device struct {
 
 // Result is the appraisal of one device. It holds no decision.
 type Result struct {
-	Checks     []Check
-	Report     *Report // nil when it did not parse
-	Device     *Device // nil when the chain did not verify
-	Mismatches []Mismatch
-	ValidUntil time.Time // earliest expiry among everything that passed
+	Checks      []Check
+	Report      *Report // nil when it did not parse
+	Device      *Device // nil when the chain did not verify
+	Mismatches  []Mismatch
+	Revocations []Revocation
+	ValidUntil  time.Time // earliest expiry among everything that passed
 }
 
 // Verifier appraises evidence against pinned roots. It is immutable but for a
 // bounded cache, and safe for concurrent use.
 type Verifier struct {
 	deviceRoots, rimRoots []Fingerprint
-	chains                cache
+	chains                cache[chain]
+	responders            cache[validity] // who may answer for a certificate
 }
 
 // NewVerifier returns a verifier that trusts what c says and nothing else.
@@ -113,7 +115,8 @@ func NewVerifier(c Config) (*Verifier, error) {
 	return &Verifier{
 		deviceRoots: append([]Fingerprint(nil), c.DeviceRoots...),
 		rimRoots:    append([]Fingerprint(nil), c.RIMRoots...),
-		chains:      cache{most: c.CacheSize},
+		chains:      cache[chain]{most: c.CacheSize},
+		responders:  cache[validity]{most: 16 * c.CacheSize},
 	}, nil
 }
 
@@ -148,7 +151,7 @@ func (v *Verifier) Verify(e Evidence, o Options) *Result {
 	ch, err := v.chain(e.Chain)
 	if err != nil {
 		add(failed(CheckChain, clauseChain, err))
-		for _, s := range []struct{ id, clause string }{{CheckValidity, clauseValidity}, {CheckDebug, clauseDebug}} {
+		for _, s := range []struct{ id, clause string }{{CheckValidity, clauseValidity}, {CheckDebug, clauseDebug}, {CheckDeviceOCSP, clauseOCSP}} {
 			add(skipped(s.id, s.clause, "the certificate chain did not verify"))
 		}
 	} else {
@@ -157,6 +160,7 @@ func (v *Verifier) Verify(e Evidence, o Options) *Result {
 		add(Check{ID: CheckChain, Status: Pass, Clause: clauseChain, Seen: device.HWModel + ", serial " + device.Serial})
 		add(res.validity(CheckValidity, ch.validity, o.Time))
 		add(debugCheck(&device))
+		add(v.ocsp(res, o, CheckDeviceOCSP, ch.certs, 1))
 	}
 
 	if r == nil || ch == nil {
@@ -172,6 +176,9 @@ func (v *Verifier) Verify(e Evidence, o Options) *Result {
 			add(nonceCheck(r, o.Nonce))
 		}
 		add(skipped(CheckSignature, clauseSignature, why))
+		if r != nil {
+			skipRIMs(res, why)
+		}
 	} else {
 		add(modelCheck(r, res.Device))
 		add(fwidCheck(r, res.Device))
@@ -181,6 +188,12 @@ func (v *Verifier) Verify(e Evidence, o Options) *Result {
 			sig = failed(CheckSignature, clauseSignature, err)
 		}
 		add(sig)
+		driver, vbios := v.rims(res, o)
+		if sig.Status == Pass {
+			add(measure(res, driver, vbios))
+		} else {
+			add(skipped(CheckMeasurements, clauseMeasurements, "the report's signature does not verify"))
+		}
 	}
 	return res
 }
@@ -297,36 +310,36 @@ func (v *Verifier) chain(b []byte) (*chain, error) {
 	return c, nil
 }
 
-// cache remembers at least the last most/2 and at most most chains: entries
-// enter the young generation, and when it is full it replaces the old one.
-type cache struct {
+// cache remembers at least the last most/2 and at most most entries: they enter
+// the young generation, and when it is full it replaces the old one.
+type cache[T any] struct {
 	mu         sync.Mutex
-	young, old map[[32]byte]*chain
+	young, old map[[32]byte]*T
 	most       int
 }
 
-func (c *cache) get(key [32]byte) *chain {
+func (c *cache[T]) get(key [32]byte) *T {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if ch := c.young[key]; ch != nil {
-		return ch
+	if e := c.young[key]; e != nil {
+		return e
 	}
-	ch := c.old[key]
-	if ch != nil {
-		c.add(key, ch)
+	e := c.old[key]
+	if e != nil {
+		c.add(key, e)
 	}
-	return ch
+	return e
 }
 
-func (c *cache) put(key [32]byte, ch *chain) {
+func (c *cache[T]) put(key [32]byte, e *T) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.add(key, ch)
+	c.add(key, e)
 }
 
-func (c *cache) add(key [32]byte, ch *chain) {
+func (c *cache[T]) add(key [32]byte, e *T) {
 	if c.young == nil || len(c.young) >= max(1, c.most/2) {
-		c.old, c.young = c.young, make(map[[32]byte]*chain)
+		c.old, c.young = c.young, make(map[[32]byte]*T)
 	}
-	c.young[key] = ch
+	c.young[key] = e
 }
