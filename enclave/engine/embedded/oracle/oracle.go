@@ -1,0 +1,81 @@
+// Package oracle asks llama.cpp, for tests and benchmarks that compare with it.
+//
+// llama.cpp comes from npm into a folder outside the repository, once:
+//
+//	npm install --prefix "${XDG_CACHE_HOME:-$HOME/.cache}/bombyx/llamacpp" --ignore-scripts --omit=optional \
+//	    node-llama-cpp@3.22.1 @node-llama-cpp/linux-x64@3.22.1
+//
+// BOMBYX_LLAMACPP names another folder. Tests that need it skip when it is missing.
+package oracle
+
+import (
+	"bytes"
+	_ "embed"
+	"encoding/json"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"testing"
+)
+
+//go:embed llamacpp.mjs
+var script string
+
+// Job is one thing to ask: the tokens of a text, or what follows given tokens.
+type Job struct {
+	Text   *string `json:"text,omitempty"`
+	Markup bool    `json:"markup,omitempty"` // whether special tokens in the text count
+
+	IDs      []int `json:"ids,omitempty"`
+	Generate int   `json:"generate,omitempty"` // number of tokens to generate greedily
+	Repeat   int   `json:"repeat,omitempty"`   // generate so many times and take the fastest
+}
+
+// Result answers a [Job].
+type Result struct {
+	IDs             []int   `json:"ids"`
+	PromptSeconds   float64 `json:"promptSeconds"` // until the first generated token
+	GenerateSeconds float64 `json:"generateSeconds"`
+}
+
+// Ask runs jobs on the GGUF file in model with one thread. It skips the test when llama.cpp is not installed.
+func Ask(tb testing.TB, model []byte, jobs []Job) []Result {
+	tb.Helper()
+	folder := os.Getenv("BOMBYX_LLAMACPP")
+	if folder == "" {
+		cache, err := os.UserCacheDir()
+		if err != nil {
+			tb.Skipf("SKIPPED, NOT PASSED: no cache folder for llama.cpp: %v", err)
+		}
+		folder = filepath.Join(cache, "bombyx", "llamacpp")
+	}
+	if _, err := os.Stat(filepath.Join(folder, "node_modules", "node-llama-cpp")); err != nil {
+		tb.Skipf("SKIPPED, NOT PASSED: llama.cpp is not installed; see the comment of package oracle: %v", err)
+	}
+	node, err := exec.LookPath("node")
+	if err != nil {
+		tb.Skip("SKIPPED, NOT PASSED: node is not installed")
+	}
+	dir := tb.TempDir()
+	files := map[string][]byte{"llamacpp.mjs": []byte(script), "model.gguf": model}
+	for name, data := range files {
+		if err := os.WriteFile(filepath.Join(dir, name), data, 0o600); err != nil {
+			tb.Fatal(err)
+		}
+	}
+	input, err := json.Marshal(map[string]any{"model": filepath.Join(dir, "model.gguf"), "jobs": jobs})
+	if err != nil {
+		tb.Fatal(err)
+	}
+	var stdout, stderr bytes.Buffer
+	cmd := exec.Command(node, filepath.Join(dir, "llamacpp.mjs"), folder)
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = bytes.NewReader(input), &stdout, &stderr
+	if err := cmd.Run(); err != nil {
+		tb.Fatalf("llama.cpp: %v\n%s", err, stderr.String())
+	}
+	var results []Result
+	if err := json.Unmarshal(stdout.Bytes(), &results); err != nil || len(results) != len(jobs) {
+		tb.Fatalf("llama.cpp answered %.200q: %v", stdout.String(), err)
+	}
+	return results
+}

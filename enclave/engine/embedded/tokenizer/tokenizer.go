@@ -1,0 +1,437 @@
+// Package tokenizer turns text into token ids and back for byte-level BPE vocabularies, as GGUF files carry them
+// ("tokenizer.ggml.model" = "gpt2"), id for id like llama.cpp.
+//
+// Text and markup are different things. [Tokenizer.Encode] never yields a special token, whatever the text says.
+// [Tokenizer.EncodeMarkup] does, and is for the output of a chat template only; strings of strangers go into the template
+// through [Tokenizer.Protect], which keeps them plain text.
+package tokenizer
+
+import (
+	"errors"
+	"fmt"
+	"math"
+	"slices"
+	"strings"
+	"unicode/utf8"
+
+	"github.com/bombyx-network/bombyx/enclave/engine/embedded/gguf"
+)
+
+// ErrUnsupported is wrapped by errors about vocabularies that are not implemented or not consistent.
+var ErrUnsupported = errors.New("unsupported tokenizer")
+
+func unsupported(format string, args ...any) error {
+	return fmt.Errorf("%w: %s", ErrUnsupported, fmt.Sprintf(format, args...))
+}
+
+// Token types in "tokenizer.ggml.token_type".
+const (
+	typeNormal      = 1
+	typeUnknown     = 2
+	typeControl     = 3
+	typeUserDefined = 4
+	typeUnused      = 5
+	typeByte        = 6
+)
+
+// mark is put into protected text. It is a noncharacter, which Unicode keeps for such internal use; text that already
+// has one cannot be protected.
+const mark = '\uFDD0'
+
+// ErrMark is the error about text with the character U+FDD0.
+var ErrMark = errors.New("the text has the noncharacter U+FDD0; remove it")
+
+// endOfGeneration are control tokens that end an answer in one of the known chat formats, beside those that the
+// metadata names.
+var endOfGeneration = []string{"<|eot_id|>", "<|im_end|>", "<|end|>", "<end_of_turn>", "<|endoftext|>", "<|eom_id|>", "</s>"}
+
+// Tokenizer is a vocabulary. It is immutable.
+type Tokenizer struct {
+	text        []string // of each token: bytes, not in the byte alphabet; special tokens literally
+	kind        []int8
+	ids         map[string]int32 // of normal tokens, by their bytes
+	bytes       [256]int32       // of single bytes; -1 where the vocabulary has none
+	merges      map[[2]int32]merge
+	special     []int32 // control and user-defined, longest first
+	specialByte [256]bool
+	split       splitter
+	wholeWords  bool // a word that is a token is not merged
+	bos, eos    int
+	addBOS      bool
+	end         map[int]bool
+}
+
+type merge struct{ rank, id int32 }
+
+// New reads the vocabulary in f's metadata.
+func New(f *gguf.File) (*Tokenizer, error) {
+	if model, _ := f.Metadata["tokenizer.ggml.model"].(string); model != "gpt2" {
+		return nil, unsupported("model %.64q; byte-level BPE (\"gpt2\") is implemented", model)
+	}
+	t := &Tokenizer{ids: map[string]int32{}, merges: map[[2]int32]merge{}, end: map[int]bool{}, bos: -1, eos: -1}
+	pre, _ := f.Metadata["tokenizer.ggml.pre"].(string)
+	switch pre {
+	case "gpt-2":
+		t.split = splitGPT2
+	case "smollm":
+		t.split = splitSmolLM
+	case "qwen2":
+		t.split = func(s string) int { return splitLlama3(s, 1) }
+	case "llama-bpe":
+		t.split = func(s string) int { return splitLlama3(s, 3) }
+		t.wholeWords, t.addBOS = true, true
+	default:
+		return nil, unsupported("pre-tokenizer %.64q; gpt-2, smollm, qwen2 and llama-bpe are implemented", pre)
+	}
+	tokens, _ := f.Metadata["tokenizer.ggml.tokens"].([]string)
+	kinds, _ := f.Metadata["tokenizer.ggml.token_type"].([]int32)
+	merges, _ := f.Metadata["tokenizer.ggml.merges"].([]string)
+	if len(tokens) == 0 || len(kinds) != len(tokens) {
+		return nil, unsupported("%d tokens with %d types", len(tokens), len(kinds))
+	}
+	if err := t.setTokens(tokens, kinds); err != nil {
+		return nil, err
+	}
+	if err := t.setMerges(merges); err != nil {
+		return nil, err
+	}
+	return t, t.setRoles(f)
+}
+
+func (t *Tokenizer) setTokens(tokens []string, kinds []int32) error {
+	literal := map[string]bool{}
+	for i, s := range tokens {
+		kind := kinds[i]
+		t.kind = append(t.kind, int8(kind))
+		switch kind {
+		case typeNormal, typeUnused:
+			b, ok := fromAlphabet(s)
+			if !ok {
+				return unsupported("token %d, %.64q, is not in the byte alphabet", i, s)
+			}
+			if _, ok := t.ids[b]; ok || b == "" {
+				return unsupported("token %d, %.64q, is empty or occurs twice", i, s)
+			}
+			t.ids[b] = int32(i)
+			t.text = append(t.text, b)
+		case typeControl, typeUserDefined, typeUnknown:
+			if literal[s] || s == "" {
+				return unsupported("token %d, %.64q, is empty or occurs twice", i, s)
+			}
+			literal[s] = true
+			t.text = append(t.text, s)
+			if kind != typeUnknown {
+				t.special = append(t.special, int32(i))
+				t.specialByte[s[0]] = true
+			}
+		default:
+			return unsupported("token %d, %.64q, has type %d", i, s, kind)
+		}
+	}
+	slices.SortStableFunc(t.special, func(a, b int32) int { return len(t.text[b]) - len(t.text[a]) })
+	for b := range t.bytes {
+		t.bytes[b] = -1
+		if id, ok := t.ids[string([]byte{byte(b)})]; ok {
+			t.bytes[b] = id
+		}
+	}
+	return nil
+}
+
+func (t *Tokenizer) setMerges(merges []string) error {
+	for rank, s := range merges {
+		left, right, ok := strings.Cut(s, " ")
+		l, okL := fromAlphabet(left)
+		r, okR := fromAlphabet(right)
+		if !ok || !okL || !okR {
+			return unsupported("merge %d, %.64q, is not two words of the byte alphabet", rank, s)
+		}
+		a, okA := t.ids[l]
+		b, okB := t.ids[r]
+		both, okBoth := t.ids[l+r]
+		if !okA || !okB || !okBoth {
+			return unsupported("merge %d, %.64q, is of no tokens", rank, s)
+		}
+		if _, ok := t.merges[[2]int32{a, b}]; !ok {
+			t.merges[[2]int32{a, b}] = merge{int32(rank), both}
+		}
+	}
+	return nil
+}
+
+// setRoles reads which tokens begin and end a text.
+func (t *Tokenizer) setRoles(f *gguf.File) error {
+	role := func(name string) (int, error) {
+		key := "tokenizer.ggml." + name
+		v, ok := f.Metadata[key]
+		if !ok {
+			return -1, nil
+		}
+		id, ok := v.(uint32)
+		if !ok || int64(id) >= int64(len(t.text)) {
+			return -1, unsupported("%s is %v; a token is expected", key, v)
+		}
+		return int(id), nil
+	}
+	var err error
+	if t.bos, err = role("bos_token_id"); err != nil {
+		return err
+	}
+	if t.eos, err = role("eos_token_id"); err != nil {
+		return err
+	}
+	for _, name := range []string{"eos_token_id", "eot_token_id", "eom_token_id"} {
+		id, err := role(name)
+		if err != nil {
+			return err
+		}
+		if id >= 0 {
+			t.end[id] = true
+		}
+	}
+	for _, id := range t.special {
+		if t.kind[id] == typeControl && slices.Contains(endOfGeneration, t.text[id]) {
+			t.end[int(id)] = true
+		}
+	}
+	if v, ok := f.Metadata["tokenizer.ggml.add_bos_token"]; ok {
+		if t.addBOS, ok = v.(bool); !ok {
+			return unsupported("tokenizer.ggml.add_bos_token is %v; a bool is expected", v)
+		}
+	}
+	if t.addBOS && t.bos < 0 {
+		return unsupported("texts begin with a token that is not named (tokenizer.ggml.bos_token_id)")
+	}
+	for _, name := range []string{"add_eos_token", "add_sep_token", "add_space_prefix"} {
+		if v, ok := f.Metadata["tokenizer.ggml."+name]; ok && v != false {
+			return unsupported("tokenizer.ggml.%s is %v", name, v)
+		}
+	}
+	return nil
+}
+
+// Len is the number of tokens.
+func (t *Tokenizer) Len() int { return len(t.text) }
+
+// BOS returns the token that begins a text, -1 when there is none, and whether every text must begin with it.
+func (t *Tokenizer) BOS() (id int, always bool) { return t.bos, t.addBOS }
+
+// EOS returns the token that ends a text, or -1.
+func (t *Tokenizer) EOS() int { return t.eos }
+
+// IsEnd reports whether a model that yields the token has finished its answer.
+func (t *Tokenizer) IsEnd(id int) bool { return t.end[id] }
+
+// Literal returns how a special token is written in markup; the empty string for -1.
+func (t *Tokenizer) Literal(id int) string {
+	if id < 0 {
+		return ""
+	}
+	return t.text[id]
+}
+
+// Text returns the bytes that a token stands for, which need not be whole characters. Control tokens stand for nothing.
+func (t *Tokenizer) Text(id int) string {
+	switch t.kind[id] {
+	case typeControl, typeUnknown:
+		return ""
+	}
+	return t.text[id]
+}
+
+// Encode appends the tokens of plain text to ids.
+func (t *Tokenizer) Encode(ids []int, text string) []int {
+	for len(text) > 0 {
+		n := t.split(text)
+		ids = t.encodeWord(ids, text[:n])
+		text = text[n:]
+	}
+	return ids
+}
+
+// EncodeMarkup appends the tokens of a chat template's output to ids: special tokens where it spells them, but for
+// protected text.
+func (t *Tokenizer) EncodeMarkup(ids []int, text string) []int {
+	return t.encodeMarkup(ids, text, t.special)
+}
+
+// encodeMarkup finds the first of the special tokens everywhere, then the others in what remains.
+func (t *Tokenizer) encodeMarkup(ids []int, text string, special []int32) []int {
+	for len(text) > 0 {
+		var at int
+		for at = -1; len(special) > 0; special = special[1:] {
+			if at = strings.Index(text, t.text[special[0]]); at >= 0 {
+				break
+			}
+		}
+		if at < 0 {
+			return t.Encode(ids, strings.ReplaceAll(text, string(mark), ""))
+		}
+		ids = t.encodeMarkup(ids, text[:at], special[1:])
+		ids = append(ids, int(special[0]))
+		text = text[at+len(t.text[special[0]]):]
+	}
+	return ids
+}
+
+// Protect returns text in a form that [Tokenizer.EncodeMarkup] encodes like [Tokenizer.Encode], also next to other
+// protected text: it is marked wherever it spells a special token or ends in the beginning of one. The error is
+// [ErrMark].
+func (t *Tokenizer) Protect(text string) (string, error) {
+	if strings.ContainsRune(text, mark) {
+		return "", ErrMark
+	}
+	var b strings.Builder
+	done := 0
+	for i := range len(text) {
+		if !t.specialByte[text[i]] || !t.spells(text[i:]) {
+			continue
+		}
+		_, n := utf8.DecodeRuneInString(text[i:])
+		b.WriteString(text[done : i+n])
+		b.WriteRune(mark)
+		done = i + n
+	}
+	b.WriteString(text[done:])
+	return b.String(), nil
+}
+
+// spells reports whether text begins with a special token or is the beginning of one.
+func (t *Tokenizer) spells(text string) bool {
+	for _, id := range t.special {
+		if s := t.text[id]; strings.HasPrefix(text, s) || strings.HasPrefix(s, text) {
+			return true
+		}
+	}
+	return false
+}
+
+// symbol is a piece of a word while it is merged. Pieces are a doubly linked list.
+type symbol struct {
+	id         int32
+	start, end int32 // bytes of the word
+	prev, next int32 // -1 at the ends
+}
+
+// candidate is a possible merge of the piece left with the one after it, which together are length bytes.
+type candidate struct {
+	rank, left, length, id int32
+}
+
+// encodeWord appends the tokens of a word. The pair with the lowest rank is merged first, of equal ones the leftmost.
+// Bytes without a token are left out, as in llama.cpp.
+func (t *Tokenizer) encodeWord(ids []int, word string) []int {
+	if t.wholeWords {
+		if id, ok := t.ids[word]; ok {
+			return append(ids, int(id))
+		}
+	}
+	symbols := make([]symbol, 0, min(len(word), 64))
+	for i := range len(word) {
+		symbols = append(symbols, symbol{t.bytes[word[i]], int32(i), int32(i + 1), int32(i - 1), int32(i + 1)})
+	}
+	symbols[len(symbols)-1].next = -1
+	var queue candidates
+	offer := func(left int32) {
+		if left < 0 || symbols[left].next < 0 {
+			return
+		}
+		l, r := symbols[left], symbols[symbols[left].next]
+		if m, ok := t.merges[[2]int32{l.id, r.id}]; ok {
+			queue.push(candidate{m.rank, left, r.end - l.start, m.id})
+		}
+	}
+	for i := range symbols {
+		offer(int32(i))
+	}
+	for len(queue) > 0 {
+		c := queue.pop()
+		l := &symbols[c.left]
+		// A candidate is stale when one of its pieces has been merged since.
+		if l.end == l.start || l.next < 0 || symbols[l.next].end-l.start != c.length {
+			continue
+		}
+		if m, ok := t.merges[[2]int32{l.id, symbols[l.next].id}]; !ok || m != (merge{c.rank, c.id}) {
+			continue
+		}
+		r := &symbols[l.next]
+		l.id, l.end, l.next = c.id, r.end, r.next
+		r.start = r.end
+		if l.next >= 0 {
+			symbols[l.next].prev = c.left
+		}
+		offer(l.prev)
+		offer(c.left)
+	}
+	for i := int32(0); i >= 0; i = symbols[i].next {
+		if symbols[i].id >= 0 {
+			ids = append(ids, int(symbols[i].id))
+		}
+	}
+	return ids
+}
+
+// candidates is a binary heap.
+type candidates []candidate
+
+func (q candidates) less(i, j int) bool {
+	return q[i].rank < q[j].rank || q[i].rank == q[j].rank && q[i].left < q[j].left
+}
+
+func (q *candidates) push(c candidate) {
+	h := append(*q, c)
+	for i := len(h) - 1; i > 0 && h.less(i, (i-1)/2); i = (i - 1) / 2 {
+		h[i], h[(i-1)/2] = h[(i-1)/2], h[i]
+	}
+	*q = h
+}
+
+func (q *candidates) pop() candidate {
+	h := *q
+	top := h[0]
+	h[0] = h[len(h)-1]
+	h = h[:len(h)-1]
+	for i := 0; ; {
+		least := i
+		for child := 2*i + 1; child <= 2*i+2 && child < len(h); child++ {
+			if h.less(child, least) {
+				least = child
+			}
+		}
+		if least == i {
+			break
+		}
+		h[i], h[least] = h[least], h[i]
+		i = least
+	}
+	*q = h
+	return top
+}
+
+// The byte alphabet of GPT-2 writes each byte as one printable character: itself where it is one in Latin-1, else one of
+// 68 characters from U+0100 on.
+var fromRune = func() map[rune]byte {
+	m := map[rune]byte{}
+	next := rune(0x100)
+	for b := range math.MaxUint8 + 1 {
+		r := rune(b)
+		if !(r >= '!' && r <= '~' || r >= 0xa1 && r <= 0xac || r >= 0xae) {
+			r = next
+			next++
+		}
+		m[r] = byte(b)
+	}
+	return m
+}()
+
+func fromAlphabet(s string) (string, bool) {
+	b := make([]byte, 0, len(s))
+	for _, r := range s {
+		c, ok := fromRune[r]
+		if !ok {
+			return "", false
+		}
+		b = append(b, c)
+	}
+	return string(b), true
+}

@@ -1,0 +1,283 @@
+package tokenizer_test
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"flag"
+	"math/rand/v2"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+	"unicode/utf8"
+
+	"github.com/bombyx-network/bombyx/enclave/engine/embedded/gguf"
+	"github.com/bombyx-network/bombyx/enclave/engine/embedded/modeltest"
+	"github.com/bombyx-network/bombyx/enclave/engine/embedded/oracle"
+	"github.com/bombyx-network/bombyx/enclave/engine/embedded/tokenizer"
+)
+
+var update = flag.Bool("update", false, "record what llama.cpp says in testdata/llamacpp.json")
+
+var preTokenizers = []string{"gpt-2", "smollm", "qwen2", "llama-bpe"}
+
+func modelFile(pre string) []byte {
+	return modeltest.Make(modeltest.Spec{Architecture: "llama", Type: "F32", Width: 32, Layers: 1, FeedForward: 32, PreTokenizer: pre})
+}
+
+func read(tb testing.TB, data []byte) *gguf.File {
+	tb.Helper()
+	f, err := gguf.Read(bytes.NewReader(data), int64(len(data)))
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return f
+}
+
+func load(tb testing.TB, pre string) *tokenizer.Tokenizer {
+	tb.Helper()
+	t, err := tokenizer.New(read(tb, modelFile(pre)))
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return t
+}
+
+// texts are the cases that the pre-tokenizers tell apart, then random strings of the same characters.
+func texts() []string {
+	out := []string{
+		"Hello, world!", "hello", " hello", "  hello", "hello  ", "hello \n\n world", "\n", "\r\n\r\n", " \n ", "\t\tx", "a\n\nb", "x = 1234567890;",
+		"1", "12", "123", "1234", " 1234", "a1b22c333d4444", "3.14159", "I'm you're they'll we've it's he'd don't", "I'M YOU'RE THEY'LL",
+		"'s", "'S", "'", "''", "'x", "¿Qué?", "naïve café", "Ελλάδα, Україна", "日本語の文章です。", "你好世界", "e\u0301 combining", "👋🏽 emoji 🇺🇦",
+		"\u00a0nbsp\u2003em", "½ ² Ⅷ ٣٤٥", "func main() {\n\tfmt.Println(\"hi\")\n}", "!!!", " !!!\n\n", "... \n", "don\u2019t", "\u017fharp 'ſ 'ſt",
+		"<|im_start|>user\nHi<|im_end|>\n", "<think>\nhm\n</think>", "<|im_start", "a<|endoftext|>b", "x<|im_end|><|im_end|>", strings.Repeat("a", 300),
+		strings.Repeat(" ", 50) + "x", strings.Repeat("ab", 100), "The enclave answers and the host sees nothing of it.", "\x00\x01\x7f", "\u2028\u2029\u0085",
+		"tab\tthen space \tmixed", "5 % 6 ", " ٣", "x ½", "a\u0300b", "ǅ ʰ ª", "\U0001d7d8\U0001d7d9", "\ufeffbom", "￼\uffff\U0010ffff",
+	}
+	r := rand.New(rand.NewPCG(1, 1))
+	pieces := []string{" ", "  ", "\n", "\r\n", "\t", "a", "the", "Z", "'s", "'LL", "'", "1", "42", "2026", "½", "é", "日本", "!", "?!", "-", "<|im_end|>", "<", "|", "\u00a0", "🙂", "_", "answer", "and"}
+	for range 150 {
+		var b strings.Builder
+		for range 1 + r.IntN(14) {
+			b.WriteString(pieces[r.IntN(len(pieces))])
+		}
+		out = append(out, b.String())
+	}
+	return out
+}
+
+// recording is one text with llama.cpp's tokens, special ones counting and not.
+type recording struct {
+	Text          string
+	Plain, Markup []int
+}
+
+func record(t *testing.T, pre string) []recording {
+	var jobs []oracle.Job
+	for _, s := range texts() {
+		jobs = append(jobs, oracle.Job{Text: &s}, oracle.Job{Text: &s, Markup: true})
+	}
+	results := oracle.Ask(t, modelFile(pre), jobs)
+	var out []recording
+	for i := 0; i < len(results); i += 2 {
+		out = append(out, recording{*jobs[i].Text, results[i].IDs, results[i+1].IDs})
+	}
+	return out
+}
+
+func readGolden(t *testing.T) map[string][]recording {
+	golden := map[string][]recording{}
+	b, err := os.ReadFile("testdata/llamacpp.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := json.Unmarshal(b, &golden); err != nil {
+		t.Fatal(err)
+	}
+	return golden
+}
+
+// plainInLlamaCpp is false for texts in which llama.cpp finds user-defined tokens even when special ones do not count.
+func plainInLlamaCpp(text string) bool { return !strings.Contains(text, "think>") }
+
+func TestSameTokensAsLlamaCpp(t *testing.T) {
+	if *update {
+		golden := map[string][]recording{}
+		for _, pre := range preTokenizers {
+			golden[pre] = record(t, pre)
+		}
+		b, err := json.Marshal(golden)
+		if err != nil {
+			t.Fatal(err)
+		}
+		b = bytes.ReplaceAll(b, []byte(`{"Text`), []byte("\n{\"Text"))
+		if err := os.MkdirAll("testdata", 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile("testdata/llamacpp.json", append(b, '\n'), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	golden := readGolden(t)
+	for _, pre := range preTokenizers {
+		t.Run(pre, func(t *testing.T) {
+			tok := load(t, pre)
+			if len(golden[pre]) < 200 {
+				t.Fatalf("%d recordings", len(golden[pre]))
+			}
+			for _, r := range golden[pre] {
+				if got := tok.Encode(nil, r.Text); plainInLlamaCpp(r.Text) && !slices.Equal(got, r.Plain) {
+					t.Errorf("%q: got %q, llama.cpp %q", r.Text, pieces(tok, got), pieces(tok, r.Plain))
+				}
+				if got := tok.EncodeMarkup(nil, r.Text); !slices.Equal(got, r.Markup) {
+					t.Errorf("%q with markup: got %q, llama.cpp %q", r.Text, pieces(tok, got), pieces(tok, r.Markup))
+				}
+			}
+		})
+	}
+}
+
+// The recordings are what llama.cpp says today.
+func TestRecordings(t *testing.T) {
+	golden := readGolden(t)
+	for _, pre := range preTokenizers {
+		for i, got := range record(t, pre) {
+			want := golden[pre][i]
+			if got.Text != want.Text || !slices.Equal(got.Plain, want.Plain) || !slices.Equal(got.Markup, want.Markup) {
+				t.Errorf("%s: llama.cpp says %v, recorded %v", pre, got, want)
+			}
+		}
+	}
+}
+
+func pieces(t *tokenizer.Tokenizer, ids []int) []string {
+	var out []string
+	for _, id := range ids {
+		out = append(out, t.Text(id))
+	}
+	return out
+}
+
+func decode(t *tokenizer.Tokenizer, ids []int) string { return strings.Join(pieces(t, ids), "") }
+
+func TestTextIsNeverMarkup(t *testing.T) {
+	for _, pre := range preTokenizers {
+		tok := load(t, pre)
+		for _, text := range texts() {
+			plain := tok.Encode(nil, text)
+			for _, id := range plain {
+				if id < len(modeltest.Special) {
+					t.Errorf("%q became special token %d", text, id)
+				}
+			}
+			if got := decode(tok, plain); got != text {
+				t.Errorf("%q comes back as %q", text, got)
+			}
+			protected, err := tok.Protect(text)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got := tok.EncodeMarkup(nil, protected); !slices.Equal(got, plain) {
+				t.Errorf("protected %q: %q, want %q", text, pieces(tok, got), pieces(tok, plain))
+			}
+		}
+		// Pieces of a special token in neighbouring strings.
+		a, _ := tok.Protect("x<|im_")
+		b, _ := tok.Protect("end|>y")
+		if got := decode(tok, tok.EncodeMarkup(nil, a+b)); got != "x<|im_end|>y" {
+			t.Errorf("joined: %q", got)
+		}
+		if got := tok.EncodeMarkup(nil, "<|im_start|>"+a+b+"<|im_end|>"); got[0] != 1 || got[len(got)-1] != 2 || slices.Contains(got[1:len(got)-1], 2) {
+			t.Errorf("in markup: %v", got)
+		}
+		if _, err := tok.Protect("a\uFDD0b"); !errors.Is(err, tokenizer.ErrMark) {
+			t.Errorf("a mark in the text: %v", err)
+		}
+	}
+}
+
+func TestRoles(t *testing.T) {
+	tok := load(t, "qwen2")
+	if bos, always := tok.BOS(); bos != 1 || always {
+		t.Errorf("BOS %d, %v", bos, always)
+	}
+	if tok.EOS() != 2 || !tok.IsEnd(2) || !tok.IsEnd(0) || tok.IsEnd(1) || tok.IsEnd(3) || tok.IsEnd(300) {
+		t.Error("end tokens")
+	}
+	if tok.Literal(2) != "<|im_end|>" || tok.Literal(-1) != "" || tok.Text(2) != "" || tok.Text(3) != "<think>" {
+		t.Error("texts of special tokens")
+	}
+}
+
+func TestRefusesVocabularies(t *testing.T) {
+	for name, change := range map[string]func(m map[string]any){
+		"model \"llama\"":         func(m map[string]any) { m["tokenizer.ggml.model"] = "llama" },
+		"pre-tokenizer \"gpt-4\"": func(m map[string]any) { m["tokenizer.ggml.pre"] = "gpt-4" },
+		"pre-tokenizer \"\"":      func(m map[string]any) { delete(m, "tokenizer.ggml.pre") },
+		"0 tokens":                func(m map[string]any) { m["tokenizer.ggml.tokens"] = []string{} },
+		"types":                   func(m map[string]any) { m["tokenizer.ggml.token_type"] = []int32{1} },
+		"has type 9":              func(m map[string]any) { m["tokenizer.ggml.token_type"].([]int32)[7] = 9 },
+		"not in the byte alphabet": func(m map[string]any) {
+			m["tokenizer.ggml.tokens"].([]string)[100] = "two words"
+		},
+		"is empty or occurs twice": func(m map[string]any) { m["tokenizer.ggml.tokens"].([]string)[100] = "a" },
+		"is of no tokens":          func(m map[string]any) { m["tokenizer.ggml.merges"].([]string)[0] = "zzz yyy" },
+		"is not two words":         func(m map[string]any) { m["tokenizer.ggml.merges"].([]string)[0] = "zzz" },
+		"bos_token_id is 100000":   func(m map[string]any) { m["tokenizer.ggml.bos_token_id"] = uint32(100000) },
+		"eos_token_id is no":       func(m map[string]any) { m["tokenizer.ggml.eos_token_id"] = "no" },
+		"add_eos_token is true":    func(m map[string]any) { m["tokenizer.ggml.add_eos_token"] = true },
+		"add_bos_token is 1":       func(m map[string]any) { m["tokenizer.ggml.add_bos_token"] = uint32(1) },
+		"begin with a token": func(m map[string]any) {
+			m["tokenizer.ggml.add_bos_token"] = true
+			delete(m, "tokenizer.ggml.bos_token_id")
+		},
+	} {
+		f := read(t, modelFile("qwen2"))
+		change(f.Metadata)
+		if _, err := tokenizer.New(f); !errors.Is(err, tokenizer.ErrUnsupported) || !strings.Contains(err.Error(), name) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+func FuzzEncode(f *testing.F) {
+	for _, s := range texts() {
+		f.Add(s)
+	}
+	var toks []*tokenizer.Tokenizer
+	for _, pre := range preTokenizers {
+		toks = append(toks, load(f, pre))
+	}
+	f.Fuzz(func(t *testing.T, text string) {
+		for _, tok := range toks {
+			plain := tok.Encode(nil, text)
+			if got := decode(tok, plain); got != text {
+				t.Fatalf("%q comes back as %q", text, got)
+			}
+			for _, id := range plain {
+				if id < len(modeltest.Special) {
+					t.Fatalf("%q became special token %d", text, id)
+				}
+			}
+			protected, err := tok.Protect(text)
+			if err != nil || !utf8.ValidString(text) {
+				continue
+			}
+			if got := tok.EncodeMarkup(nil, protected); !slices.Equal(got, plain) {
+				t.Fatalf("protected %q: %v, want %v", text, got, plain)
+			}
+			tok.EncodeMarkup(nil, text)
+		}
+	})
+}
+
+func BenchmarkEncode(b *testing.B) {
+	tok := load(b, "qwen2")
+	text := strings.Repeat("The enclave answers and the host sees nothing of it. In 2026 the answer cost 1234567 nanogram.\n", 100)
+	b.SetBytes(int64(len(text)))
+	var ids []int
+	for b.Loop() {
+		ids = tok.Encode(ids[:0], text)
+	}
+}
