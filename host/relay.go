@@ -17,6 +17,7 @@ import (
 
 	"github.com/bombyx-network/bombyx/internal/apierror"
 	"github.com/bombyx-network/bombyx/internal/card"
+	"github.com/bombyx-network/bombyx/internal/manifest"
 	"github.com/bombyx-network/bombyx/internal/price"
 	"github.com/bombyx-network/bombyx/internal/session"
 	"github.com/bombyx-network/bombyx/internal/ton/channel"
@@ -440,13 +441,9 @@ func (e *upstream) describe(ctx context.Context, prices price.List) (*card.Encla
 	if err != nil {
 		return nil, err
 	}
-	var m struct {
-		Models []struct {
-			ID string `json:"id"`
-		} `json:"models"`
-	}
-	if err := json.Unmarshal(b, &m); err != nil {
-		return nil, fmt.Errorf("manifest: %w", err)
+	m, err := manifest.Parse(b)
+	if err != nil {
+		return nil, err
 	}
 	c := &card.Enclave{ID: e.ID, Manifest: sha256.Sum256(b)}
 	for _, m := range m.Models {

@@ -1,0 +1,245 @@
+package client
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"hash"
+	"io"
+	"net/http"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/bombyx-network/bombyx/internal/receipt"
+)
+
+// maxEvent is the longest event of a stream in bytes.
+const maxEvent = 4 << 20
+
+// ErrReceipt is wrapped by what the body of an answer returns instead of
+// io.EOF when its receipt is missing or wrong.
+var ErrReceipt = errors.New("client: the answer has no valid receipt")
+
+var (
+	meterPrefix = []byte(": bombyx ")
+	doneEvent   = []byte("data: [DONE]\n\n")
+)
+
+// An answerBody hands on the content of an answer. It strips the meter's
+// comments, pays on as they ask, and returns io.EOF only after the
+// authenticated end and a valid receipt. It keeps back "data: [DONE]", the end
+// that SDKs believe, until then.
+type answerBody struct {
+	s      *exchange
+	ctx    context.Context
+	cancel context.CancelCauseFunc
+	life   *watchdog
+	resp   *http.Response
+	src    io.ReadCloser
+	hash   hash.Hash
+	events bool
+
+	in   []byte // read and not yet sorted
+	out  []byte // ready for the caller
+	done []byte // the kept-back end
+	buf  []byte
+	err  error
+	once sync.Once
+}
+
+func (b *answerBody) Read(p []byte) (int, error) {
+	if len(p) == 0 {
+		return 0, nil
+	}
+	for len(b.out) == 0 {
+		if b.err != nil {
+			return 0, b.err
+		}
+		b.fill()
+	}
+	n := copy(p, b.out)
+	b.out = b.out[n:]
+	return n, nil
+}
+
+func (b *answerBody) fill() {
+	if b.buf == nil {
+		b.buf = make([]byte, 16<<10)
+	}
+	n, err := b.src.Read(b.buf)
+	if !b.events {
+		b.hash.Write(b.buf[:n])
+		b.out = b.buf[:n]
+	} else {
+		b.in = append(b.in, b.buf[:n]...)
+		b.sort()
+		if len(b.in) > maxEvent {
+			err = fmt.Errorf("client: an event is longer than %d bytes", maxEvent)
+		}
+	}
+	switch {
+	case err == io.EOF:
+		if len(b.in) > 0 {
+			b.fail(errors.New("client: the stream ends within an event"))
+			return
+		}
+		if err := b.finish(); err != nil {
+			b.fail(err)
+			return
+		}
+		b.out = append(b.out, b.done...)
+		b.err = io.EOF
+	case err != nil:
+		b.fail(b.s.t.broken(b.ctx, err))
+	}
+}
+
+// sort moves whole events from in to out, meter comments and the end aside.
+func (b *answerBody) sort() {
+	rest := b.in
+	out := b.out[:0]
+	for {
+		i := bytes.Index(rest, []byte("\n\n"))
+		if i < 0 {
+			break
+		}
+		event := rest[:i+2]
+		rest = rest[i+2:]
+		switch {
+		case bytes.HasPrefix(event, meterPrefix):
+			b.meter(string(event[len(meterPrefix):i]))
+			continue
+		case bytes.Equal(event, doneEvent):
+			b.done = doneEvent
+		default:
+			out = append(out, b.done...) // an end that was none
+			b.done = nil
+			out = append(out, event...)
+		}
+		b.hash.Write(event)
+	}
+	b.out = out
+	b.in = append(b.in[:0], rest...)
+}
+
+// meter reads "cost=N credit=N [need=N]".
+func (b *answerBody) meter(s string) {
+	var v [3]uint64
+	for _, f := range strings.Fields(s) {
+		name, value, _ := strings.Cut(f, "=")
+		n, err := strconv.ParseUint(value, 10, 63)
+		if err != nil {
+			return
+		}
+		switch name {
+		case "cost":
+			v[0] = n
+		case "credit":
+			v[1] = n
+		case "need":
+			v[2] = n
+		}
+	}
+	b.s.metered(b.ctx, v[0], v[1], v[2])
+}
+
+// finish checks the receipt and settles.
+func (b *answerBody) finish() error {
+	s := b.s
+	raw := b.resp.Trailer.Get("Bombyx-Receipt")
+	if raw == "" {
+		return fmt.Errorf("%w: there is none", ErrReceipt)
+	}
+	r, err := receipt.Verify(raw, s.e.keys.ReceiptKey)
+	if err != nil {
+		return fmt.Errorf("%w: %w", ErrReceipt, err)
+	}
+	cost, err := s.e.prices.Cost(r.Usage)
+	s.mu.Lock()
+	allot := s.allot
+	s.mu.Unlock()
+	switch {
+	case err != nil:
+		return fmt.Errorf("%w: %w", ErrReceipt, err)
+	case r.ID != s.id || r.Channel != s.t.purse.name || r.Evidence != receipt.Digest(s.e.evidence) || r.Request != receipt.Digest(s.request) || r.Model != s.model:
+		return fmt.Errorf("%w: it is for another request", ErrReceipt)
+	case r.Manifest != receipt.Digest(s.e.keys.ModelManifest):
+		return fmt.Errorf("%w: it names another model manifest", ErrReceipt)
+	case r.Answer != receipt.Digest(b.hash.Sum(nil)):
+		return fmt.Errorf("%w: it is for another answer", ErrReceipt)
+	case r.Prices != receipt.Digest(s.e.list):
+		return fmt.Errorf("%w: its prices are not the card's", ErrReceipt)
+	case r.Cost > allot:
+		return fmt.Errorf("%w: it costs %d nanogram, and %d were allotted", ErrReceipt, r.Cost, allot)
+	case r.Finish == receipt.Complete && r.Cost != cost:
+		return fmt.Errorf("%w: it costs %d nanogram, and its tokens %d", ErrReceipt, r.Cost, cost)
+	}
+	b.end(func() { s.t.purse.settle(allot, r, raw) })
+	if s.t.cfg.Trace.Receipt != nil {
+		s.t.cfg.Trace.Receipt(r, raw)
+	}
+	return nil
+}
+
+// end releases what the exchange holds, once.
+func (b *answerBody) end(settle func()) {
+	b.once.Do(func() {
+		b.life.stop()
+		settle()
+		b.src.Close()
+		b.cancel(nil)
+	})
+}
+
+func (b *answerBody) fail(err error) {
+	b.err = err
+	b.end(b.abandon)
+}
+
+// abandon settles without a receipt, by the enclave's last word.
+func (b *answerBody) abandon() {
+	b.s.mu.Lock()
+	allot, cost := b.s.allot, b.s.cost
+	b.s.mu.Unlock()
+	b.s.t.purse.release(allot, cost)
+}
+
+// Close ends the exchange. An answer that was not read to its end is
+// cancelled, down to the engine.
+func (b *answerBody) Close() error {
+	if b.err == nil {
+		b.err = errors.New("client: read after close")
+	}
+	b.end(b.abandon)
+	return nil
+}
+
+// A watchdog calls bark unless it is fed in time.
+type watchdog struct {
+	timer *time.Timer
+	after time.Duration
+}
+
+func newWatchdog(after time.Duration, bark func()) *watchdog {
+	return &watchdog{time.AfterFunc(after, bark), after}
+}
+
+func (w *watchdog) feed() { w.timer.Reset(w.after) }
+func (w *watchdog) stop() { w.timer.Stop() }
+
+// living feeds a watchdog with every byte that arrives.
+type living struct {
+	io.ReadCloser
+	life *watchdog
+}
+
+func (l *living) Read(p []byte) (int, error) {
+	n, err := l.ReadCloser.Read(p)
+	if n > 0 {
+		l.life.feed()
+	}
+	return n, err
+}

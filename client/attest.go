@@ -1,0 +1,205 @@
+package client
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/sha256"
+	"fmt"
+	"net/http"
+	"time"
+
+	"github.com/bombyx-network/bombyx/attestation"
+	"github.com/bombyx-network/bombyx/attestation/collateral"
+	"github.com/bombyx-network/bombyx/attestation/keyset"
+	"github.com/bombyx-network/bombyx/internal/apierror"
+	"github.com/bombyx-network/bombyx/internal/card"
+	"github.com/bombyx-network/bombyx/internal/envelope"
+	"github.com/bombyx-network/bombyx/internal/manifest"
+)
+
+// An attested enclave is one whose Evidence the policy has accepted.
+type attested struct {
+	id       string
+	evidence [32]byte
+	keys     *keyset.Keyset
+	sender   *envelope.Sender
+	until    time.Time // earliest of all expiries
+	prices   Prices
+	list     [32]byte // digest of the price list
+	models   map[string]bool
+}
+
+// currentCard returns the host's card, fetching it when the last has expired.
+func (t *Transport) currentCard(ctx context.Context) (*card.Card, *apierror.Error) {
+	t.mu.Lock()
+	c := t.card
+	t.mu.Unlock()
+	if c != nil && t.cfg.Now().Unix() < c.NotAfter {
+		return c, nil
+	}
+	b, fault := t.call(ctx, http.MethodGet, "/v1/card", nil)
+	if fault != nil {
+		return nil, fault
+	}
+	c, err := card.Verify(string(b), t.cfg.HostKey, t.cfg.Now())
+	if err != nil {
+		return nil, apierror.New(403, "bad_card", "the host's card is refused: "+err.Error(), "check the host key")
+	}
+	if fault := t.purse.suits(c); fault != nil {
+		return nil, fault
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.card = c
+	return c, nil
+}
+
+// attest returns an enclave that serves the model and whose Evidence holds
+// now. Nothing of the request has left this machine before it returns.
+func (t *Transport) attest(ctx context.Context, model string) (*attested, *apierror.Error) {
+	c, fault := t.currentCard(ctx)
+	if fault != nil {
+		return nil, fault
+	}
+	entry := c.Enclave(model)
+	if entry == nil {
+		f := apierror.New(404, "model_not_found", fmt.Sprintf("the host does not serve %.100q", model), "GET /v1/models lists what it serves")
+		f.Param = "model"
+		return nil, f
+	}
+	prices := c.Prices[model]
+	if m := t.cfg.MaxPrices; prices.Prompt > m.Prompt || prices.Cached > m.Cached || prices.Completion > m.Completion || prices.Reasoning > m.Reasoning {
+		return nil, apierror.New(402, "too_expensive", fmt.Sprintf("the host asks %+v nanogram per million tokens, the limit is %+v", prices, m), "raise the limit, or use another host")
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock() // one appraisal at a time: concurrent requests share it
+	if e := t.enclaves[entry.ID]; e != nil && t.cfg.Now().Before(e.until) && e.models[model] {
+		e := *e
+		e.prices = prices
+		return &e, nil
+	}
+	e, fault := t.appraise(ctx, entry, model)
+	if fault != nil {
+		return nil, fault
+	}
+	list, err := c.Prices.Digest()
+	if err != nil {
+		return nil, apierror.New(403, "bad_card", err.Error(), "")
+	}
+	e.prices, e.list = prices, list
+	t.enclaves[entry.ID] = e
+	return e, nil
+}
+
+// Attest appraises the enclave that serves a model now, without sending
+// anything to it but a nonce.
+func (t *Transport) Attest(ctx context.Context, model string) error {
+	if _, fault := t.attest(ctx, model); fault != nil {
+		return fault
+	}
+	return nil
+}
+
+func (t *Transport) forget(e *attested) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if cur := t.enclaves[e.id]; cur != nil && cur.evidence == e.evidence {
+		delete(t.enclaves, e.id)
+	}
+}
+
+func refused(why string) *apierror.Error {
+	return apierror.New(403, "attestation_failed", "nothing was sent: "+why, "run bombyx verify on the evidence for details")
+}
+
+func (t *Transport) appraise(ctx context.Context, entry *card.Enclave, model string) (*attested, *apierror.Error) {
+	if t.verifier == nil {
+		bundle := t.cfg.Collateral
+		if bundle == nil {
+			b, fault := t.call(ctx, http.MethodGet, "/v1/collateral", nil)
+			if fault != nil {
+				return nil, fault
+			}
+			var err error
+			if bundle, err = collateral.Parse(b); err != nil {
+				return nil, refused("the host's collateral is malformed: " + err.Error())
+			}
+		}
+		v, err := attestation.NewVerifier(t.cfg.Policy, bundle)
+		if err != nil {
+			return nil, refused(err.Error())
+		}
+		t.verifier = v
+	}
+	var nonce [32]byte
+	rand.Read(nonce[:])
+	doc, fault := t.call(ctx, http.MethodPost, "/v1/enclaves/"+entry.ID+"/evidence", nonce[:], "Content-Type", "application/octet-stream")
+	if fault != nil {
+		return nil, fault
+	}
+	now := t.cfg.Now()
+	r := t.verifier.Appraise(now, doc, nonce)
+	if t.cfg.Trace.Appraised != nil {
+		t.cfg.Trace.Appraised(entry.ID, doc, r)
+	}
+	if err := r.Err(); err != nil {
+		t.verifier = collateralMayBeStale(t)
+		return nil, refused(err.Error())
+	}
+	k := r.Keyset
+	if k == nil {
+		return nil, refused("the evidence binds no keyset")
+	}
+	until := r.ValidUntil
+	if k.NotAfter.Before(until) {
+		until = k.NotAfter
+	}
+	if !now.Before(until) {
+		return nil, refused("the evidence or its keys have expired")
+	}
+	configs, err := envelope.ParseKeyConfigs(k.KeyConfigs)
+	if err != nil {
+		return nil, refused(err.Error())
+	}
+	e := &attested{id: entry.ID, evidence: sha256.Sum256(doc), keys: k, until: until, models: map[string]bool{}}
+	for _, c := range configs {
+		if c.KEM == envelope.XWing {
+			if e.sender, err = envelope.NewSender(c); err != nil {
+				return nil, refused(err.Error())
+			}
+			break
+		}
+	}
+	if e.sender == nil {
+		return nil, refused("the enclave offers no X-Wing key")
+	}
+	return e, t.readManifest(ctx, e)
+}
+
+// collateralMayBeStale drops a verifier that was built on the host's
+// collateral, so that the next attempt asks for newer.
+func collateralMayBeStale(t *Transport) *attestation.Verifier {
+	if t.cfg.Collateral == nil {
+		return nil
+	}
+	return t.verifier
+}
+
+// readManifest fetches what the attested digest names: which models run there.
+func (t *Transport) readManifest(ctx context.Context, e *attested) *apierror.Error {
+	b, fault := t.call(ctx, http.MethodGet, "/v1/enclaves/"+e.id+"/manifest", nil)
+	if fault != nil {
+		return fault
+	}
+	if sha256.Sum256(b) != e.keys.ModelManifest {
+		return refused("the model manifest is not the attested one")
+	}
+	m, err := manifest.Parse(b)
+	if err != nil {
+		return refused("the attested model manifest is malformed")
+	}
+	for _, m := range m.Models {
+		e.models[m.ID] = true
+	}
+	return nil
+}

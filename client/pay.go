@@ -1,0 +1,316 @@
+package client
+
+import (
+	"context"
+	"crypto/ed25519"
+	"crypto/hkdf"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"strconv"
+	"sync"
+
+	"github.com/bombyx-network/bombyx/internal/apierror"
+	"github.com/bombyx-network/bombyx/internal/card"
+	"github.com/bombyx-network/bombyx/internal/receipt"
+	"github.com/bombyx-network/bombyx/internal/session"
+	"github.com/bombyx-network/bombyx/internal/ton/channel"
+)
+
+// Payment is the channel that a Transport pays from, and what is known of it.
+// Amounts are nanogram.
+type Payment struct {
+	Network int32 // TON global id
+	Channel channel.Params
+	Key     ed25519.PrivateKey // signs vouchers; its public key is the channel's
+	Deposit uint64             // vouchers never promise more than this
+
+	// State is where an earlier Transport left off; its zero value is a fresh
+	// channel.
+	State PaymentState
+	// Save records progress. It is called often, in order, from one goroutine
+	// at a time, and not waited for by answers; receipt is empty when only a
+	// voucher was signed. Nil keeps no record: after a restart the host's word
+	// bounds the loss to one window.
+	Save func(s PaymentState, receipt string)
+}
+
+// PaymentState is the progress of a channel.
+type PaymentState struct {
+	Signed  uint64   // total of the highest voucher
+	Settled uint64   // sum of the costs on the receipts
+	Head    [32]byte // of the receipts' hash chain
+}
+
+// A purse pays for concurrent requests from one channel. What is signed and
+// not yet settled is the client's risk: the allotments of running requests and
+// at most one window ahead.
+type purse struct {
+	t       *Transport
+	p       Payment
+	address channel.Address
+	name    string // raw address
+	salt    string // partition of the engine's prefix cache, secret to this channel
+
+	mu       sync.Mutex
+	state    PaymentState
+	reserved uint64
+	token    string
+	sent     uint64     // total of the highest voucher that the host has acknowledged
+	talk     sync.Mutex // one session or voucher exchange at a time
+}
+
+func newPurse(t *Transport, p Payment) (*purse, error) {
+	if len(p.Key) != ed25519.PrivateKeySize {
+		return nil, errors.New("client: channel key is missing")
+	}
+	if err := p.Channel.Validate(); err != nil {
+		return nil, fmt.Errorf("client: %w", err)
+	}
+	if !ed25519.PublicKey(p.Channel.ClientKey[:]).Equal(p.Key.Public()) {
+		return nil, errors.New("client: key is not the channel's")
+	}
+	u := &purse{t: t, p: p, address: p.Channel.Address(), state: p.State}
+	u.name = "0:" + hex.EncodeToString(u.address[:])
+	salt, err := hkdf.Key(sha256.New, p.Key.Seed(), u.address[:], "bombyx/1 cache salt", 32)
+	if err != nil {
+		return nil, fmt.Errorf("client: %w", err)
+	}
+	u.salt = hex.EncodeToString(salt)
+	return u, nil
+}
+
+// suits refuses a card that this channel does not pay.
+func (u *purse) suits(c *card.Card) *apierror.Error {
+	hash := channel.CodeHash()
+	wrong := func(what string) *apierror.Error {
+		return apierror.New(402, "unsuitable_channel", "the channel does not suit this host: "+what, "open a channel for it: bombyx channel open")
+	}
+	switch {
+	case c.Network != u.p.Network:
+		return wrong(fmt.Sprintf("the host is on network %d, the channel on %d", c.Network, u.p.Network))
+	case c.Payee != "0:"+hex.EncodeToString(u.p.Channel.Payee[:]):
+		return wrong("it pays another payee")
+	case c.ChannelCode != hex.EncodeToString(hash[:]):
+		return wrong("the host expects another contract")
+	case c.ClosingDelay > u.p.Channel.CloseDelay:
+		return wrong(fmt.Sprintf("the host wants %d s to claim, the channel gives %d", c.ClosingDelay, u.p.Channel.CloseDelay))
+	}
+	return nil
+}
+
+// reserve sets allot aside for a request and makes sure that the host holds a
+// voucher that covers it. It returns the session's token.
+func (u *purse) reserve(ctx context.Context, allot uint64) (string, *apierror.Error) {
+	u.mu.Lock()
+	u.reserved += allot
+	token, enough := u.token, u.sent >= u.state.Settled+u.reserved
+	u.mu.Unlock()
+	if token != "" && enough {
+		return token, nil
+	}
+	token, fault := u.fund(ctx, nil)
+	if fault != nil {
+		u.release(allot, 0)
+	}
+	return token, fault
+}
+
+// raise turns a running request's reservation from before into want.
+func (u *purse) raise(ctx context.Context, token, stream string, before, want uint64) *apierror.Error {
+	u.mu.Lock()
+	u.reserved += want - before
+	u.mu.Unlock()
+	_, fault := u.fund(ctx, []string{"Bombyx-Stream", stream, "Bombyx-Allot", strconv.FormatUint(want, 10)})
+	if fault != nil {
+		u.release(want-before, 0)
+	}
+	return fault
+}
+
+// release ends a reservation; cost is what the answer was worth so far.
+func (u *purse) release(allot, cost uint64) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.reserved -= allot
+	if cost > 0 {
+		u.state.Settled += cost
+		u.save("")
+	}
+}
+
+// settle ends a reservation with a verified receipt.
+func (u *purse) settle(allot uint64, r *receipt.Receipt, serialized string) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.reserved -= allot
+	u.state.Settled += r.Cost
+	u.state.Head = receipt.NextHead(u.state.Head, serialized)
+	u.save(serialized)
+}
+
+func (u *purse) save(receipt string) {
+	if u.p.Save != nil {
+		u.p.Save(u.state, receipt)
+	}
+}
+
+// State is the channel's progress now.
+func (t *Transport) State() PaymentState {
+	t.purse.mu.Lock()
+	defer t.purse.mu.Unlock()
+	return t.purse.state
+}
+
+// Settlement signs a voucher for exactly what the receipts add up to, for a
+// close by agreement.
+func (t *Transport) Settlement() channel.SignedAgreement {
+	u := t.purse
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	return channel.Agreement{GlobalID: u.p.Network, Channel: u.address, Total: u.state.Settled, Head: u.state.Head}.Sign(u.p.Key)
+}
+
+// fund opens a session where there is none and sends a voucher that covers all
+// reservations and a window more. With headers, it sends one in any case: they
+// raise a stream's credit.
+func (u *purse) fund(ctx context.Context, headers []string) (string, *apierror.Error) {
+	u.talk.Lock()
+	defer u.talk.Unlock()
+	for {
+		token, fault := u.openSession(ctx)
+		if fault != nil {
+			return "", fault
+		}
+		v, covered, fault := u.sign()
+		if fault != nil {
+			return "", fault
+		}
+		if covered && headers == nil {
+			return token, nil
+		}
+		wire, err := v.MarshalBinary()
+		if err != nil {
+			return "", apierror.New(500, "internal", err.Error(), "")
+		}
+		_, fault = u.t.call(ctx, http.MethodPost, "/v1/voucher", wire,
+			append([]string{"Authorization", "Bearer " + token, "Content-Type", "application/octet-stream"}, headers...)...)
+		if fault != nil && fault.Code == "unknown_session" && headers == nil {
+			u.dropSession(token)
+			continue
+		}
+		if fault != nil {
+			return "", fault
+		}
+		u.mu.Lock()
+		u.sent = max(u.sent, v.Total)
+		u.mu.Unlock()
+		return token, nil
+	}
+}
+
+// sign returns a voucher over what is settled, reserved and one window more,
+// as far as the deposit goes; covered says that the host has as much already.
+func (u *purse) sign() (v channel.SignedVoucher, covered bool, fault *apierror.Error) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	need := u.state.Settled + u.reserved
+	if need > u.p.Deposit {
+		return v, false, apierror.New(402, "channel_exhausted",
+			fmt.Sprintf("the channel's deposit of %d nanogram does not cover %d settled and %d reserved", u.p.Deposit, u.state.Settled, u.reserved),
+			"top it up: bombyx channel top-up")
+	}
+	if u.sent >= need {
+		covered = true
+	} else {
+		u.state.Signed = max(u.state.Signed, min(need+u.t.cfg.Window, u.p.Deposit))
+		u.save("")
+	}
+	v = channel.Voucher{GlobalID: u.p.Network, Channel: u.address, Total: u.state.Signed, Head: u.state.Head}.Sign(u.p.Key)
+	if !covered && u.t.cfg.Trace.Voucher != nil {
+		u.t.cfg.Trace.Voucher(&v)
+	}
+	return v, covered, nil
+}
+
+type balances struct {
+	Authorised uint64 `json:"authorised"`
+	Spent      uint64 `json:"spent"`
+	Reserved   uint64 `json:"reserved"`
+}
+
+func readBalances(h http.Header) balances {
+	var b balances
+	for name, to := range map[string]*uint64{"Bombyx-Authorised": &b.Authorised, "Bombyx-Spent": &b.Spent, "Bombyx-Reserved": &b.Reserved} {
+		*to, _ = strconv.ParseUint(h.Get(name), 10, 63) // zero changes nothing
+	}
+	return b
+}
+
+// openSession returns the session's token, opening one where there is none.
+func (u *purse) openSession(ctx context.Context) (string, *apierror.Error) {
+	u.mu.Lock()
+	token := u.token
+	u.mu.Unlock()
+	if token != "" {
+		return token, nil
+	}
+	req := session.Request{Host: [32]byte(u.t.cfg.HostKey), Channel: u.address, Time: u.t.cfg.Now().UnixNano()}
+	b, fault := u.t.call(ctx, http.MethodPost, "/v1/session", req.Sign(u.p.Key), "Content-Type", "application/octet-stream")
+	if fault != nil {
+		return "", fault
+	}
+	var s struct {
+		balances
+		Token   string `json:"token"`
+		Voucher string `json:"voucher"`
+	}
+	if err := json.Unmarshal(b, &s); err != nil || s.Token == "" || len(s.Token) > 200 {
+		return "", apierror.New(502, "bad_session", "the host's session is malformed", "use another host")
+	}
+	// A voucher beyond our record is one that a crash made us forget: our own
+	// signature proves it.
+	known := uint64(0)
+	if s.Voucher != "" {
+		wire, err := hex.DecodeString(s.Voucher)
+		var v channel.SignedVoucher
+		if err == nil {
+			v, err = channel.ParseVoucher(wire)
+		}
+		if err != nil || v.Channel != u.address || v.GlobalID != u.p.Network || v.Verify(u.p.Channel.ClientKey) != nil {
+			return "", apierror.New(502, "bad_session", "the host shows a voucher that this channel's key did not sign", "use another host")
+		}
+		known = v.Total
+	}
+	u.mu.Lock()
+	u.token, u.sent = s.Token, known
+	u.state.Signed = max(u.state.Signed, known)
+	u.mu.Unlock()
+	u.resync(s.balances)
+	return s.Token, nil
+}
+
+func (u *purse) dropSession(token string) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if u.token == token {
+		u.token = ""
+	}
+}
+
+// resync takes over the host's view of what has been spent, which may be ahead
+// of ours after a crash or a cut: never beyond what was signed, so never more
+// than was at risk. It reports whether that changed anything.
+func (u *purse) resync(b balances) bool {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if b.Spent <= u.state.Settled || b.Spent > u.state.Signed {
+		return false
+	}
+	u.state.Settled = b.Spent
+	u.save("")
+	return true
+}

@@ -1,0 +1,506 @@
+// Package client sends OpenAI-style requests to models in confidential VMs on
+// other people's machines, and pays for the answers.
+//
+// Its [Transport] is an http.RoundTripper. Before anything leaves this machine
+// it appraises the enclave's Evidence under the user's policy; it then seals
+// each request to the attested key, signs vouchers while the answer streams,
+// and checks the enclave's receipt before the answer counts as complete:
+//
+//	t, err := client.New(client.Config{ ... })
+//	ai := openai.NewClient(option.WithHTTPClient(&http.Client{Transport: t}), option.WithBaseURL(client.BaseURL))
+//
+// The host's machine is hostile by assumption. It sees which enclave and
+// channel a request uses, sizes and times, and can refuse to serve. An answer
+// that it cut short ends in an error, never in a shorter answer.
+package client
+
+import (
+	"bytes"
+	"context"
+	"crypto/ed25519"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/bombyx-network/bombyx/attestation"
+	"github.com/bombyx-network/bombyx/attestation/collateral"
+	"github.com/bombyx-network/bombyx/attestation/policy"
+	"github.com/bombyx-network/bombyx/internal/apierror"
+	"github.com/bombyx-network/bombyx/internal/card"
+	"github.com/bombyx-network/bombyx/internal/envelope"
+	"github.com/bombyx-network/bombyx/internal/price"
+	"github.com/bombyx-network/bombyx/internal/receipt"
+	"github.com/bombyx-network/bombyx/internal/strictjson"
+	"github.com/bombyx-network/bombyx/internal/ton/channel"
+)
+
+// BaseURL is what an OpenAI SDK gets as its base URL over a [Transport]. Its
+// host part is never looked up.
+const BaseURL = "https://bombyx/v1"
+
+const (
+	maxRequest  = 8 << 20 // bytes of a request's content
+	maxDocument = 4 << 20 // bytes of Evidence, manifest or collateral
+	attempts    = 3       // at one request, as sessions and keys change under it
+)
+
+// Receipt is what the enclave signed about an answer.
+type Receipt = receipt.Receipt
+
+// Prices are nanogram per million tokens.
+type Prices = price.Prices
+
+// Config is what a Transport needs. Fields are required unless they say so.
+type Config struct {
+	// Host is the provider's URL: https, or http on a loopback address.
+	Host string
+	// HostKey is the provider's identity, 32 bytes, from a source that the
+	// user trusts: a registry, or the provider's own word. Prices and the
+	// payee are believed only under its signature.
+	HostKey ed25519.PublicKey
+	// Policy decides which Evidence to believe.
+	Policy *policy.Policy
+	// Collateral endorses the hardware. Nil asks the host for it, which is
+	// safe: everything in it is signed and none of it is trusted unsigned.
+	Collateral *collateral.Bundle
+	// Payment is the channel to pay from.
+	Payment Payment
+	// MaxPrices are the highest prices that the user accepts, for any model.
+	MaxPrices Prices
+	// Window is how much credit, in nanogram, a streaming answer gets ahead of
+	// its delivery: the most that a host can take without delivering.
+	Window uint64
+	// Timeout bounds the wait for the next sign of life of host and enclave,
+	// the prompt's processing included. Zero is two minutes.
+	Timeout time.Duration
+	// Base carries the requests to the host. Nil is an http.Transport of its
+	// own, with HTTP/2 and without proxies.
+	Base http.RoundTripper
+	// Now is the clock that judges expiry. Nil is time.Now.
+	Now func() time.Time
+	// Trace is told what happens. Its functions must not block.
+	Trace Trace
+}
+
+// Trace holds functions that a Transport calls, those that are not nil.
+type Trace struct {
+	Appraised func(enclave string, evidence []byte, r *attestation.Result) // whatever the verdict
+	Voucher   func(v *channel.SignedVoucher)
+	Sealed    func(bytes int64) // -1 for a request that streams
+	Metered   func(cost, credit uint64)
+	Receipt   func(r *Receipt, serialized string)
+}
+
+// A Transport is an http.RoundTripper for POST /v1/chat/completions,
+// POST /v1/completions and GET /v1/models. It is safe for concurrent use. What
+// goes wrong comes back as a response with an OpenAI error object.
+type Transport struct {
+	cfg   Config
+	base  string
+	purse *purse
+
+	mu       sync.Mutex
+	card     *card.Card
+	verifier *attestation.Verifier
+	enclaves map[string]*attested
+}
+
+// New checks the configuration; it makes no connection.
+func New(cfg Config) (*Transport, error) {
+	u, err := url.Parse(cfg.Host)
+	if err != nil || u.Host == "" || u.RawQuery != "" || u.User != nil || (u.Scheme != "https" && u.Scheme != "http") {
+		return nil, errors.New("client: host is not an http or https URL")
+	}
+	if u.Scheme == "http" && !loopback(u.Hostname()) {
+		return nil, errors.New("client: plain http is for loopback addresses only; use https")
+	}
+	switch {
+	case len(cfg.HostKey) != ed25519.PublicKeySize:
+		return nil, errors.New("client: host key is missing")
+	case cfg.Policy == nil:
+		return nil, errors.New("client: policy is missing")
+	case cfg.Window == 0 || cfg.Window > receipt.MaxCost:
+		return nil, errors.New("client: window is zero or absurd")
+	}
+	if cfg.Now == nil {
+		cfg.Now = time.Now
+	}
+	if cfg.Timeout == 0 {
+		cfg.Timeout = 2 * time.Minute
+	}
+	if cfg.Base == nil {
+		p := new(http.Protocols)
+		p.SetHTTP1(true)
+		p.SetHTTP2(true)
+		cfg.Base = &http.Transport{Protocols: p, MaxIdleConnsPerHost: 64, IdleConnTimeout: time.Minute, DisableCompression: true,
+			DialContext: (&net.Dialer{Timeout: 10 * time.Second}).DialContext, TLSHandshakeTimeout: 10 * time.Second}
+	}
+	t := &Transport{cfg: cfg, base: strings.TrimSuffix(cfg.Host, "/"), enclaves: map[string]*attested{}}
+	if t.purse, err = newPurse(t, cfg.Payment); err != nil {
+		return nil, err
+	}
+	return t, nil
+}
+
+func loopback(host string) bool {
+	ip := net.ParseIP(host)
+	return host == "localhost" || ip != nil && ip.IsLoopback()
+}
+
+// RoundTrip implements http.RoundTripper.
+func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
+	var body []byte
+	if req.Body != nil {
+		defer req.Body.Close()
+		var err error
+		if body, err = io.ReadAll(io.LimitReader(req.Body, maxRequest+1)); err != nil {
+			return nil, fmt.Errorf("client: reading the request: %w", err)
+		}
+	}
+	resp, fault := t.serve(req, body)
+	if fault != nil {
+		if err := req.Context().Err(); err != nil {
+			return nil, err
+		}
+		return faultResponse(req, fault), nil
+	}
+	resp.Request = req
+	return resp, nil
+}
+
+func faultResponse(req *http.Request, f *apierror.Error) *http.Response {
+	b := f.JSON()
+	return &http.Response{
+		Status: fmt.Sprintf("%d %s", f.Status, http.StatusText(f.Status)), StatusCode: f.Status,
+		Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1, Request: req,
+		Header:        http.Header{"Content-Type": {"application/json"}, "Content-Length": {strconv.Itoa(len(b))}, "X-Should-Retry": {"false"}},
+		ContentLength: int64(len(b)), Body: io.NopCloser(bytes.NewReader(b)),
+	}
+}
+
+func (t *Transport) serve(req *http.Request, body []byte) (*http.Response, *apierror.Error) {
+	path := req.URL.Path
+	switch {
+	case req.Method == http.MethodGet && path == "/v1/models":
+		return t.models(req.Context())
+	case path != "/v1/chat/completions" && path != "/v1/completions":
+		return nil, apierror.New(404, "unknown_path", "Bombyx serves /v1/chat/completions, /v1/completions and /v1/models", "")
+	case req.Method != http.MethodPost:
+		return nil, apierror.New(405, "method_not_allowed", req.Method+" is not served here", "use POST")
+	case len(body) > maxRequest:
+		return nil, apierror.New(413, "request_too_large", fmt.Sprintf("the request is larger than %d bytes", maxRequest), "shorten it")
+	}
+	if err := strictjson.CheckObject(body, maxRequest); err != nil {
+		return nil, apierror.New(400, "malformed_json", "the request is not strict JSON: "+err.Error(), "send one JSON object")
+	}
+	ask := ask{path: path, body: body}
+	if err := json.Unmarshal(body, &ask); err != nil {
+		return nil, apierror.New(400, "malformed_json", "model, stream or max_tokens has the wrong type", "see the OpenAI API reference")
+	}
+	var fault *apierror.Error
+	for range attempts {
+		var resp *http.Response
+		if resp, fault = t.try(req.Context(), &ask); fault == nil {
+			return resp, nil
+		}
+		if !t.recover(&ask, fault) {
+			break
+		}
+	}
+	return nil, fault
+}
+
+// An ask is one request, as far as paying for it needs to know.
+type ask struct {
+	path string
+	body []byte
+
+	Model     string `json:"model"`
+	Stream    bool   `json:"stream"`
+	MaxTokens uint64 `json:"max_tokens"`
+	MaxCompl  uint64 `json:"max_completion_tokens"`
+
+	enclave *attested
+	session string
+	resync  balances
+}
+
+// recover prepares another attempt after a fault that one can help.
+func (t *Transport) recover(a *ask, f *apierror.Error) bool {
+	switch f.Code {
+	case "unknown_session":
+		t.purse.dropSession(a.session)
+	case "unknown_evidence", "unknown_key":
+		t.forget(a.enclave)
+	case "insufficient_credit":
+		return t.purse.resync(a.resync)
+	default:
+		return false
+	}
+	return true
+}
+
+// try makes one attempt.
+func (t *Transport) try(ctx context.Context, a *ask) (*http.Response, *apierror.Error) {
+	e, fault := t.attest(ctx, a.Model)
+	if fault != nil {
+		return nil, fault
+	}
+	a.enclave = e
+	allot, fault := a.allotment(e.prices, t.cfg.Window)
+	if fault != nil {
+		return nil, fault
+	}
+	token, fault := t.purse.reserve(ctx, allot)
+	if fault != nil {
+		return nil, fault
+	}
+	a.session = token
+	s := &exchange{t: t, e: e, allot: allot, token: token, path: a.path, id: randomHex(16), stream: randomHex(16), request: sha256.Sum256(a.body), model: a.Model}
+	resp, fault := s.send(ctx, a)
+	if fault != nil {
+		t.purse.release(s.allot, s.cost)
+		return nil, fault
+	}
+	return resp, nil
+}
+
+// allotment is the credit that a request starts with: what it can cost at
+// most, and when it streams no more than the window.
+func (a *ask) allotment(p Prices, window uint64) (uint64, *apierror.Error) {
+	most := max(a.MaxTokens, a.MaxCompl)
+	if !a.Stream && most == 0 {
+		f := apierror.New(400, "max_tokens_required", "without streaming the request needs a limit to pay for", "set max_completion_tokens, or stream")
+		f.Param = "max_completion_tokens"
+		return 0, f
+	}
+	// No token is shorter than a byte; templates add a few for each message.
+	u := price.Usage{Prompt: uint64(len(a.body)), Completion: most}
+	most, err := max(p.Prompt, p.Cached), error(nil)
+	bound, err := Prices{Prompt: most, Completion: max(p.Completion, p.Reasoning)}.Cost(u)
+	if err != nil {
+		return 0, apierror.New(400, "max_tokens_out_of_range", "max_tokens is out of range", "ask for less")
+	}
+	if a.Stream && (u.Completion == 0 || bound > window) {
+		bound = window
+	}
+	return max(bound, 1), nil
+}
+
+// An exchange is one sealed request and its answer.
+type exchange struct {
+	t       *Transport
+	e       *attested
+	path    string
+	id      string
+	stream  string
+	token   string
+	model   string
+	request [32]byte
+
+	mu    sync.Mutex
+	allot uint64
+	cost  uint64 // as the enclave last said
+}
+
+func (s *exchange) send(ctx context.Context, a *ask) (*http.Response, *apierror.Error) {
+	inner, err := http.NewRequestWithContext(ctx, http.MethodPost, "https://bombyx"+s.path, bytes.NewReader(a.body))
+	if err != nil {
+		return nil, apierror.New(500, "internal", err.Error(), "")
+	}
+	inner.Header = http.Header{
+		"Content-Type":    {"application/json"},
+		"Date":            {s.t.cfg.Now().UTC().Format(http.TimeFormat)},
+		"Bombyx-Id":       {s.id},
+		"Bombyx-Channel":  {s.t.purse.name},
+		"Bombyx-Evidence": {hex.EncodeToString(s.e.evidence[:])},
+		"Bombyx-Salt":     {s.t.purse.salt},
+	}
+	sealed, opener, err := s.e.sender.Seal(inner)
+	if err != nil {
+		return nil, apierror.New(500, "not_sealed", "the request cannot be sealed: "+err.Error(), "")
+	}
+	ctx, cancel := context.WithCancelCause(ctx)
+	post, err := http.NewRequestWithContext(ctx, http.MethodPost, s.t.base+"/v1/enclaves/"+s.e.id+"/sealed", nil)
+	if err != nil {
+		cancel(nil)
+		return nil, apierror.New(500, "internal", err.Error(), "")
+	}
+	sealed.Apply(post)
+	post.Header["Authorization"] = []string{"Bearer " + s.token}
+	post.Header["Bombyx-Stream"] = []string{s.stream}
+	post.Header["Bombyx-Allot"] = []string{strconv.FormatUint(s.allot, 10)}
+	if s.t.cfg.Trace.Sealed != nil {
+		s.t.cfg.Trace.Sealed(sealed.Len())
+	}
+	life := newWatchdog(s.t.cfg.Timeout, func() { cancel(errSilence) })
+	resp, err := s.t.cfg.Base.RoundTrip(post)
+	if err != nil {
+		life.stop()
+		cancel(nil)
+		return nil, s.t.unreachable(ctx, err)
+	}
+	fail := func(f *apierror.Error) (*http.Response, *apierror.Error) {
+		life.stop()
+		resp.Body.Close()
+		cancel(nil)
+		return nil, f
+	}
+	if resp.StatusCode != http.StatusOK || resp.Header.Get("Content-Type") != envelope.ResponseMediaType {
+		a.resync = readBalances(resp.Header)
+		if resp.StatusCode == http.StatusOK {
+			return fail(apierror.New(502, "not_sealed", "the host's answer is not sealed", "use another host"))
+		}
+		return fail(apierror.Read(resp))
+	}
+	answer, err := opener.Open(&living{resp.Body, life}, func(_ int, h http.Header) { s.informed(ctx, h) })
+	if err != nil {
+		return fail(s.t.broken(ctx, err))
+	}
+	if answer.StatusCode != http.StatusOK {
+		f := apierror.Read(answer)
+		return fail(f)
+	}
+	b := &answerBody{s: s, ctx: ctx, cancel: cancel, life: life, resp: answer, src: answer.Body, hash: sha256.New(),
+		events: strings.HasPrefix(answer.Header.Get("Content-Type"), "text/event-stream")}
+	out := &http.Response{Status: "200 OK", StatusCode: 200, Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
+		Header:        http.Header{"Content-Type": {answer.Header.Get("Content-Type")}, "X-Request-Id": {s.id}},
+		ContentLength: -1, Body: b}
+	return out, nil
+}
+
+// informed handles a 102: before its header, an answer waits for credit.
+func (s *exchange) informed(ctx context.Context, h http.Header) {
+	cost, err1 := strconv.ParseUint(h.Get("Bombyx-Cost"), 10, 63)
+	credit, err2 := strconv.ParseUint(h.Get("Bombyx-Credit"), 10, 63)
+	need, err3 := strconv.ParseUint(h.Get("Bombyx-Need"), 10, 63)
+	if errors.Join(err1, err2, err3) == nil {
+		s.metered(ctx, cost, credit, need)
+	}
+}
+
+// metered learns the running cost and, where credit runs low, pays ahead.
+func (s *exchange) metered(ctx context.Context, cost, credit, need uint64) {
+	if s.t.cfg.Trace.Metered != nil {
+		s.t.cfg.Trace.Metered(cost, credit)
+	}
+	s.mu.Lock()
+	s.cost = max(s.cost, cost)
+	want := max(need, s.cost+s.t.cfg.Window)
+	raise := want > s.allot
+	before := s.allot
+	if raise {
+		s.allot = want
+	}
+	s.mu.Unlock()
+	if !raise {
+		return
+	}
+	go func() {
+		// A failure shows in the answer, which ends for want of credit.
+		if f := s.t.purse.raise(ctx, s.token, s.stream, before, want); f != nil {
+			s.mu.Lock()
+			if s.allot == want {
+				s.allot = before
+			}
+			s.mu.Unlock()
+		}
+	}()
+}
+
+// models answers GET /v1/models from the card.
+func (t *Transport) models(ctx context.Context) (*http.Response, *apierror.Error) {
+	c, fault := t.currentCard(ctx)
+	if fault != nil {
+		return nil, fault
+	}
+	type model struct {
+		ID      string `json:"id"`
+		Object  string `json:"object"`
+		Created int64  `json:"created"`
+		OwnedBy string `json:"owned_by"`
+	}
+	list := struct {
+		Object string  `json:"object"`
+		Data   []model `json:"data"`
+	}{"list", []model{}}
+	seen := map[string]bool{}
+	for _, e := range c.Enclaves {
+		for _, m := range e.Models {
+			if !seen[m] {
+				seen[m] = true
+				list.Data = append(list.Data, model{m, "model", c.NotBefore, "bombyx host " + c.Host[:8]})
+			}
+		}
+	}
+	b, err := json.Marshal(list)
+	if err != nil {
+		return nil, apierror.New(500, "internal", err.Error(), "")
+	}
+	return &http.Response{Status: "200 OK", StatusCode: 200, Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
+		Header: http.Header{"Content-Type": {"application/json"}}, ContentLength: int64(len(b)), Body: io.NopCloser(bytes.NewReader(b))}, nil
+}
+
+var errSilence = errors.New("client: no sign of life from host or enclave in time")
+
+// unreachable says that the host does not answer.
+func (t *Transport) unreachable(ctx context.Context, err error) *apierror.Error {
+	if errors.Is(context.Cause(ctx), errSilence) {
+		return apierror.New(504, "timeout", fmt.Sprintf("neither host nor enclave gave a sign of life in %s", t.cfg.Timeout), "try again, or another host")
+	}
+	return apierror.New(502, "host_unreachable", "the host does not answer: "+err.Error(), "check the URL, or use another host")
+}
+
+// broken says that a sealed answer does not open.
+func (t *Transport) broken(ctx context.Context, err error) *apierror.Error {
+	if errors.Is(context.Cause(ctx), errSilence) {
+		return t.unreachable(ctx, err)
+	}
+	return apierror.New(502, "answer_broken", "the sealed answer was altered or cut short: "+err.Error(), "use another host if it happens again")
+}
+
+func randomHex(n int) string {
+	b := make([]byte, n)
+	rand.Read(b)
+	return hex.EncodeToString(b)
+}
+
+// get fetches a document of limited size from the host.
+func (t *Transport) call(ctx context.Context, method, path string, body []byte, header ...string) ([]byte, *apierror.Error) {
+	ctx, cancel := context.WithTimeoutCause(ctx, t.cfg.Timeout, errSilence)
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, method, t.base+path, bytes.NewReader(body))
+	if err != nil {
+		return nil, apierror.New(500, "internal", err.Error(), "")
+	}
+	for i := 0; i < len(header); i += 2 {
+		req.Header.Set(header[i], header[i+1])
+	}
+	resp, err := t.cfg.Base.RoundTrip(req)
+	if err != nil {
+		return nil, t.unreachable(ctx, err)
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode/100 != 2 {
+		return nil, apierror.Read(resp)
+	}
+	b, err := io.ReadAll(io.LimitReader(resp.Body, maxDocument+1))
+	if err != nil {
+		return nil, t.unreachable(ctx, err)
+	}
+	if len(b) > maxDocument {
+		return nil, apierror.New(502, "document_too_large", fmt.Sprintf("the host's %s is larger than %d bytes", path, maxDocument), "use another host")
+	}
+	return b, nil
+}
