@@ -10,6 +10,7 @@ import (
 	"bytes"
 	"cmp"
 	"crypto/ecdsa"
+	"crypto/elliptic"
 	"crypto/sha256"
 	"crypto/x509"
 	"fmt"
@@ -62,6 +63,8 @@ type Bundle struct {
 	certificates []*x509.Certificate
 	rims         []*nvidia.RIM
 	ocsp         [][]byte
+
+	signers map[[64]byte][]*x509.Certificate // by signature of a TCB info or QE identity
 }
 
 // document is the encoded form: items sorted by digest, each digest that of its content.
@@ -137,6 +140,7 @@ func build(contents [][]byte) (*Bundle, error) {
 		}
 		b.items = slices.Insert(b.items, at, Item{kind, d, c})
 	}
+	b.findSigners()
 	return b, nil
 }
 
@@ -217,12 +221,12 @@ func (b *Bundle) QEIdentity(id string, now time.Time) *dcap.QEIdentity {
 	return t
 }
 
-// CRL returns the newest revocation list at now that the issuer's key signed, or nil.
-func (b *Bundle) CRL(issuer *x509.Certificate, now time.Time) *dcap.CRL {
+// CRL returns the newest revocation list at now by the issuer with that name and key identifier, or nil. The identifier
+// tells apart issuers of the same name, such as Intel's production and test roots.
+func (b *Bundle) CRL(issuer, keyID []byte, now time.Time) *dcap.CRL {
 	var fit []*dcap.CRL
 	for _, c := range b.crls {
-		// The signature tells apart issuers of the same name, such as Intel's production and test roots.
-		if bytes.Equal(c.List.RawIssuer, issuer.RawSubject) && c.List.CheckSignatureFrom(issuer) == nil {
+		if bytes.Equal(c.List.RawIssuer, issuer) && bytes.Equal(c.List.AuthorityKeyId, keyID) {
 			fit = append(fit, c)
 		}
 	}
@@ -242,16 +246,29 @@ func crlNumber(c *dcap.CRL) *big.Int {
 
 func within(now, from, to time.Time) bool { return !now.Before(from) && now.Before(to) }
 
-// Signer returns the chain, leaf first, of the certificate whose P-256 key made signature (r || s) over the SHA-256
-// digest, or nil. The chain is what the bundle holds of it; nothing about it has been checked but the one signature.
-func (b *Bundle) Signer(digest [32]byte, signature [64]byte) []*x509.Certificate {
-	r, s := new(big.Int).SetBytes(signature[:32]), new(big.Int).SetBytes(signature[32:])
-	for _, c := range b.certificates {
-		if k, ok := c.PublicKey.(*ecdsa.PublicKey); ok && !c.IsCA && ecdsa.Verify(k, digest[:], r, s) {
-			return b.chain(c)
+// Signer returns the chain, leaf first, of the certificate that signed a TCB info or QE identity of this bundle, or nil.
+// The chain is what the bundle holds of it; nothing about it has been checked but that one signature.
+func (b *Bundle) Signer(signature [64]byte) []*x509.Certificate { return b.signers[signature] }
+
+// findSigners pairs signed documents with certificates by trying, since neither names the other.
+func (b *Bundle) findSigners() {
+	b.signers = make(map[[64]byte][]*x509.Certificate)
+	find := func(signed []byte, signature [64]byte) {
+		digest := sha256.Sum256(signed)
+		r, s := new(big.Int).SetBytes(signature[:32]), new(big.Int).SetBytes(signature[32:])
+		for _, c := range b.certificates {
+			if k, ok := c.PublicKey.(*ecdsa.PublicKey); ok && !c.IsCA && k.Curve == elliptic.P256() && ecdsa.Verify(k, digest[:], r, s) {
+				b.signers[signature] = b.chain(c)
+				return
+			}
 		}
 	}
-	return nil
+	for _, t := range b.tcbInfos {
+		find(t.Raw, t.Signature)
+	}
+	for _, q := range b.qeIdentities {
+		find(q.Raw, q.Signature)
+	}
 }
 
 // chain follows issuers through the bundle.

@@ -7,6 +7,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/bombyx-network/bombyx/attestation/nvidia"
 )
 
 // A Floor is the lowest acceptable version of driver or firmware: up to eight parts with dots between them. Driver parts
@@ -72,6 +74,27 @@ func (d *Devices) JudgeMode(mode string, gpus, switches int) Finding {
 	}
 	if bad {
 		f.Err = errors.New("the node does not have the devices that its mode and the policy demand")
+	}
+	return f
+}
+
+// JudgeGPUMode decides whether a GPU is in the confidential-computing mode that the node's mode demands: single-GPU
+// passthrough for one, protected PCIe or multi-GPU passthrough for several. GPUs with old firmware do not state a mode;
+// protected PCIe then shows in its own field.
+func JudgeGPUMode(mode string, gpu nvidia.Mode, ppcie nvidia.Toggle) Finding {
+	f := Finding{Seen: fmt.Sprintf("%s, protected PCIe %s", gpu, ppcie)}
+	protected := ppcie == nvidia.ToggleEnabled
+	var good bool
+	switch mode {
+	case modeSingleGPU:
+		f.Wanted = "spt or unknown, protected PCIe not enabled"
+		good = (gpu == nvidia.ModeSinglePass || gpu == nvidia.ModeUnknown) && !protected
+	case modeMultiGPU:
+		f.Wanted = "ppcie or unknown with protected PCIe enabled, or mpt"
+		good = (gpu == nvidia.ModeProtectedPCIe || gpu == nvidia.ModeUnknown) && protected || gpu == nvidia.ModeMultiPass && !protected
+	}
+	if !good {
+		f.Err = fmt.Errorf("the GPU is not in the confidential-computing mode of a %s node", mode)
 	}
 	return f
 }

@@ -1,0 +1,188 @@
+package attestation
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/bombyx-network/bombyx/attestation/keyset"
+)
+
+// A Status is the outcome of one check. The zero value is no outcome at all, and counts as a failure.
+type Status string
+
+const (
+	Pass Status = "PASS"
+	Fail Status = "FAIL"
+	Skip Status = "SKIP" // nothing to check it with; never a pass
+)
+
+// A Check is one numbered line of a Result.
+type Check struct {
+	// ID is stable across releases, such as "dcap.quote.signature"; checks of a device begin with "gpu0." or "switch3.".
+	ID string
+	// Title says in a few words what passes.
+	Title  string
+	Status Status
+	// Required says that the verdict needs a PASS. A FAIL rejects whether required or not; what may be skipped is the
+	// policy's choice, or a matter of what the hardware can state.
+	Required bool
+	// Clause names the specification and section.
+	Clause string
+	// Seen is the value found, Wanted the one required.
+	Seen, Wanted string
+	// Detail says why a check failed or was skipped.
+	Detail string
+}
+
+// ok reports whether the check stands in the way of a verdict.
+func (c *Check) ok() bool { return c.Status == Pass || c.Status == Skip && !c.Required }
+
+// A Verdict is the outcome of an appraisal. The zero value is no verdict.
+type Verdict string
+
+const (
+	Verified Verdict = "verified"
+	Rejected Verdict = "rejected"
+)
+
+// A Kind says what was appraised.
+type Kind string
+
+const (
+	KindEvidence     Kind = "bombyx-evidence" // composite document
+	KindTDXQuote     Kind = "tdx-quote"
+	KindSGXQuote     Kind = "sgx-quote"
+	KindGPUReport    Kind = "nvidia-gpu-report"
+	KindSwitchReport Kind = "nvidia-switch-report"
+)
+
+// A Result is an Attestation Result (RFC 9334). Trust it only if Err returns nil: a zero, partial or hand-made Result
+// never does.
+type Result struct {
+	Kind    Kind
+	Verdict Verdict
+	// Checks lists every check in order; number i+1 in reports.
+	Checks []Check
+	// TCBStatus is Intel's word for the platform, whatever the verdict; empty when it could not be determined.
+	TCBStatus string
+	// Advisories lists the advisories (INTEL-SA-...) that the platform is exposed to, sorted.
+	Advisories []string
+	// Claims holds what the Evidence states, by name. It means nothing unless Err returns nil.
+	Claims map[string]string
+	// Policy is the name of the policy applied.
+	Policy string
+	// AppraisedAt is the instant that the appraisal was for, and ValidUntil the first at which the Result no longer holds.
+	AppraisedAt, ValidUntil time.Time
+	// Keyset holds the keys that verified composite Evidence vouches for; nil unless Err returns nil.
+	Keyset *keyset.Keyset
+	// EvidenceDigest is the SHA-256 of the Evidence exactly as received.
+	EvidenceDigest [32]byte
+	// Missing lists collateral that a required check lacked. When nothing failed, more collateral can change the verdict.
+	Missing []string
+
+	appraised bool // set by appraisals alone
+}
+
+// ErrCollateralMissing matches (errors.Is) the error of a Result that no check contradicts but that lacks collateral.
+var ErrCollateralMissing = errors.New("attestation: collateral is missing")
+
+// A RejectedError says why Evidence is not to be trusted.
+type RejectedError struct {
+	// Failed lists every check that stands in the way.
+	Failed []Check
+	// Missing is Result.Missing.
+	Missing []string
+
+	onlyMissing bool
+}
+
+func (e *RejectedError) Error() string {
+	if len(e.Failed) == 0 {
+		return "attestation: not appraised"
+	}
+	var b strings.Builder
+	b.WriteString("attestation: rejected: ")
+	for i, c := range e.Failed {
+		if i == 3 {
+			fmt.Fprintf(&b, "; and %d more", len(e.Failed)-i)
+			break
+		}
+		if i > 0 {
+			b.WriteString("; ")
+		}
+		b.WriteString(c.ID)
+		why := c.Detail
+		if why == "" && c.Status != Pass {
+			why = fmt.Sprintf("seen %s, wanted %s", c.Seen, c.Wanted)
+		}
+		b.WriteString(": " + why)
+	}
+	return b.String()
+}
+
+// Is reports a match with ErrCollateralMissing.
+func (e *RejectedError) Is(target error) bool { return target == ErrCollateralMissing && e.onlyMissing }
+
+// Err returns nil if and only if an appraisal ran to its end and verified the Evidence. It does not look at the clock:
+// whoever keeps a Result compares ValidUntil with the time.
+func (r *Result) Err() error {
+	if r == nil || !r.appraised {
+		return &RejectedError{}
+	}
+	e := &RejectedError{Missing: r.Missing, onlyMissing: len(r.Missing) > 0}
+	for _, c := range r.Checks {
+		if !c.ok() {
+			e.Failed = append(e.Failed, c)
+			e.onlyMissing = e.onlyMissing && c.Status == Skip
+		}
+	}
+	if len(e.Failed) == 0 && r.Verdict == Verified && len(r.Checks) > 0 {
+		return nil
+	}
+	return e
+}
+
+// Check returns the check with that ID, or nil.
+func (r *Result) Check(id string) *Check {
+	for i := range r.Checks {
+		if r.Checks[i].ID == id {
+			return &r.Checks[i]
+		}
+	}
+	return nil
+}
+
+// finish draws the verdict.
+func (r *Result) finish() {
+	r.appraised = true
+	r.Verdict = Verified
+	for i := range r.Checks {
+		if !r.Checks[i].ok() {
+			r.Verdict = Rejected
+		}
+	}
+	if len(r.Checks) == 0 {
+		r.Verdict = Rejected
+	}
+	if r.Verdict != Verified {
+		r.Keyset, r.ValidUntil = nil, time.Time{}
+	}
+}
+
+// until shortens the Result's life.
+func (r *Result) until(t time.Time) {
+	if !t.IsZero() && (r.ValidUntil.IsZero() || t.Before(r.ValidUntil)) {
+		r.ValidUntil = t
+	}
+}
+
+func (r *Result) missing(what string) {
+	for _, m := range r.Missing {
+		if m == what {
+			return
+		}
+	}
+	r.Missing = append(r.Missing, what)
+}

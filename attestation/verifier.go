@@ -1,0 +1,465 @@
+package attestation
+
+import (
+	"crypto/sha256"
+	"crypto/subtle"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/bombyx-network/bombyx/attestation/collateral"
+	"github.com/bombyx-network/bombyx/attestation/dcap"
+	"github.com/bombyx-network/bombyx/attestation/keyset"
+	"github.com/bombyx-network/bombyx/attestation/nvidia"
+	"github.com/bombyx-network/bombyx/attestation/policy"
+)
+
+// A Verifier appraises Evidence under one policy with one bundle of collateral. It is immutable but for bounded caches of
+// certificates and signatures that it has verified before, and safe for concurrent use. A new policy or bundle takes a
+// new Verifier.
+type Verifier struct {
+	policy *policy.Policy
+	bundle *collateral.Bundle
+	intel  *dcap.Verifier
+	nvidia *nvidia.Verifier // nil when the policy pins no NVIDIA root
+	gpu    nvidia.Collateral
+}
+
+// NewVerifier returns a Verifier. The policy pins roots by fingerprint; their certificates must be in the bundle, except
+// Intel's production root, which needs no bundle to be recognised.
+func NewVerifier(pol *policy.Policy, c *collateral.Bundle) (*Verifier, error) {
+	if pol == nil || c == nil {
+		return nil, errors.New("attestation: a Verifier needs a policy and a bundle of collateral")
+	}
+	// Encoding refuses policies that were put together by hand and make no sense.
+	encoded, err := pol.Encode()
+	if err != nil {
+		return nil, fmt.Errorf("attestation: %w", err)
+	}
+	// The Verifier keeps its own copy, so that the caller's changes cannot reach it.
+	if pol, err = policy.Parse(encoded); err != nil {
+		return nil, fmt.Errorf("attestation: %w", err)
+	}
+	v := &Verifier{policy: pol, bundle: c}
+
+	var roots []*x509.Certificate
+	for _, cert := range append(c.Certificates(), dcap.IntelRoot()) {
+		for _, pin := range pol.Roots.Intel {
+			if sha256.Sum256(cert.Raw) == pin {
+				roots = append(roots, cert)
+			}
+		}
+	}
+	if len(roots) == 0 {
+		return nil, fmt.Errorf("attestation: none of the policy's roots.intel (%x, ...) is in the collateral: add that root certificate", pol.Roots.Intel[0][:8])
+	}
+	if v.intel, err = dcap.NewVerifier(roots...); err != nil {
+		return nil, fmt.Errorf("attestation: %w", err)
+	}
+	if len(pol.Roots.NVIDIADevice) > 0 {
+		config := nvidia.Config{}
+		for _, pin := range pol.Roots.NVIDIADevice {
+			config.DeviceRoots = append(config.DeviceRoots, pin)
+		}
+		for _, pin := range pol.Roots.NVIDIARIM {
+			config.RIMRoots = append(config.RIMRoots, pin)
+		}
+		if v.nvidia, err = nvidia.NewVerifier(config); err != nil {
+			return nil, fmt.Errorf("attestation: %w", err)
+		}
+	}
+	v.gpu.RIMs = c.RIMs()
+	for _, o := range c.OCSP() {
+		v.gpu.OCSP = append(v.gpu.OCSP, nvidia.OCSP{Response: o})
+	}
+	return v, nil
+}
+
+// Appraise appraises a composite document at the instant now against the nonce that the verifier chose. The Result is
+// never nil; Result.Err says whether to believe the Evidence.
+func (v *Verifier) Appraise(now time.Time, evidence []byte, nonce [32]byte) *Result {
+	a := v.begin(now, KindEvidence, evidence)
+	defer a.res.finish()
+
+	e, err := ParseEvidence(evidence)
+	if err != nil {
+		a.fail(CheckParse, clauseDocument, err)
+		return a.res
+	}
+	a.pass(CheckParse, clauseDocument, fmt.Sprintf("%d bytes, mode %s", len(evidence), e.Mode))
+
+	// The binding below is computed from the nonce in the document, so that a replay fails here alone.
+	c := Check{ID: CheckNonce, Clause: clauseBinding, Status: Pass, Seen: fmt.Sprintf("%x", e.Nonce), Wanted: fmt.Sprintf("%x", nonce)}
+	if subtle.ConstantTimeCompare(e.Nonce[:], nonce[:]) != 1 {
+		c.Status, c.Detail = Fail, "the evidence answers another request: it may be a replay"
+	}
+	a.add(c)
+	ks := a.keyset(e.Keyset)
+
+	statement := Statement(e.Nonce, e.Keyset)
+	devices := make(chan *devices, 1)
+	go func() { devices <- v.appraiseDevices(now, e, DeviceNonce(statement)) }()
+	reportData := ReportData(statement, e.Devices)
+	a.cpu(&e.CPU, reportData[:])
+	a.devices(e, <-devices)
+	if ks != nil {
+		a.workload(ks)
+		a.res.Keyset = ks
+	}
+	return a.res
+}
+
+const (
+	clauseDocument = "Bombyx protocol, Evidence document"
+	clauseBinding  = "Bombyx protocol, Binding"
+	clausePolicy   = "Bombyx policy"
+)
+
+// appraisal is one run.
+type appraisal struct {
+	v   *Verifier
+	now time.Time
+	res *Result
+}
+
+func (v *Verifier) begin(now time.Time, kind Kind, evidence []byte) *appraisal {
+	a := &appraisal{v, now, &Result{Kind: kind, Policy: v.policy.Name, AppraisedAt: now, EvidenceDigest: sha256.Sum256(evidence),
+		Claims: map[string]string{}, Advisories: []string{}}}
+	a.res.until(now.Add(v.policy.Age()))
+	a.judge(CheckPolicyExpiry, v.policy.JudgeExpiry(now))
+	return a
+}
+
+// add appends a required check.
+func (a *appraisal) add(c Check) {
+	c.Required = true
+	a.append(c)
+}
+
+func (a *appraisal) append(c Check) {
+	if c.Title == "" {
+		c.Title = titles[c.ID]
+	}
+	a.res.Checks = append(a.res.Checks, c)
+}
+
+func (a *appraisal) pass(id, clause, seen string) {
+	a.add(Check{ID: id, Clause: clause, Status: Pass, Seen: seen})
+}
+
+func (a *appraisal) fail(id, clause string, err error) {
+	a.add(Check{ID: id, Clause: clause, Status: Fail, Detail: err.Error()})
+}
+
+// decided turns a policy's finding into a check.
+func decided(id string, f policy.Finding) Check {
+	c := Check{ID: id, Clause: clausePolicy, Status: Pass, Seen: f.Seen, Wanted: f.Wanted}
+	if f.Err != nil {
+		c.Status, c.Detail = Fail, f.Err.Error()
+	}
+	return c
+}
+
+func (a *appraisal) judge(id string, f policy.Finding) {
+	a.add(decided(id, f))
+	a.res.until(f.Until)
+}
+
+func (a *appraisal) keyset(encoded []byte) *keyset.Keyset {
+	const clause = "Bombyx protocol, Keyset"
+	ks, err := keyset.Parse(encoded)
+	if err != nil {
+		a.fail(CheckKeyset, clause, err)
+		return nil
+	}
+	c := Check{ID: CheckKeyset, Clause: clause, Status: Pass, Seen: "until " + ks.NotAfter.Format(time.RFC3339), Wanted: "after " + a.now.UTC().Format(time.RFC3339)}
+	if !a.now.Before(ks.NotAfter) {
+		c.Status, c.Detail = Fail, "the keyset has expired; ask the enclave for a new one"
+	}
+	a.add(c)
+	a.res.until(ks.NotAfter)
+	a.res.Claims["keyset.sha256"] = fmt.Sprintf("%x", keyset.Digest(encoded))
+	a.res.Claims["keyset.build"] = fmt.Sprintf("%x", ks.Build)
+	a.res.Claims["keyset.config"] = fmt.Sprintf("%x", ks.Config)
+	a.res.Claims["keyset.model"] = fmt.Sprintf("%x", ks.ModelManifest)
+	return ks
+}
+
+func (a *appraisal) workload(ks *keyset.Keyset) {
+	w := a.v.policy.Workload
+	a.judge(CheckBuild, w.Builds.Judge(ks.Build))
+	a.judge(CheckConfig, w.Configs.Judge(ks.Config))
+	a.judge(CheckModel, w.Models.Judge(ks.ModelManifest))
+}
+
+// cpu appraises the confidential VM. A nil reportData leaves open what the quote should bind.
+func (a *appraisal) cpu(c *CPU, reportData []byte) {
+	if c.Kind != CPUTDX {
+		a.fail(CheckCPU, clausePolicy, fmt.Errorf("the policy %q accepts no %s", a.v.policy.Name, c.Kind))
+		return
+	}
+	q, err := dcap.ParseQuote(c.Quote)
+	if err != nil {
+		a.fail(dcap.CheckParse, "Intel TDX DCAP Quoting Library API, appendix 3", err)
+		return
+	}
+	a.tdx(q, reportData)
+}
+
+func (a *appraisal) tdx(q *dcap.Quote, reportData []byte) {
+	a.res.Claims["cpu.kind"] = q.TEEType.String()
+	if q.TD == nil {
+		a.fail(CheckCPU, clausePolicy, fmt.Errorf("the quote is of %s, want TDX", q.TEEType))
+		return
+	}
+	a.pass(CheckCPU, clausePolicy, q.TEEType.String())
+	r, _ := a.v.intel.Verify(a.now, q, a.v.intelCollateral(q, a.now))
+	for _, k := range r.Checks {
+		c := Check{ID: k.ID, Clause: k.Clause, Status: Status(k.Status)}
+		if k.Status == dcap.Pass {
+			c.Seen = k.Detail
+		} else {
+			c.Detail = k.Detail
+		}
+		if k.Missing != "" {
+			a.res.missing(k.Missing)
+		}
+		a.add(c)
+	}
+	a.res.until(r.ValidUntil)
+	a.res.TCBStatus = string(r.Status)
+	a.res.Advisories = append(a.res.Advisories, r.AdvisoryIDs...)
+
+	pol := a.v.policy.TDX
+	a.judge(CheckDebug, pol.JudgeDebug(q.TD.TDAttributes))
+	a.judge(CheckAttributes, pol.JudgeAttributes(q.TD.TDAttributes))
+	if r.Status != "" {
+		a.judge(CheckTCB, pol.JudgeStatus(a.now, r.Status, r.AdvisoryIDs))
+		a.judge(CheckTCBFreshness, pol.JudgeFreshness(r.TCBEvaluationDataNumber, r.QEEvaluationDataNumber, r.TCBDate))
+	} else {
+		for _, id := range []string{CheckTCB, CheckTCBFreshness} {
+			a.add(Check{ID: id, Clause: clausePolicy, Status: Skip, Detail: "no TCB status could be determined"})
+		}
+	}
+	if r.PCK != nil {
+		a.judge(CheckConfiguration, pol.JudgeConfiguration(r.PCK))
+	} else {
+		a.add(Check{ID: CheckConfiguration, Clause: clausePolicy, Status: Skip, Detail: "no PCK certificate could be read"})
+	}
+	image := pol.JudgeImage(q.TD)
+	a.judge(CheckImage, image)
+	a.reportData(q.ReportData(), reportData)
+	a.tdxClaims(q, r)
+	if image.Err == nil {
+		a.res.Claims["tdx.image"] = image.Seen
+	}
+}
+
+func (a *appraisal) reportData(seen [64]byte, want []byte) {
+	c := Check{ID: CheckReportData, Clause: clauseBinding, Seen: fmt.Sprintf("%x", seen)}
+	if want == nil {
+		// A bare quote proves what it proves; what it should bind only the caller knows.
+		c.Status, c.Detail = Skip, "nothing was given to compare the report data with"
+		a.append(c)
+		return
+	}
+	c.Status, c.Wanted = Pass, fmt.Sprintf("%x", want)
+	if subtle.ConstantTimeCompare(seen[:], want) != 1 {
+		c.Status, c.Detail = Fail, "the quote does not vouch for this nonce, these keys and these devices together"
+	}
+	a.add(c)
+}
+
+func (a *appraisal) tdxClaims(q *dcap.Quote, r *dcap.Result) {
+	m := a.res.Claims
+	hex := func(name string, b []byte) { m[name] = fmt.Sprintf("%x", b) }
+	m["quote.version"] = fmt.Sprint(q.Version)
+	hex("tdx.mrtd", q.TD.MRTD[:])
+	for i, v := range q.TD.RTMR {
+		hex(fmt.Sprintf("tdx.rtmr%d", i), v[:])
+	}
+	hex("tdx.mrseam", q.TD.MRSEAM[:])
+	hex("tdx.mrconfigid", q.TD.MRCONFIGID[:])
+	hex("tdx.mrowner", q.TD.MROWNER[:])
+	hex("tdx.mrownerconfig", q.TD.MROWNERCONFIG[:])
+	m["tdx.attributes"] = fmt.Sprintf("%016x", uint64(q.TD.TDAttributes))
+	m["tdx.xfam"] = fmt.Sprintf("%016x", q.TD.XFAM)
+	hex("tdx.tee_tcb_svn", q.TD.TEETCBSVN[:])
+	rd := q.ReportData()
+	hex("report_data", rd[:])
+	intelClaims(m, r)
+}
+
+func intelClaims(m map[string]string, r *dcap.Result) {
+	if r.PCK != nil {
+		m["platform.fmspc"] = fmt.Sprintf("%x", r.PCK.FMSPC)
+		m["platform.ppid"] = fmt.Sprintf("%x", r.PCK.PPID)
+		m["platform.ca"] = r.PCK.CA
+	}
+	for name, c := range map[string]dcap.Component{"platform": r.Platform, "module": r.Module, "qe": r.QE} {
+		if c.Status != "" {
+			m["tcb."+name] = string(c.Status)
+		}
+	}
+}
+
+// intelCollateral picks what the bundle holds for a quote's platform.
+func (v *Verifier) intelCollateral(q *dcap.Quote, now time.Time) *dcap.Collateral {
+	c := &dcap.Collateral{}
+	tcbID, qeID := "TDX", "TD_QE"
+	if q.TEEType == dcap.TEESGX {
+		tcbID, qeID = "SGX", "QE"
+	}
+	if c.QEIdentity = v.bundle.QEIdentity(qeID, now); c.QEIdentity != nil {
+		c.QEIdentityChain = v.bundle.Signer(c.QEIdentity.Signature)
+	}
+	if len(q.PCKChain) == 0 {
+		return c
+	}
+	leaf, err := x509.ParseCertificate(q.PCKChain[0])
+	if err != nil {
+		return c
+	}
+	if pck, err := dcap.ParsePCK(leaf); err == nil {
+		if c.TCBInfo = v.bundle.TCBInfo(tcbID, pck.FMSPC, now); c.TCBInfo != nil {
+			c.TCBInfoChain = v.bundle.Signer(c.TCBInfo.Signature)
+		}
+	}
+	c.PCKCRL = v.bundle.CRL(leaf.RawIssuer, leaf.AuthorityKeyId, now)
+	if len(q.PCKChain) > 1 {
+		if ca, err := x509.ParseCertificate(q.PCKChain[1]); err == nil {
+			c.RootCRL = v.bundle.CRL(ca.RawIssuer, ca.AuthorityKeyId, now)
+		}
+	}
+	return c
+}
+
+// devices is the appraisal of all devices of a node.
+type devices struct {
+	gpus, switches []*nvidia.Result
+	node           []nvidia.Check
+}
+
+// appraiseDevices appraises what the document lists, in its order within each kind.
+func (v *Verifier) appraiseDevices(now time.Time, e *Evidence, nonce [32]byte) *devices {
+	if len(e.Devices) == 0 || v.nvidia == nil {
+		return nil
+	}
+	var n nvidia.NodeEvidence
+	for _, d := range e.Devices {
+		ev := nvidia.Evidence{Report: d.Report, Chain: d.Certificates}
+		if d.Kind == DeviceGPU {
+			n.GPUs = append(n.GPUs, ev)
+		} else {
+			n.Switches = append(n.Switches, ev)
+		}
+	}
+	r, err := v.nvidia.VerifyNode(n, nvidia.Options{Nonce: nonce[:], Time: now, Collateral: v.gpu})
+	if err != nil {
+		return nil // more devices than ParseEvidence lets through
+	}
+	return &devices{r.GPUs, r.Switches, r.Checks}
+}
+
+func (a *appraisal) devices(e *Evidence, d *devices) {
+	gpus, switches := 0, 0
+	for _, dev := range e.Devices {
+		if dev.Kind == DeviceGPU {
+			gpus++
+		} else {
+			switches++
+		}
+	}
+	rules := &a.v.policy.Devices
+	mode := rules.JudgeMode(string(e.Mode), gpus, switches)
+	a.judge(CheckMode, mode)
+	if len(e.Devices) == 0 {
+		return
+	}
+	if mode.Err != nil {
+		// Without an accepted mode there may be no rules for these devices; the refusal stands already.
+		return
+	}
+	if d == nil {
+		a.fail(nvidia.CheckChain, clausePolicy, errors.New("the policy pins no NVIDIA root"))
+		return
+	}
+	for i, r := range d.gpus {
+		prefix := fmt.Sprintf("gpu%d.", i)
+		a.device(prefix, r, rules.GPU.RIM, rules.GPU.OCSP)
+		a.gpu(prefix, r, e.Mode)
+	}
+	for i, r := range d.switches {
+		prefix := fmt.Sprintf("switch%d.", i)
+		a.device(prefix, r, rules.Switch.RIM, rules.Switch.OCSP)
+		if r.Report != nil && r.Device != nil {
+			a.judgeDevice(prefix, CheckDeviceModel, rules.Switch.JudgeModel(r.Device.Model))
+			a.judgeDevice(prefix, CheckVBIOS, rules.Switch.JudgeBIOS(r.Report.VBIOSVersion))
+		}
+	}
+	for _, c := range d.node {
+		// A lone GPU has no neighbours to be wired to.
+		a.nvidiaCheck("", c, c.ID != nvidia.CheckNodeTopology || e.Mode == ModeMultiGPU)
+	}
+}
+
+// device reports the checks that package nvidia made of one device.
+func (a *appraisal) device(prefix string, r *nvidia.Result, rim, ocsp policy.Rule) {
+	for _, c := range r.Checks {
+		required := true
+		switch c.ID {
+		case nvidia.CheckDriverRIMVersion, nvidia.CheckDriverRIMSignature, nvidia.CheckDriverRIMChain, nvidia.CheckDriverRIMValidity,
+			nvidia.CheckVBIOSRIMVersion, nvidia.CheckVBIOSRIMSignature, nvidia.CheckVBIOSRIMChain, nvidia.CheckVBIOSRIMValidity,
+			nvidia.CheckMeasurements:
+			required = rim == policy.Required
+		case nvidia.CheckDeviceOCSP, nvidia.CheckDriverRIMOCSP, nvidia.CheckVBIOSRIMOCSP:
+			required = ocsp == policy.Required
+		case nvidia.CheckDebug, nvidia.CheckFWID:
+			// Hopper states no flags, switches and old drivers no firmware id in the report; the certificate's own is
+			// part of the chain check either way.
+			required = false
+		}
+		a.nvidiaCheck(prefix, c, required)
+		if required && c.Status == nvidia.Skip && (c.ID == nvidia.CheckDriverRIMVersion || c.ID == nvidia.CheckVBIOSRIMVersion ||
+			c.ID == nvidia.CheckDeviceOCSP || c.ID == nvidia.CheckDriverRIMOCSP || c.ID == nvidia.CheckVBIOSRIMOCSP) {
+			a.res.missing(c.Detail)
+		}
+	}
+	a.res.until(r.ValidUntil)
+	m := a.res.Claims
+	if r.Report != nil {
+		m[prefix+"vbios"] = r.Report.VBIOSVersion
+		if r.Report.Kind == nvidia.KindGPU {
+			m[prefix+"driver"] = r.Report.DriverVersion
+			m[prefix+"cc_mode"] = r.Report.Mode.String()
+		}
+	}
+	if r.Device != nil {
+		m[prefix+"model"] = r.Device.Model
+		m[prefix+"ueid"] = r.Device.Serial
+		m[prefix+"pdi"] = r.Device.PDI.String()
+	}
+}
+
+func (a *appraisal) gpu(prefix string, r *nvidia.Result, mode Mode) {
+	if r.Report == nil || r.Device == nil {
+		return
+	}
+	rules := a.v.policy.Devices.GPU
+	a.judgeDevice(prefix, CheckDeviceModel, rules.JudgeModel(r.Device.Model))
+	a.judgeDevice(prefix, CheckDriver, rules.JudgeDriver(r.Report.DriverVersion))
+	a.judgeDevice(prefix, CheckVBIOS, rules.JudgeVBIOS(r.Device.Model, r.Report.VBIOSVersion))
+	a.judgeDevice(prefix, CheckDeviceCC, policy.JudgeGPUMode(string(mode), r.Report.Mode, r.Report.ProtectedPCIe))
+}
+
+func (a *appraisal) judgeDevice(prefix, id string, f policy.Finding) {
+	c := decided(id, f)
+	c.ID, c.Title = prefix+id, titles[id]
+	a.add(c)
+}
+
+func (a *appraisal) nvidiaCheck(prefix string, k nvidia.Check, required bool) {
+	a.append(Check{ID: prefix + k.ID, Title: titles[k.ID], Status: Status(k.Status.String()), Required: required, Clause: k.Clause,
+		Seen: k.Seen, Wanted: k.Want, Detail: k.Detail})
+}

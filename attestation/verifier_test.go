@@ -1,0 +1,437 @@
+package attestation_test
+
+import (
+	"crypto/ed25519"
+	"errors"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/bombyx-network/bombyx/attestation"
+	"github.com/bombyx-network/bombyx/attestation/attestationtest"
+	"github.com/bombyx-network/bombyx/attestation/collateral"
+	"github.com/bombyx-network/bombyx/attestation/keyset"
+	"github.com/bombyx-network/bombyx/attestation/policy"
+)
+
+var (
+	now   = time.Date(2026, 11, 22, 12, 0, 0, 0, time.UTC)
+	auth  = attestationtest.New("verifier tests")
+	nonce = [32]byte{1, 2, 3}
+)
+
+func encodeKeyset(t testing.TB, change func(*keyset.Keyset)) []byte {
+	t.Helper()
+	k := &keyset.Keyset{KeyConfigs: []byte("key configurations"), ReceiptKey: make(ed25519.PublicKey, 32), NotAfter: now.Add(time.Hour / 2)}
+	if change != nil {
+		change(k)
+	}
+	b, err := k.Encode()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
+func bundle(t testing.TB, o attestationtest.CollateralOptions) *collateral.Bundle {
+	t.Helper()
+	if o.Now.IsZero() {
+		o.Now = now
+	}
+	encoded, err := auth.Collateral(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b, err := collateral.Parse(encoded)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
+func verifier(t testing.TB, o attestationtest.CollateralOptions, change func(*policy.Policy)) *attestation.Verifier {
+	t.Helper()
+	p := auth.Policy(now)
+	if change != nil {
+		change(p)
+	}
+	v, err := attestation.NewVerifier(p, bundle(t, o))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return v
+}
+
+func node(t testing.TB, c attestationtest.NodeConfig) *attestationtest.Node {
+	t.Helper()
+	if c.Name == "" {
+		c.Name = "a"
+	}
+	n, err := auth.NewNode(c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return n
+}
+
+func collect(t testing.TB, c attestationtest.NodeConfig) []byte {
+	t.Helper()
+	ev, err := node(t, c).Collect(t.Context(), nonce, encodeKeyset(t, nil))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return ev
+}
+
+// failing lists the checks that stand in the way of a verdict.
+func failing(r *attestation.Result) []string {
+	var e *attestation.RejectedError
+	if err := r.Err(); !errors.As(err, &e) {
+		return nil
+	}
+	var ids []string
+	for _, c := range e.Failed {
+		ids = append(ids, c.ID)
+	}
+	return ids
+}
+
+func TestVerified(t *testing.T) {
+	for name, c := range map[string]attestationtest.NodeConfig{
+		"CPU only":     {},
+		"one GPU":      {GPUs: 1},
+		"eight GPUs":   {GPUs: 8, Switches: 4},
+		"processor CA": {ProcessorCA: true, GPUs: 1},
+		"quote v5":     {QuoteVersion: 5},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := verifier(t, attestationtest.CollateralOptions{}, nil).Appraise(now, collect(t, c), nonce)
+			if err := r.Err(); err != nil {
+				t.Fatal(err)
+			}
+			if r.Verdict != attestation.Verified || r.TCBStatus != "UpToDate" || r.Keyset == nil {
+				t.Errorf("verdict %q, TCB %q, keyset %v", r.Verdict, r.TCBStatus, r.Keyset)
+			}
+			// The keyset expires before the policy's hour is over.
+			if want := now.Add(time.Hour / 2); !r.ValidUntil.Equal(want) {
+				t.Errorf("valid until %v, want %v", r.ValidUntil, want)
+			}
+			for i, k := range r.Checks {
+				if k.Title == "" || k.Clause == "" || k.Status == attestation.Fail {
+					t.Errorf("check %d: %+v", i+1, k)
+				}
+			}
+		})
+	}
+}
+
+// Every attack must be refused, and by the check that is there for it alone: a second line of defence must not hide that
+// the first one is gone.
+func TestRefusedForOneReason(t *testing.T) {
+	type options struct {
+		at         time.Time
+		nonce      [32]byte
+		collateral attestationtest.CollateralOptions
+		policy     func(*policy.Policy)
+	}
+	base := attestationtest.NodeConfig{GPUs: 1}
+	for _, c := range []struct {
+		name     string
+		evidence func(t *testing.T) []byte
+		options  options
+		want     []string
+	}{
+		{"replayed nonce", func(t *testing.T) []byte { return collect(t, base) }, options{nonce: [32]byte{9}}, []string{"composite.nonce"}},
+		{"debug TD", func(t *testing.T) []byte {
+			return collect(t, attestationtest.NodeConfig{GPUs: 1, Debug: true})
+		}, options{}, []string{"policy.tdx.debug"}},
+		{"out-of-date platform behind an up-to-date module", func(t *testing.T) []byte {
+			return collect(t, attestationtest.NodeConfig{GPUs: 1, Platform: attestationtest.OutOfDate})
+		}, options{}, []string{"policy.tdx.tcb"}},
+		{"out-of-date module on an up-to-date platform", func(t *testing.T) []byte {
+			return collect(t, attestationtest.NodeConfig{GPUs: 1, Module: attestationtest.OutOfDate})
+		}, options{}, []string{"policy.tdx.tcb"}},
+		{"out-of-date Quoting Enclave", func(t *testing.T) []byte {
+			return collect(t, attestationtest.NodeConfig{GPUs: 1, QE: attestationtest.OutOfDate})
+		}, options{}, []string{"policy.tdx.tcb"}},
+		{"revoked TCB", func(t *testing.T) []byte {
+			return collect(t, attestationtest.NodeConfig{GPUs: 1, Platform: attestationtest.Revoked})
+		}, options{}, []string{"policy.tdx.tcb"}},
+		{"no TCB level", func(t *testing.T) []byte {
+			return collect(t, attestationtest.NodeConfig{GPUs: 1, Platform: attestationtest.NotSupported})
+		}, options{}, []string{"policy.tdx.tcb"}},
+		{"migratable TD", func(t *testing.T) []byte {
+			return collect(t, attestationtest.NodeConfig{GPUs: 1, TDAttributes: 1<<28 | 1<<29})
+		}, options{}, []string{"policy.tdx.attributes"}},
+		{"TD without SEPT_VE_DISABLE", func(t *testing.T) []byte {
+			return collect(t, attestationtest.NodeConfig{GPUs: 1, TDAttributes: 1 << 30})
+		}, options{}, []string{"policy.tdx.attributes"}},
+		{"unknown TD attribute", func(t *testing.T) []byte {
+			return collect(t, attestationtest.NodeConfig{GPUs: 1, TDAttributes: 1<<28 | 1<<40})
+		}, options{}, []string{"policy.tdx.attributes"}},
+		{"unlisted image", func(t *testing.T) []byte {
+			return collect(t, attestationtest.NodeConfig{GPUs: 1, Image: "evil"})
+		}, options{}, []string{"policy.tdx.image"}},
+		{"revoked PCK", func(t *testing.T) []byte { return collect(t, base) },
+			options{collateral: attestationtest.CollateralOptions{RevokedNodes: []*attestationtest.Node{node(t, base)}}}, []string{"dcap.revocation"}},
+		{"revoked PCK under the processor CA", func(t *testing.T) []byte {
+			return collect(t, attestationtest.NodeConfig{ProcessorCA: true})
+		}, options{collateral: attestationtest.CollateralOptions{RevokedNodes: []*attestationtest.Node{node(t, attestationtest.NodeConfig{ProcessorCA: true})}}},
+			[]string{"dcap.revocation"}},
+		{"revoked CA", func(t *testing.T) []byte { return collect(t, base) },
+			options{collateral: attestationtest.CollateralOptions{RevokedCA: true}}, []string{"dcap.revocation"}},
+		{"rolled-back collateral", func(t *testing.T) []byte { return collect(t, base) },
+			options{collateral: attestationtest.CollateralOptions{TCBEvaluation: 19}}, []string{"policy.tdx.freshness"}},
+		{"expired collateral", func(t *testing.T) []byte { return collect(t, base) },
+			options{collateral: attestationtest.CollateralOptions{Now: now.Add(-attestationtest.Lifetime)}},
+			[]string{"dcap.crl.root", "dcap.crl.pck", "dcap.tcbinfo.validity", "dcap.qeid.validity", "dcap.revocation"}},
+		{"expired keyset", func(t *testing.T) []byte {
+			ev, err := node(t, base).Collect(t.Context(), nonce, encodeKeyset(t, func(k *keyset.Keyset) { k.NotAfter = now }))
+			if err != nil {
+				t.Fatal(err)
+			}
+			return ev
+		}, options{}, []string{"composite.keyset"}},
+		{"expired policy", func(t *testing.T) []byte { return collect(t, base) },
+			options{policy: func(p *policy.Policy) { p.NotAfter = now }}, []string{"policy.expiry"}},
+		{"GPU evidence of another node, same nonce", func(t *testing.T) []byte {
+			// The other node answered the same client nonce, but for its own keys; the TD is genuine and plays along.
+			other := node(t, attestationtest.NodeConfig{Name: "b", GPUs: 1})
+			keys := encodeKeyset(t, func(k *keyset.Keyset) { k.KeyConfigs = []byte("other keys") })
+			foreign := other.Devices(attestation.DeviceNonce(attestation.Statement(nonce, keys)))
+			ev, err := node(t, base).CollectWith(nonce, encodeKeyset(t, nil), foreign)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return ev
+		}, options{}, []string{"gpu0.nvidia.nonce"}},
+		{"GPU evidence replaced by the host", func(t *testing.T) []byte {
+			// Even a GPU that answers the right statement is refused when the TD did not choose it.
+			keys := encodeKeyset(t, nil)
+			other := node(t, attestationtest.NodeConfig{Name: "b", GPUs: 1})
+			e, err := attestation.ParseEvidence(collect(t, base))
+			if err != nil {
+				t.Fatal(err)
+			}
+			e.Devices = other.Devices(attestation.DeviceNonce(attestation.Statement(nonce, keys)))
+			return encode(t, e)
+		}, options{}, []string{"composite.report_data"}},
+		{"GPUs in another order", func(t *testing.T) []byte {
+			e, err := attestation.ParseEvidence(collect(t, attestationtest.NodeConfig{GPUs: 2, Switches: 1}))
+			if err != nil {
+				t.Fatal(err)
+			}
+			e.Devices[0], e.Devices[1] = e.Devices[1], e.Devices[0]
+			return encode(t, e)
+		}, options{}, []string{"composite.report_data"}},
+		{"keyset replaced by the host", func(t *testing.T) []byte {
+			e, err := attestation.ParseEvidence(collect(t, attestationtest.NodeConfig{}))
+			if err != nil {
+				t.Fatal(err)
+			}
+			e.Keyset = encodeKeyset(t, func(k *keyset.Keyset) { k.KeyConfigs = []byte("host's keys") })
+			return encode(t, e)
+		}, options{}, []string{"composite.report_data"}},
+		{"one GPU counted twice", func(t *testing.T) []byte {
+			n := node(t, attestationtest.NodeConfig{GPUs: 2, Switches: 1})
+			keys := encodeKeyset(t, nil)
+			d := n.Devices(attestation.DeviceNonce(attestation.Statement(nonce, keys)))
+			d[1] = d[0]
+			ev, err := n.CollectWith(nonce, keys, d)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return ev
+		}, options{}, []string{"nvidia.node.distinct", "nvidia.node.topology"}},
+		{"GPU left out", func(t *testing.T) []byte {
+			n := node(t, attestationtest.NodeConfig{GPUs: 3, Switches: 1})
+			keys := encodeKeyset(t, nil)
+			d := n.Devices(attestation.DeviceNonce(attestation.Statement(nonce, keys)))
+			ev, err := n.CollectWith(nonce, keys, d[1:])
+			if err != nil {
+				t.Fatal(err)
+			}
+			return ev
+		}, options{}, []string{"nvidia.node.topology"}},
+		{"too few GPUs", func(t *testing.T) []byte {
+			return collect(t, attestationtest.NodeConfig{GPUs: 2, Switches: 1})
+		}, options{policy: func(p *policy.Policy) { p.Devices.GPU.MinCount = 8 }}, []string{"policy.devices.mode"}},
+		{"no GPU where one is wanted", func(t *testing.T) []byte { return collect(t, attestationtest.NodeConfig{}) },
+			options{policy: func(p *policy.Policy) { p.Devices.Modes = []string{"single-gpu"} }}, []string{"policy.devices.mode"}},
+		{"several GPUs in single-GPU mode", func(t *testing.T) []byte {
+			e, err := attestation.ParseEvidence(collect(t, attestationtest.NodeConfig{GPUs: 2, Switches: 1}))
+			if err != nil {
+				t.Fatal(err)
+			}
+			e.Mode = attestation.ModeSingleGPU
+			return encode(t, e)
+		}, options{}, []string{"policy.devices.mode"}},
+		{"GPU of a protected-PCIe node passed off as single", func(t *testing.T) []byte {
+			n := node(t, attestationtest.NodeConfig{GPUs: 2, Switches: 1})
+			keys := encodeKeyset(t, nil)
+			ev, err := n.CollectWith(nonce, keys, n.Devices(attestation.DeviceNonce(attestation.Statement(nonce, keys)))[:1])
+			if err != nil {
+				t.Fatal(err)
+			}
+			e, err := attestation.ParseEvidence(ev)
+			if err != nil {
+				t.Fatal(err)
+			}
+			e.Mode = attestation.ModeSingleGPU
+			return encode(t, e)
+		}, options{}, []string{"gpu0.policy.cc_mode", "nvidia.node.topology"}},
+		{"driver below the floor", func(t *testing.T) []byte {
+			return collect(t, attestationtest.NodeConfig{GPUs: 1, Driver: "580.99"})
+		}, options{collateral: attestationtest.CollateralOptions{Drivers: []string{"580.99"}}}, []string{"gpu0.policy.driver"}},
+		{"VBIOS below the floor", func(t *testing.T) []byte {
+			return collect(t, attestationtest.NodeConfig{GPUs: 1, VBIOS: "96.00.9F.00.01"})
+		}, options{collateral: attestationtest.CollateralOptions{VBIOS: []string{"96.00.9F.00.01"}}}, []string{"gpu0.policy.vbios"}},
+		{"unlisted chip", func(t *testing.T) []byte { return collect(t, base) },
+			options{policy: func(p *policy.Policy) {
+				p.Devices.GPU.Models = []string{"GB100"}
+			}}, []string{"gpu0.policy.model"}},
+		{"unlisted build", func(t *testing.T) []byte { return collect(t, base) },
+			options{policy: func(p *policy.Policy) { p.Workload.Builds = listed() }}, []string{"policy.workload.build"}},
+		{"unlisted configuration", func(t *testing.T) []byte { return collect(t, base) },
+			options{policy: func(p *policy.Policy) { p.Workload.Configs = listed() }}, []string{"policy.workload.config"}},
+		{"unlisted model", func(t *testing.T) []byte { return collect(t, base) },
+			options{policy: func(p *policy.Policy) { p.Workload.Models = listed() }}, []string{"policy.workload.model"}},
+		{"tolerated status, expired", func(t *testing.T) []byte {
+			return collect(t, attestationtest.NodeConfig{Platform: attestationtest.SWHardeningNeeded})
+		}, options{policy: tolerate(attestationtest.SWHardeningNeeded, now, "INTEL-SA-00615")}, []string{"policy.tdx.tcb"}},
+		{"tolerated status, another advisory", func(t *testing.T) []byte {
+			return collect(t, attestationtest.NodeConfig{Platform: attestationtest.OutOfDate})
+		}, options{policy: tolerate(attestationtest.OutOfDate, now.Add(time.Hour), "INTEL-SA-00837")}, []string{"policy.tdx.tcb"}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			if c.options.at.IsZero() {
+				c.options.at = now
+			}
+			if c.options.nonce == [32]byte{} {
+				c.options.nonce = nonce
+			}
+			r := verifier(t, c.options.collateral, c.options.policy).Appraise(c.options.at, c.evidence(t), c.options.nonce)
+			if r.Verdict != attestation.Rejected || r.Keyset != nil || !r.ValidUntil.IsZero() {
+				t.Errorf("verdict %q, keyset %v, valid until %v", r.Verdict, r.Keyset, r.ValidUntil)
+			}
+			if got := failing(r); !slices.Equal(got, c.want) {
+				t.Errorf("refused by %q, want %q\n%v", got, c.want, r.Err())
+			}
+		})
+	}
+}
+
+func listed() policy.Allowed {
+	return policy.Allowed{Allow: []policy.Named{{Name: "other", Reason: "test", Digest: [32]byte{7}}}}
+}
+
+func tolerate(status string, until time.Time, advisories ...string) func(*policy.Policy) {
+	return func(p *policy.Policy) {
+		p.TDX.Tolerated = []policy.Tolerance{{Status: status, Until: until, Advisories: advisories, Reason: "test"}}
+	}
+}
+
+func encode(t *testing.T, e *attestation.Evidence) []byte {
+	t.Helper()
+	b, err := e.Encode()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
+// A tolerated status is accepted, and the result ends with the tolerance.
+func TestTolerated(t *testing.T) {
+	until := now.Add(10 * time.Minute)
+	v := verifier(t, attestationtest.CollateralOptions{}, tolerate(attestationtest.OutOfDate, until, "INTEL-SA-00837", "INTEL-SA-00960"))
+	r := v.Appraise(now, collect(t, attestationtest.NodeConfig{Platform: attestationtest.OutOfDate}), nonce)
+	if err := r.Err(); err != nil {
+		t.Fatal(err)
+	}
+	if r.TCBStatus != "OutOfDate" || !r.ValidUntil.Equal(until) {
+		t.Errorf("TCB %q, valid until %v", r.TCBStatus, r.ValidUntil)
+	}
+}
+
+// Missing collateral is told apart from a refusal.
+func TestMissingCollateral(t *testing.T) {
+	e := auth.Endorsements(attestationtest.CollateralOptions{Now: now})
+	for name, c := range map[string]struct {
+		drop func()
+		want string
+	}{
+		"TCB info":    {func() { e.TCBInfo = nil }, "TCB info"},
+		"QE identity": {func() { e.QEIdentity = nil }, "QE identity"},
+		"root CRL":    {func() { e.RootCRL = nil }, "root CA CRL"},
+		"PCK CRL":     {func() { e.PlatformCRL = nil }, "PCK CRL"},
+		"RIMs":        {func() { e.RIMs = nil }, "RIM"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			e = auth.Endorsements(attestationtest.CollateralOptions{Now: now})
+			c.drop()
+			var inputs [][]byte
+			for _, in := range e.Inputs() {
+				if in != nil {
+					inputs = append(inputs, in)
+				}
+			}
+			b, err := collateral.New(inputs...)
+			if err != nil {
+				t.Fatal(err)
+			}
+			v, err := attestation.NewVerifier(auth.Policy(now), b)
+			if err != nil {
+				t.Fatal(err)
+			}
+			r := v.Appraise(now, collect(t, attestationtest.NodeConfig{GPUs: 1}), nonce)
+			if err := r.Err(); !errors.Is(err, attestation.ErrCollateralMissing) {
+				t.Errorf("error %v, want ErrCollateralMissing", err)
+			}
+			if !strings.Contains(strings.Join(r.Missing, "; "), c.want) {
+				t.Errorf("missing %q, want %q", r.Missing, c.want)
+			}
+		})
+	}
+}
+
+// No Result but that of a whole appraisal may look verified.
+func TestNothingLooksVerified(t *testing.T) {
+	for name, r := range map[string]*attestation.Result{
+		"nil":            nil,
+		"zero":           {},
+		"hand-made":      {Verdict: attestation.Verified, Checks: []attestation.Check{{ID: "x", Status: attestation.Pass, Required: true}}},
+		"not a document": verifier(t, attestationtest.CollateralOptions{}, nil).Appraise(now, []byte("{}"), nonce),
+		"empty":          verifier(t, attestationtest.CollateralOptions{}, nil).Appraise(now, nil, nonce),
+	} {
+		if r.Err() == nil {
+			t.Errorf("%s: no error", name)
+		}
+	}
+	r := verifier(t, attestationtest.CollateralOptions{}, nil).Appraise(now, collect(t, attestationtest.NodeConfig{}), nonce)
+	if r.Err() != nil {
+		t.Fatal(r.Err())
+	}
+	r.Checks[3].Status = ""
+	if r.Err() == nil {
+		t.Error("a check without an outcome was taken for a pass")
+	}
+}
+
+// Mock evidence must never pass under a policy that pins the real roots.
+func TestMockIsNotTrusted(t *testing.T) {
+	other := attestationtest.New("another authority")
+	b, err := collateral.New(append(other.Endorsements(attestationtest.CollateralOptions{Now: now}).Inputs(),
+		auth.Endorsements(attestationtest.CollateralOptions{Now: now}).Inputs()...)...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	v, err := attestation.NewVerifier(other.Policy(now), b)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := v.Appraise(now, collect(t, attestationtest.NodeConfig{GPUs: 1}), nonce)
+	if got := failing(r); !slices.Contains(got, "dcap.chain") || !slices.Contains(got, "gpu0.nvidia.chain") {
+		t.Errorf("refused by %q", got)
+	}
+}
