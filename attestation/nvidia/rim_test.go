@@ -1,0 +1,190 @@
+package nvidia
+
+import (
+	"bytes"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+)
+
+const (
+	sdk     = "nvidia-attestation-sdk/"
+	samples = "nvidia-nvtrust/guest_tools__gpu_verifiers__local_gpu_verifier__src__verifier__samples__"
+
+	goDriverRIM = samples + "Driver_RIM_test_no_gpu.swidtag"
+	goVBIOSRIM  = samples + "1010_0200_882_96005E0001_test_no_gpu.swidtag"
+	goReport    = "go-nvtrust/pkg__gonvtrust__mocks__attestationReport.txt"
+	goChain     = "go-nvtrust/pkg__gonvtrust__mocks__gpuAkCertChain.txt"
+
+	switchRIM    = sdk + "switchVBIOSRim_NV_SWITCH_BIOS_5612_0002_890_9610550001.xml"
+	switchReport = sdk + "switchAttestationReport.txt"
+	switchChain  = sdk + "switchCertChain.txt"
+)
+
+func rimFile(t testing.TB, name string) *RIM {
+	t.Helper()
+	r, err := ParseRIM(vector(t, name))
+	if err != nil {
+		t.Fatalf("%s: %v", name, err)
+	}
+	return r
+}
+
+// TestGoldenGPU matches the one real GPU report whose both manifests are here.
+func TestGoldenGPU(t *testing.T) {
+	v := newVerifier(t)
+	e := Evidence{Report: reportFile(t, goReport), Chain: vector(t, goChain)}
+	driver, vbios := rimFile(t, goDriverRIM), rimFile(t, goVBIOSRIM)
+	if len(driver.Golden) != 21 || len(vbios.Golden) != 12 {
+		t.Errorf("%d and %d active measurements, want 21 and 12", len(driver.Golden), len(vbios.Golden))
+	}
+	o := Options{Time: time.Date(2024, 6, 1, 0, 0, 0, 0, time.UTC), Collateral: Collateral{RIMs: []*RIM{vbios, driver}}}
+	res := v.Verify(e, o)
+	want := map[string]Status{CheckMeasurements: Pass, CheckFWID: Skip, CheckNonce: Skip}
+	for _, r := range []role{driverRole, vbiosRole} {
+		want[r.signature], want[r.chain], want[r.validity], want[r.version], want[r.ocsp] = Pass, Pass, Pass, Pass, Skip
+	}
+	wantStatus(t, res, want)
+	if until := time.Date(2025, 6, 22, 9, 38, 54, 0, time.UTC); !res.ValidUntil.Equal(until) {
+		t.Errorf("valid until %v, want %v", res.ValidUntil, until)
+	}
+	// NVDEC0 is disabled on this device, so golden 35 does not count.
+	if c := res.check(t, CheckMeasurements); c.Seen != "32 match" {
+		t.Errorf("measurements: %s", c.Seen)
+	}
+
+	t.Run("expired", func(t *testing.T) {
+		o := o
+		o.Time = at
+		want := map[string]Status{CheckDriverRIMValidity: Fail, CheckVBIOSRIMValidity: Fail, CheckMeasurements: Pass}
+		wantStatus(t, v.Verify(e, o), want)
+	})
+	t.Run("driver manifest missing", func(t *testing.T) {
+		o := o
+		o.Collateral.RIMs = []*RIM{vbios}
+		wantStatus(t, v.Verify(e, o), map[string]Status{CheckDriverRIMVersion: Skip, CheckDriverRIMSignature: Skip, CheckVBIOSRIMSignature: Pass, CheckMeasurements: Skip})
+	})
+	t.Run("driver manifest of another version", func(t *testing.T) {
+		o := o
+		o.Collateral.RIMs = []*RIM{vbios, rimFile(t, sdk+"NV_GPU_DRIVER_GH100_550.144.03.xml")}
+		wantStatus(t, v.Verify(e, o), map[string]Status{CheckDriverRIMVersion: Fail, CheckDriverRIMSignature: Skip, CheckMeasurements: Skip})
+	})
+	t.Run("RIM root not pinned", func(t *testing.T) {
+		v, err := NewVerifier(Config{DeviceRoots: deviceRoot, RIMRoots: []Fingerprint{ProductionDeviceRoot}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		wantStatus(t, v.Verify(e, o), map[string]Status{CheckDriverRIMChain: Fail, CheckVBIOSRIMChain: Fail, CheckMeasurements: Skip})
+	})
+}
+
+func TestGoldenSwitch(t *testing.T) {
+	v := newVerifier(t)
+	e := Evidence{Report: reportFile(t, switchReport), Chain: vector(t, switchChain)}
+	rim := rimFile(t, switchRIM)
+	if len(rim.Golden) != 31 {
+		t.Errorf("%d active measurements, want 31", len(rim.Golden))
+	}
+	res := v.Verify(e, Options{Time: at, Collateral: Collateral{RIMs: []*RIM{rim}}})
+	wantStatus(t, res, map[string]Status{CheckMeasurements: Pass, CheckVBIOSRIMSignature: Pass, CheckVBIOSRIMChain: Pass, CheckVBIOSRIMValidity: Pass,
+		CheckVBIOSRIMVersion: Pass, CheckSignature: Pass, CheckModel: Pass, CheckFWID: Skip})
+	if c := res.check(t, CheckMeasurements); c.Seen != "31 match" {
+		t.Errorf("measurements: %s", c.Seen)
+	}
+	if id := res.Report.VBIOSRIMID(); id != "NV_SWITCH_BIOS_5612_0002_890_9610550001" {
+		t.Errorf("RIM id %s", id)
+	}
+}
+
+// TestManifestNegatives takes NVIDIA's own bad manifests; each must fail for
+// its own reason.
+func TestManifestNegatives(t *testing.T) {
+	for _, x := range []struct {
+		file, signature, chain string
+		valid                  bool
+	}{
+		{"NV_GPU_DRIVER_GH100_550.144.03.xml", "", "", true},
+		{"incorrect_signature_driver_rim.xml", "signature does not verify", "", true},
+		{"incorrect_cert_chain_driver_rim.xml", "", "not among the pinned", true},
+		{"sample_rims__NV_GPU_DRIVER_GH100_535.86.09_measurement_mismatch.xml", "digest", "", true},
+		{"sample_rims__NV_SWITCH_BIOS_5612_0002_890_9610550001_measurement_mismatch.xml", "digest", "", false},
+		{"sample_rims__NV_SWITCH_BIOS_5612_0002_890_9610550001_invalid_signature.xml", "digest", "", false},
+		// Its version was changed by hand, so the digest is wrong as well.
+		{"sample_rims__NV_GPU_DRIVER_GH100_570.124.03_expired.xml", "digest", "", false},
+		// Genuine and expired; it does not match the report, see TestMeasurementMismatch.
+		{"sample_rims__NV_GPU_VBIOS_1010_0200_882_96005E0001_measurement_mismatch.xml", "", "", false},
+	} {
+		t.Run(x.file, func(t *testing.T) {
+			r := rimFile(t, sdk+x.file)
+			v := newVerifier(t)
+			for _, e := range []struct {
+				what string
+				err  error
+				want string
+			}{{"signature", r.sigErr, x.signature}, {"chain", v.rimChain(r), x.chain}} {
+				if (e.err == nil) != (e.want == "") || e.err != nil && !strings.Contains(e.err.Error(), e.want) {
+					t.Errorf("%s: %v, want %q", e.what, e.err, e.want)
+				}
+			}
+			if r.validity.contains(at) != x.valid {
+				t.Errorf("validity %v", r.validity)
+			}
+		})
+	}
+}
+
+// TestMeasurementMismatch compares a report with a genuine manifest of its
+// version that is not the one for its firmware.
+func TestMeasurementMismatch(t *testing.T) {
+	v := newVerifier(t)
+	e := Evidence{Report: reportFile(t, goReport), Chain: vector(t, goChain)}
+	driver := rimFile(t, goDriverRIM)
+	vbios := rimFile(t, sdk+"sample_rims__NV_GPU_VBIOS_1010_0200_882_96005E0001_measurement_mismatch.xml")
+	res := v.Verify(e, Options{Time: time.Date(2024, 6, 1, 0, 0, 0, 0, time.UTC), Collateral: Collateral{RIMs: []*RIM{driver, vbios}}})
+	wantStatus(t, res, map[string]Status{CheckMeasurements: Fail, CheckVBIOSRIMSignature: Pass})
+	if len(res.Mismatches) == 0 || res.Mismatches[0].Source != "vbios" || res.Mismatches[0].Got == "" || len(res.Mismatches[0].Want) == 0 {
+		t.Errorf("mismatches: %+v", res.Mismatches)
+	}
+	t.Log(res.check(t, CheckMeasurements))
+}
+
+// TestProductionManifests verifies every production VBIOS manifest that is
+// here, at a time when its signer was valid.
+func TestProductionManifests(t *testing.T) {
+	names := []string{"1010_0200_882_96005E0001", "1010_0205_862_960074001F", "g520_0228_889_96006D0029"}
+	v := newVerifier(t)
+	for _, n := range names {
+		r := rimFile(t, samples+n+"_PROD.swidtag")
+		if r.sigErr != nil || v.rimChain(r) != nil || !r.VBIOS() || r.Product != "GH100" {
+			t.Errorf("%s: signature %v, chain %v, %+v", n, r.sigErr, v.rimChain(r), r)
+		}
+	}
+}
+
+// TestManifestTampering changes single bytes of a real manifest: nothing that
+// is signed may change unseen, and nothing may panic.
+func TestManifestTampering(t *testing.T) {
+	good := vector(t, switchRIM)
+	clean := rimFile(t, switchRIM)
+	if clean.sigErr != nil {
+		t.Fatal(clean.sigErr)
+	}
+	end := bytes.Index(good, []byte("<ds:KeyInfo>"))
+	accepted := 0
+	for i := 0; i < end; i += 97 {
+		b := bytes.Clone(good)
+		b[i] ^= 1
+		r, err := ParseRIM(b)
+		if err != nil || r.sigErr != nil {
+			continue
+		}
+		accepted++
+		if fmt.Sprint(r.Golden) != fmt.Sprint(clean.Golden) || r.Version != clean.Version || r.Product != clean.Product {
+			t.Fatalf("byte %d changed the manifest unseen", i)
+		}
+	}
+	if accepted > 5 {
+		t.Errorf("%d of the changes were accepted", accepted)
+	}
+}
