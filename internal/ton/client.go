@@ -1,0 +1,713 @@
+package ton
+
+import (
+	"context"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/xssnick/tonutils-go/address"
+	"github.com/xssnick/tonutils-go/liteclient"
+	"github.com/xssnick/tonutils-go/tl"
+	"github.com/xssnick/tonutils-go/tlb"
+	tonapi "github.com/xssnick/tonutils-go/ton"
+	"github.com/xssnick/tonutils-go/tvm"
+	"github.com/xssnick/tonutils-go/tvm/cell"
+	"github.com/xssnick/tonutils-go/tvm/vm"
+)
+
+// Chain is what Bombyx needs of a TON network. [Client] is the real one.
+type Chain interface {
+	// GlobalID is the network's id: -239 mainnet, -3 testnet.
+	GlobalID() int32
+	// MasterchainHead is the newest proven masterchain block.
+	MasterchainHead(ctx context.Context) (Head, error)
+	// Account is an account's proven state; an account that does not exist is
+	// no error, its status is tlb.AccountStatusNonExist.
+	Account(ctx context.Context, a *address.Address) (*Account, error)
+	// RunGetMethod runs a get method over proven state.
+	RunGetMethod(ctx context.Context, a *address.Address, method string, args ...any) ([]any, error)
+	// Transactions lists an account's proven transactions with a logical time
+	// above afterLT, oldest first.
+	Transactions(ctx context.Context, a *address.Address, afterLT uint64) ([]*tlb.Transaction, error)
+	// WaitTransaction waits for a transaction above afterLT that match accepts.
+	WaitTransaction(ctx context.Context, a *address.Address, afterLT uint64, match func(*tlb.Transaction) bool) (*tlb.Transaction, error)
+	// SendExternal sends an external message, a bag of cells, again and again
+	// until its transaction is proven or the chain has passed expires.
+	SendExternal(ctx context.Context, boc []byte, expires time.Time) (*tlb.Transaction, error)
+}
+
+// Head is a proven masterchain block.
+type Head struct {
+	Seqno    uint32
+	RootHash [32]byte
+	FileHash [32]byte
+	Time     time.Time // when it was made, by the chain's clock
+}
+
+// Account is an account's state at a proven block.
+type Account struct {
+	Address    *address.Address
+	Status     tlb.AccountStatus
+	Balance    Nano
+	Code, Data *cell.Cell // of an active account
+	LastLT     uint64     // of its newest transaction; 0 when it has none
+	LastHash   []byte
+	Head       Head   // the block it was proven from
+	time       uint32 // of the account's own block
+	lt         uint64
+}
+
+// Active says whether the account has code that can run.
+func (a *Account) Active() bool { return a.Status == tlb.AccountStatusActive }
+
+var (
+	// ErrUnreachable means that no liteserver gave an answer that could be proven.
+	ErrUnreachable = errors.New("no liteserver gave a provable answer")
+	// ErrRefused means that the contract did not accept an external message.
+	ErrRefused = errors.New("the contract refused the message")
+	// ErrExpired means that a message can no longer take effect, and did not.
+	ErrExpired = errors.New("the message expired before it was seen")
+	// ErrUnconfirmed means that waiting ended before a message's fate was known.
+	ErrUnconfirmed = errors.New("the message is not confirmed yet")
+	// ErrNoCode means that an account has no get methods because it is not active.
+	ErrNoCode = errors.New("the account is not an active contract")
+)
+
+// MethodError is a get method that ended with an exit code.
+type MethodError struct {
+	Method string
+	Code   int32
+}
+
+func (e *MethodError) Error() string {
+	return fmt.Sprintf("get method %s ended with exit code %d", e.Method, e.Code)
+}
+
+// Options tune a client; the zero value is right for most.
+type Options struct {
+	// Timeout is for one query to one liteserver; 0 means 5 s.
+	Timeout time.Duration
+	// Resend is how long a message may stay unseen before it is sent again; 0 means 5 s.
+	Resend time.Duration
+	// MaxLag is how old, by Now, the newest block may be; 0 means 2 minutes.
+	// More lets a liteserver hide the present for longer.
+	MaxLag time.Duration
+	// Now is the local clock; nil means time.Now.
+	Now func() time.Time
+}
+
+// historyLimit bounds the transactions that one call reads.
+const historyLimit = 1000
+
+// Client is a connection to a TON network. It is safe for concurrent use.
+type Client struct {
+	opts     Options
+	servers  []*server
+	current  atomic.Int32 // index of the server that answered last
+	globalID int32
+	machine  *tvm.TVM
+
+	mu         sync.Mutex
+	config     *tvm.PreparedBlockchainConfig
+	configTime time.Time // chain time of config
+}
+
+var _ Chain = (*Client)(nil)
+
+// Dial connects to the network that a global.config.json describes and follows
+// it from the trusted block to its newest one.
+func Dial(ctx context.Context, config []byte, opts Options) (*Client, error) {
+	cfg, err := ParseConfig(config)
+	if err != nil {
+		return nil, err
+	}
+	for _, d := range []struct {
+		v   *time.Duration
+		def time.Duration
+	}{{&opts.Timeout, 5 * time.Second}, {&opts.Resend, 5 * time.Second}, {&opts.MaxLag, 2 * time.Minute}} {
+		if *d.v == 0 {
+			*d.v = d.def
+		}
+		if *d.v < 0 {
+			return nil, errors.New("ton: negative duration in options")
+		}
+	}
+	if opts.Now == nil {
+		opts.Now = time.Now
+	}
+	c := &Client{opts: opts, machine: tvm.NewTVM()}
+	for _, ls := range cfg.Liteservers {
+		c.servers = append(c.servers, newServer(ls, cfg.Init, opts.Timeout))
+	}
+	var proven *tonapi.BlockIDExt
+	if err = c.each(ctx, "connect", func(ctx context.Context, s *server) error {
+		conf, h, err := s.config(ctx, c)
+		if err != nil {
+			return err
+		}
+		proven = &tonapi.BlockIDExt{Workchain: masterchain, Shard: fullShard, SeqNo: h.Seqno, RootHash: h.RootHash[:], FileHash: h.FileHash[:]}
+		id, err := tlb.BlockchainConfig{Root: conf}.GetGlobalID()
+		if err != nil {
+			return fmt.Errorf("the network does not state its global id: %w", err)
+		}
+		c.globalID = id.GlobalID
+		return nil
+	}); err != nil {
+		c.Close()
+		return nil, err
+	}
+	for _, s := range c.servers { // the others need not prove the long way from the init block again
+		s.api.SetTrustedBlock(proven)
+	}
+	return c, nil
+}
+
+// Close drops all connections.
+func (c *Client) Close() {
+	for _, s := range c.servers {
+		s.pool.Stop()
+	}
+}
+
+// GlobalID implements Chain.
+func (c *Client) GlobalID() int32 { return c.globalID }
+
+// permanent marks an answer of the chain itself, which no other liteserver will change.
+type permanent struct{ error }
+
+func (p permanent) Unwrap() error { return p.error }
+
+// each asks one liteserver after the other until one succeeds.
+func (c *Client) each(ctx context.Context, what string, ask func(context.Context, *server) error) error {
+	first := int(c.current.Load())
+	var failures []string
+	for i := range c.servers {
+		n := (first + i) % len(c.servers)
+		s := c.servers[n]
+		err := s.guarded(ctx, ask)
+		if err == nil {
+			c.current.Store(int32(n))
+			return nil
+		}
+		var p permanent
+		if errors.As(err, &p) {
+			return p.error
+		}
+		if ctx.Err() != nil {
+			return fmt.Errorf("ton: %s: %w", what, errors.Join(ctx.Err(), err))
+		}
+		if len(failures) < 3 {
+			failures = append(failures, fmt.Sprintf("%s: %v", s.addr, err))
+		}
+	}
+	return fmt.Errorf("ton: %s: %w (tried %d: %s); check the network connection, or get a newer global.config.json",
+		what, ErrUnreachable, len(c.servers), strings.Join(failures, "; "))
+}
+
+// MasterchainHead implements Chain.
+func (c *Client) MasterchainHead(ctx context.Context) (h Head, err error) {
+	err = c.each(ctx, "newest block", func(ctx context.Context, s *server) error {
+		_, h, err = s.head(ctx, c)
+		return err
+	})
+	return h, err
+}
+
+// MasterchainBlock is the proven masterchain block with a sequence number not
+// above the head's: what an epoch's nonce is checked against.
+func (c *Client) MasterchainBlock(ctx context.Context, seqno uint32) (h Head, err error) {
+	err = c.each(ctx, "masterchain block", func(ctx context.Context, s *server) error {
+		id, newest, err := s.head(ctx, c)
+		if err != nil {
+			return err
+		}
+		if seqno == 0 || seqno > newest.Seqno {
+			return permanent{fmt.Errorf("ton: there is no masterchain block %d yet: the newest is %d", seqno, newest.Seqno)}
+		}
+		if seqno == newest.Seqno {
+			h = newest
+			return nil
+		}
+		old, err := s.api.LookupBlock(ctx, masterchain, fullShard, seqno)
+		if err != nil {
+			return err
+		}
+		if old.Workchain != masterchain || old.Shard != fullShard || old.SeqNo != seqno {
+			return errors.New("another block than the one asked for")
+		}
+		if err = s.api.VerifyProofChain(ctx, id, old); err != nil {
+			return err
+		}
+		h, err = s.header(ctx, old)
+		return err
+	})
+	return h, err
+}
+
+// Account implements Chain.
+func (c *Client) Account(ctx context.Context, a *address.Address) (acc *Account, err error) {
+	if err = checkAddress(a); err != nil {
+		return nil, err
+	}
+	err = c.each(ctx, "account", func(ctx context.Context, s *server) error {
+		acc, err = s.account(ctx, c, a)
+		return err
+	})
+	return acc, err
+}
+
+func checkAddress(a *address.Address) error {
+	if a == nil || a.Type() != address.StdAddress || a.Anycast() != nil {
+		return errors.New("ton: a standard address is needed")
+	}
+	return nil
+}
+
+// RunGetMethod implements Chain. Arguments and results are *big.Int,
+// *cell.Cell, *cell.Slice, nil and []any; results come first value first.
+func (c *Client) RunGetMethod(ctx context.Context, a *address.Address, method string, args ...any) (out []any, err error) {
+	if err = checkAddress(a); err != nil {
+		return nil, err
+	}
+	err = c.each(ctx, "get method "+method, func(ctx context.Context, s *server) error {
+		acc, err := s.account(ctx, c, a)
+		if err != nil {
+			return err
+		}
+		if !acc.Active() {
+			return permanent{fmt.Errorf("ton: %s: %w", a, ErrNoCode)}
+		}
+		cfg, err := c.prepared(ctx, s, acc.Head.Time)
+		if err != nil {
+			return err
+		}
+		call := MethodCall{Address: a, Code: acc.Code, Data: acc.Data, Balance: acc.Balance.Coins().Nano(), Time: acc.time, LT: acc.lt,
+			Method: tlb.MethodNameHash(method), Args: args, Config: cfg}
+		res, exit, err := call.Run(c.machine)
+		if err != nil {
+			return permanent{fmt.Errorf("ton: %s: %w", method, err)}
+		}
+		if exit != 0 && exit != 1 {
+			return permanent{&MethodError{method, exit}}
+		}
+		out = res
+		return nil
+	})
+	return out, err
+}
+
+// prepared is the network's configuration, read again each hour of chain time.
+func (c *Client) prepared(ctx context.Context, s *server, now time.Time) (*tvm.PreparedBlockchainConfig, error) {
+	c.mu.Lock()
+	cfg, at := c.config, c.configTime
+	c.mu.Unlock()
+	if cfg != nil && now.Sub(at) < time.Hour {
+		return cfg, nil
+	}
+	root, h, err := s.config(ctx, c)
+	if err != nil {
+		return nil, err
+	}
+	if cfg, err = tvm.PrepareBlockchainConfig(root); err != nil {
+		return nil, err
+	}
+	if cfg.GlobalVersion() > uint32(vm.MaxSupportedGlobalVersion) {
+		return nil, permanent{fmt.Errorf("ton: the network runs TVM version %d, this program knows %d: get a newer release", cfg.GlobalVersion(), vm.MaxSupportedGlobalVersion)}
+	}
+	c.mu.Lock()
+	c.config, c.configTime = cfg, h.Time
+	c.mu.Unlock()
+	return cfg, nil
+}
+
+// Transactions implements Chain. More than 1000 are refused.
+func (c *Client) Transactions(ctx context.Context, a *address.Address, afterLT uint64) (txs []*tlb.Transaction, err error) {
+	if err = checkAddress(a); err != nil {
+		return nil, err
+	}
+	err = c.each(ctx, "transactions", func(ctx context.Context, s *server) error {
+		acc, err := s.account(ctx, c, a)
+		if err != nil {
+			return err
+		}
+		txs, err = s.history(ctx, acc, afterLT)
+		return err
+	})
+	return txs, err
+}
+
+// WaitTransaction implements Chain. It waits until ctx ends.
+func (c *Client) WaitTransaction(ctx context.Context, a *address.Address, afterLT uint64, match func(*tlb.Transaction) bool) (*tlb.Transaction, error) {
+	if err := checkAddress(a); err != nil {
+		return nil, err
+	}
+	var seen uint32
+	for {
+		tx, h, err := c.scan(ctx, a, &afterLT, match)
+		if tx != nil {
+			return tx, nil
+		}
+		switch {
+		case ctx.Err() != nil:
+			return nil, fmt.Errorf("ton: wait for a transaction of %s: %w", a, ctx.Err())
+		case err == nil:
+			seen = h.Seqno
+		case !errors.Is(err, ErrUnreachable):
+			return nil, err
+		}
+		c.awaitBlock(ctx, seen+1)
+	}
+}
+
+// scan looks for a matching transaction above *afterLT, and moves *afterLT on.
+func (c *Client) scan(ctx context.Context, a *address.Address, afterLT *uint64, match func(*tlb.Transaction) bool) (found *tlb.Transaction, h Head, err error) {
+	err = c.each(ctx, "transactions", func(ctx context.Context, s *server) error {
+		acc, err := s.account(ctx, c, a)
+		if err != nil {
+			return err
+		}
+		h = acc.Head
+		if acc.LastLT <= *afterLT {
+			return nil
+		}
+		txs, err := s.history(ctx, acc, *afterLT)
+		if err != nil {
+			return err
+		}
+		if i := slices.IndexFunc(txs, match); i >= 0 {
+			found = txs[i]
+		}
+		*afterLT = acc.LastLT
+		return nil
+	})
+	return found, h, err
+}
+
+// awaitBlock waits for a masterchain block, for Resend at most. It decides
+// nothing: what follows is asked and proven anew.
+func (c *Client) awaitBlock(ctx context.Context, seqno uint32) {
+	ctx, cancel := context.WithTimeout(ctx, c.opts.Resend)
+	defer cancel()
+	s := c.servers[c.current.Load()]
+	var resp tl.Serializable
+	api := tonapi.NewAPIClient(s).WaitForBlock(seqno)
+	if err := api.Client().QueryLiteserver(ctx, tonapi.GetTime{}, &resp); err == nil {
+		if _, ok := resp.(tonapi.CurrentTime); ok {
+			return
+		}
+	}
+	<-ctx.Done() // never ask in a tight loop
+}
+
+// SendExternal implements Chain. The message must carry its own expiry, which
+// expires repeats. ErrRefused and ErrExpired say that it took no effect so far
+// and at all; any other error leaves that open until expires.
+func (c *Client) SendExternal(ctx context.Context, boc []byte, expires time.Time) (*tlb.Transaction, error) {
+	root, err := cell.FromBOC(boc)
+	if err != nil {
+		return nil, fmt.Errorf("ton: send: not a bag of cells: %w", err)
+	}
+	var msg tlb.ExternalMessage
+	if err = tlb.Parse(&msg, root); err != nil {
+		return nil, fmt.Errorf("ton: send: not an external message: %w", err)
+	}
+	if err = checkAddress(msg.DstAddr); err != nil {
+		return nil, err
+	}
+	hash := msg.NormalizedHash()
+	ours := func(tx *tlb.Transaction) bool {
+		return tx.IO.In != nil && tx.IO.In.MsgType == tlb.MsgTypeExternalIn && slices.Equal(tx.IO.In.AsExternalIn().NormalizedHash(), hash)
+	}
+	acc, err := c.Account(ctx, msg.DstAddr)
+	if err != nil {
+		return nil, err
+	}
+	lt, seen := acc.LastLT, acc.Head.Seqno
+	for first := true; ; first = false {
+		if err = c.post(ctx, boc); errors.Is(err, ErrRefused) {
+			// it may have taken effect already: on an earlier round, or on the way
+			if tx, _, scanErr := c.scan(ctx, msg.DstAddr, &lt, ours); tx != nil {
+				return tx, nil
+			} else if first && scanErr == nil {
+				return nil, err
+			}
+		}
+		c.awaitBlock(ctx, seen+1)
+		tx, h, err := c.scan(ctx, msg.DstAddr, &lt, ours)
+		switch {
+		case tx != nil:
+			return tx, nil
+		case err == nil && h.Time.After(expires):
+			return nil, fmt.Errorf("ton: send to %s: %w: send a new one", msg.DstAddr, ErrExpired)
+		case ctx.Err() != nil:
+			return nil, fmt.Errorf("ton: send to %s: %w; it may still take effect until %s: %w", msg.DstAddr, ErrUnconfirmed, expires.UTC().Format(time.RFC3339), ctx.Err())
+		case err == nil:
+			seen = h.Seqno
+		case !errors.Is(err, ErrUnreachable):
+			return nil, fmt.Errorf("ton: send to %s: %w: %w", msg.DstAddr, ErrUnconfirmed, err)
+		}
+	}
+}
+
+// post hands a message to the first liteserver that takes it. ErrRefused needs
+// every liteserver that answers to say so.
+func (c *Client) post(ctx context.Context, boc []byte) error {
+	var refused error
+	err := c.each(ctx, "send", func(ctx context.Context, s *server) error {
+		var resp tl.Serializable
+		if err := s.QueryLiteserver(ctx, tonapi.SendMessage{Body: boc}, &resp); err != nil {
+			return err
+		}
+		switch r := resp.(type) {
+		case tonapi.SendMessageStatus:
+			if r.Status == 1 {
+				return nil
+			}
+			return fmt.Errorf("status %d", r.Status)
+		case tonapi.LSError:
+			if r.Code == 0 {
+				refused = fmt.Errorf("ton: %w: %s", ErrRefused, clipLong(r.Text))
+			}
+			return r
+		}
+		return fmt.Errorf("unexpected answer %T", resp)
+	})
+	if err != nil && refused != nil && ctx.Err() == nil {
+		return refused
+	}
+	return err
+}
+
+func clipLong(s string) string {
+	if len(s) > 300 {
+		return s[:300] + "..."
+	}
+	return s
+}
+
+// server is one liteserver. It dials when it is asked, and again after a loss.
+type server struct {
+	addr    string
+	key     string
+	timeout time.Duration
+	pool    *liteclient.ConnectionPool
+	api     *tonapi.APIClient
+
+	dialing sync.Mutex
+	mu      sync.Mutex
+	last    Head
+}
+
+func newServer(ls Liteserver, trusted tonapi.BlockIDExt, timeout time.Duration) *server {
+	s := &server{addr: ls.Addr.String(), key: base64.StdEncoding.EncodeToString(ls.Key[:]), timeout: timeout, pool: liteclient.NewConnectionPool()}
+	s.pool.SetOnDisconnect(func(string, string) {}) // the pool's own would retry for ever, even after Stop
+	s.api = tonapi.NewAPIClient(s, tonapi.ProofCheckPolicySecure)
+	s.api.SetTrustedBlock(&trusted)
+	return s
+}
+
+// guarded runs ask and turns a panic in the parsing of a hostile answer into an error.
+func (s *server) guarded(ctx context.Context, ask func(context.Context, *server) error) (err error) {
+	defer func() {
+		if r := recover(); r != nil {
+			err = fmt.Errorf("malformed answer: %v", r)
+		}
+	}()
+	return ask(ctx, s)
+}
+
+// QueryLiteserver implements the library's LiteClient for this one server.
+func (s *server) QueryLiteserver(ctx context.Context, q tl.Serializable, result tl.Serializable) error {
+	ctx, cancel := context.WithTimeout(ctx, s.timeout)
+	defer cancel()
+	err := s.pool.QueryLiteserver(ctx, q, result)
+	if !errors.Is(err, liteclient.ErrNoActiveConnections) {
+		return err
+	}
+	if err = s.dial(ctx); err != nil {
+		return err
+	}
+	return s.pool.QueryLiteserver(ctx, q, result)
+}
+
+func (s *server) dial(ctx context.Context) error {
+	s.dialing.Lock()
+	defer s.dialing.Unlock()
+	var probe tl.Serializable // another call may have dialed meanwhile
+	if err := s.pool.QueryLiteserver(ctx, tonapi.GetTime{}, &probe); !errors.Is(err, liteclient.ErrNoActiveConnections) {
+		return err
+	}
+	return s.pool.AddConnection(ctx, s.addr, s.key)
+}
+
+// One server is one node: there is nothing to stick to and no next one.
+
+func (s *server) StickyContext(ctx context.Context) context.Context { return ctx }
+func (s *server) StickyNodeID(context.Context) uint32               { return 1 }
+func (s *server) StickyContextNextNode(ctx context.Context) (context.Context, error) {
+	return ctx, liteclient.ErrNoNodesLeft
+}
+func (s *server) StickyContextNextNodeBalanced(ctx context.Context) (context.Context, error) {
+	return ctx, liteclient.ErrNoNodesLeft
+}
+
+// head is the server's newest block, proven and recent.
+func (s *server) head(ctx context.Context, c *Client) (*tonapi.BlockIDExt, Head, error) {
+	id, err := s.api.GetMasterchainInfo(ctx)
+	if err != nil {
+		return nil, Head{}, err
+	}
+	h, err := s.header(ctx, id)
+	if err != nil {
+		return nil, Head{}, err
+	}
+	if lag := c.opts.Now().Sub(h.Time); lag > c.opts.MaxLag {
+		return nil, Head{}, fmt.Errorf("its newest block is %s old", lag.Round(time.Second))
+	}
+	return id, h, nil
+}
+
+// header completes a proven block id with the block's time.
+func (s *server) header(ctx context.Context, id *tonapi.BlockIDExt) (Head, error) {
+	s.mu.Lock()
+	h := s.last
+	s.mu.Unlock()
+	if h.Seqno == id.SeqNo && h.RootHash == [32]byte(id.RootHash) {
+		return h, nil
+	}
+	info, err := s.api.GetBlockHeader(ctx, id)
+	if err != nil {
+		return Head{}, err
+	}
+	h = Head{Seqno: id.SeqNo, RootHash: [32]byte(id.RootHash), FileHash: [32]byte(id.FileHash), Time: time.Unix(int64(info.GenUtime), 0)}
+	s.mu.Lock()
+	if h.Seqno > s.last.Seqno {
+		s.last = h
+	}
+	s.mu.Unlock()
+	return h, nil
+}
+
+// config is the network's proven configuration dictionary.
+func (s *server) config(ctx context.Context, c *Client) (*cell.Cell, Head, error) {
+	id, h, err := s.head(ctx, c)
+	if err != nil {
+		return nil, Head{}, err
+	}
+	conf, err := s.api.GetBlockchainConfig(ctx, id)
+	if err != nil {
+		return nil, Head{}, err
+	}
+	return conf.Root, h, nil
+}
+
+// account reads and proves an account's state. The library's own GetAccount
+// takes a pruned proof for the proof of absence, so the proof is opened here.
+func (s *server) account(ctx context.Context, c *Client, a *address.Address) (*Account, error) {
+	id, h, err := s.head(ctx, c)
+	if err != nil {
+		return nil, err
+	}
+	var resp tl.Serializable
+	if err = s.QueryLiteserver(ctx, tonapi.GetAccountState{ID: id, Account: tonapi.AccountID{Workchain: a.Workchain(), ID: a.Data()}}, &resp); err != nil {
+		return nil, err
+	}
+	st, ok := resp.(tonapi.AccountState)
+	if !ok {
+		if ls, ok := resp.(tonapi.LSError); ok {
+			return nil, ls
+		}
+		return nil, fmt.Errorf("unexpected answer %T", resp)
+	}
+	if st.ID == nil || !st.ID.Equals(id) {
+		return nil, errors.New("answer for another block")
+	}
+	root := id.RootHash
+	if a.Workchain() != masterchain {
+		if st.Shard == nil {
+			return nil, errors.New("no shard block")
+		}
+		if err = tonapi.CheckShardInMasterProofForAccount(id, st.ShardProof, st.Shard, a); err != nil {
+			return nil, err
+		}
+		root = st.Shard.RootHash
+	}
+	state, err := tonapi.CheckBlockShardStateProof(st.Proof, root)
+	if err != nil {
+		return nil, err
+	}
+	if state.Accounts.ShardAccounts == nil {
+		return nil, errors.New("the proof leaves the accounts out")
+	}
+	acc := &Account{Address: a, Status: tlb.AccountStatusNonExist, Head: h, time: state.GenUTime, lt: state.GenLT}
+	value, _, err := state.Accounts.ShardAccounts.LoadValueExtra(cell.BeginCell().MustStoreSlice(a.Data(), 256).EndCell())
+	if errors.Is(err, cell.ErrNoSuchKeyInDict) {
+		if st.State != nil {
+			return nil, errors.New("a state for an account that the proof does not have")
+		}
+		return acc, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("the proof does not show the account: %w", err)
+	}
+	var shardAcc tlb.ShardAccount
+	if err = tlb.LoadFromCell(&shardAcc, value); err != nil {
+		return nil, fmt.Errorf("account in the proof: %w", err)
+	}
+	if st.State == nil || shardAcc.Account.HashKey(0) != st.State.HashKey() {
+		return nil, errors.New("the state is not the one that the proof shows")
+	}
+	var parsed tlb.AccountState
+	if err = tlb.Parse(&parsed, st.State); err != nil {
+		return nil, fmt.Errorf("account state: %w", err)
+	}
+	acc.LastLT, acc.LastHash = shardAcc.LastTransLT, shardAcc.LastTransHash
+	if !parsed.IsValid {
+		return acc, nil
+	}
+	acc.Status = parsed.Status
+	if acc.Balance, err = NanoFromBig(parsed.Balance.Nano()); err != nil {
+		return nil, permanent{err}
+	}
+	if acc.Active() {
+		acc.Code, acc.Data = parsed.StateInit.Code, parsed.StateInit.Data
+	}
+	return acc, nil
+}
+
+// history reads the account's transactions above afterLT, oldest first. Each
+// is proven by the hash that the next one, or the account, holds of it.
+func (s *server) history(ctx context.Context, acc *Account, afterLT uint64) ([]*tlb.Transaction, error) {
+	var out []*tlb.Transaction // newest first
+	lt, hash := acc.LastLT, acc.LastHash
+	for lt > afterLT {
+		if len(out) >= historyLimit {
+			return nil, permanent{fmt.Errorf("ton: %s has more than %d new transactions: ask from a later one", acc.Address, historyLimit)}
+		}
+		page, err := s.api.ListTransactions(ctx, acc.Address, 16, lt, hash)
+		if err != nil {
+			return nil, err
+		}
+		if len(page) == 0 {
+			return nil, errors.New("an empty page of transactions")
+		}
+		for _, tx := range slices.Backward(page) {
+			if tx.LT != lt {
+				return nil, errors.New("a transaction with another logical time than announced")
+			}
+			if lt <= afterLT {
+				break
+			}
+			out = append(out, tx)
+			lt, hash = tx.PrevTxLT, tx.PrevTxHash
+		}
+	}
+	slices.Reverse(out)
+	return out, nil
+}
