@@ -1,0 +1,161 @@
+package snp
+
+import (
+	"crypto/x509"
+	"encoding/hex"
+	"encoding/json"
+	"encoding/pem"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"testing"
+	"time"
+)
+
+// vectors is where real evidence lies when the repository is checked out beside it.
+const vectors = "../../../shared/vectors"
+
+func vectorFile(t testing.TB, name string) []byte {
+	t.Helper()
+	b, err := os.ReadFile(filepath.Join(vectors, name))
+	if err != nil {
+		t.Skipf("real evidence is absent: %v", err)
+	}
+	return b
+}
+
+func vectorCert(t testing.TB, name string) *x509.Certificate {
+	t.Helper()
+	c, err := x509.ParseCertificate(vectorFile(t, name))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+func vectorReport(t testing.TB, name string) *Report {
+	t.Helper()
+	r, err := ParseReport(vectorFile(t, name))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
+func amdVerifier(t testing.TB) *Verifier {
+	t.Helper()
+	v, err := NewVerifier(AMDRoots()...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return v
+}
+
+// realCRLs are AMD's lists of 2024, current until November 2025.
+func realCRLs(t testing.TB) (lists []*CRL) {
+	t.Helper()
+	for block, rest := pem.Decode(vectorFile(t, "openpcc/sev_certificates.txt")); block != nil; block, rest = pem.Decode(rest) {
+		if block.Type != "X509 CRL" {
+			continue
+		}
+		c, err := ParseCRL(block.Bytes)
+		if err != nil {
+			t.Fatal(err)
+		}
+		lists = append(lists, c)
+	}
+	return lists
+}
+
+// with returns the checks of one outcome.
+func with(r *Result, status CheckStatus) (ids []string) {
+	for _, c := range r.Checks {
+		if c.Status == status {
+			ids = append(ids, c.ID)
+		}
+	}
+	return ids
+}
+
+type expectation struct {
+	File         string `json:"file"`
+	Key          string `json:"endorsement_key"`
+	Issuer       string `json:"ek_issuer"`
+	NotAfter     string `json:"ek_not_after"`
+	FMS          string `json:"fms"`
+	PlatformInfo string `json:"platform_info"`
+	Policy       string `json:"policy"`
+	Debug        bool   `json:"policy_debug"`
+	MigrateMA    bool   `json:"policy_migrate_ma"`
+	SMT          bool   `json:"policy_smt"`
+	ReportData   string `json:"report_data"`
+	Current      string `json:"current_tcb"`
+	Committed    string `json:"committed_tcb"`
+	Reported     string `json:"reported_tcb"`
+	Signature    string `json:"signature"`
+	Signer       string `json:"signer"`
+	Version      uint32 `json:"version"`
+	VMPL         uint32 `json:"vmpl"`
+}
+
+// fms writes family, model and stepping as CPUID leaf 1 does.
+func fms(c [3]uint8) string {
+	if c == [3]uint8{} {
+		return "000000"
+	}
+	return fmt.Sprintf("%x%x0f%x%x", c[0]-0xf, c[1]>>4, c[1]&0xf, c[2])
+}
+
+func TestRealReports(t *testing.T) {
+	var es []expectation
+	if err := json.Unmarshal(vectorFile(t, "snp/expected.json"), &es); err != nil {
+		t.Fatal(err)
+	}
+	if len(es) != 17 {
+		t.Errorf("%d reports, want 17", len(es))
+	}
+	v := amdVerifier(t)
+	for _, e := range es {
+		t.Run(e.File, func(t *testing.T) {
+			r := vectorReport(t, e.File)
+			hexTCB := func(v TCB) string { return strconv.FormatUint(uint64(v), 16) }
+			if r.Version != e.Version || r.VMPL != e.VMPL || r.SigningKey.String() != e.Signer || hex.EncodeToString(r.ReportData[:]) != e.ReportData ||
+				strconv.FormatUint(uint64(r.Policy), 16) != e.Policy || strconv.FormatUint(uint64(r.PlatformInfo), 16) != e.PlatformInfo ||
+				r.Policy.Debug() != e.Debug || r.Policy.Has(PolicySMT) != e.SMT || r.Policy.Has(PolicyMigrateMA) != e.MigrateMA ||
+				hexTCB(r.CurrentTCB) != e.Current || hexTCB(r.CommittedTCB) != e.Committed || hexTCB(r.ReportedTCB) != e.Reported ||
+				fms(r.CPUID) != e.FMS {
+				t.Errorf("%+v", r)
+			}
+			if e.Key == "none in vectors" {
+				if _, err := v.Verify(time.Now(), r, nil); err == nil {
+					t.Error("accepted without endorsement key")
+				}
+				return
+			}
+			c := &Collateral{Key: vectorCert(t, e.Key), Intermediates: AMDIntermediates()}
+			at := c.Key.NotAfter
+			if at.Format(time.RFC3339) != e.NotAfter || c.Key.Issuer.CommonName != e.Issuer {
+				t.Errorf("key of %s until %s", c.Key.Issuer.CommonName, at)
+			}
+			res, err := v.Verify(at, r, c)
+			if err == nil || len(with(res, Fail)) != 0 || !slices.Equal(with(res, Skip), []string{CheckCRL, CheckRevocation}) {
+				t.Errorf("without CRL: %+v", res.Checks)
+			}
+			res, err = v.Verify(at.Add(time.Second), r, c)
+			if err == nil || !slices.Equal(with(res, Fail), []string{CheckChainValidity}) {
+				t.Errorf("after expiry: %+v", res.Checks)
+			}
+			// A real list, where one was current while the key was valid.
+			c.CRLs = realCRLs(t)
+			at = time.Date(2025, 10, 1, 0, 0, 0, 0, time.UTC)
+			if c.Key.NotBefore.Before(at) && res.Key.Product != Turin {
+				if res, err = v.Verify(at, r, c); err != nil {
+					t.Errorf("with CRL: %v", err)
+				}
+			}
+			t.Logf("%s %s chip %x", res.Key.Kind, res.Key.ProductName, res.Key.HWID)
+		})
+	}
+}

@@ -1,0 +1,574 @@
+package snp
+
+import (
+	"bytes"
+	"crypto"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rsa"
+	"crypto/sha256"
+	"crypto/sha512"
+	"crypto/x509"
+	_ "embed"
+	"encoding/binary"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+)
+
+// Check identifiers, in the order in which Verify reports them. They are stable.
+const (
+	CheckParse         = "snp.parse"            // the report is well formed
+	CheckChain         = "snp.chain"            // endorsement key -> ASK or ASVK -> trust anchor
+	CheckChainValidity = "snp.chain.validity"   // every certificate of that chain is valid now
+	CheckCRL           = "snp.crl"              // AMD's revocation lists: signed by the anchor, current
+	CheckRevocation    = "snp.revocation"       // no certificate in use is revoked
+	CheckKeyKind       = "snp.ek.kind"          // VCEK or VLEK, as the report says
+	CheckKeyProduct    = "snp.ek.product"       // endorsement key, chain and report name one product
+	CheckKeyChip       = "snp.ek.chip"          // VCEK: it is that of the chip which the report names
+	CheckKeyTCB        = "snp.ek.tcb"           // the key was derived for the TCB that the report claims
+	CheckSignature     = "snp.report.signature" // the report is signed by the endorsement key
+	CheckTCB           = "snp.report.tcb"       // reported, committed and launch TCB and versions do not exceed the current
+)
+
+// CheckStatus is the outcome of a check.
+type CheckStatus string
+
+// Outcomes. A skipped check is never a pass.
+const (
+	Pass CheckStatus = "PASS"
+	Fail CheckStatus = "FAIL"
+	Skip CheckStatus = "SKIP"
+)
+
+// Check is one verified, refuted or undecided fact.
+type Check struct {
+	ID      string
+	Status  CheckStatus
+	Detail  string // what was seen and, after a failure, what was wanted
+	Clause  string // where the check is specified
+	Missing string // after a skip: the collateral that was not given, or empty if an earlier failure left nothing to check
+}
+
+// CheckError is the error of Verify: the first check that failed or, if none failed, the first that was skipped.
+type CheckError struct{ Check Check }
+
+func (e *CheckError) Error() string {
+	switch {
+	case e.Check.Missing != "":
+		return fmt.Sprintf("%s: collateral is missing: %s", e.Check.ID, e.Check.Missing)
+	case e.Check.Status == Skip:
+		return fmt.Sprintf("%s: not decided: %s", e.Check.ID, e.Check.Detail)
+	}
+	return fmt.Sprintf("%s: %s", e.Check.ID, e.Check.Detail)
+}
+
+// Is reports a match with ErrMissing.
+func (e *CheckError) Is(target error) bool { return target == ErrMissing && e.Check.Missing != "" }
+
+// ErrMissing matches (errors.Is) the error of an appraisal in which nothing failed but collateral was missing.
+var ErrMissing = errors.New("snp: collateral is missing")
+
+// Collateral is what AMD publishes about a chip. Any part may be missing; checks that need it are then skipped and
+// Verifier.Verify returns an error that says which. It must not be modified once it has been given to a Verifier.
+type Collateral struct {
+	Key           *x509.Certificate   // VCEK or VLEK certificate
+	Intermediates []*x509.Certificate // ASK or ASVK; others, and the ARK, are ignored
+	CRLs          []*CRL              // lists of other issuers than the chain's ARK are ignored
+}
+
+const maxCollateral = 1 << 20
+
+// CRL is a certificate revocation list.
+type CRL struct {
+	List *x509.RevocationList
+
+	digest  [48]byte
+	revoked map[string]struct{}
+}
+
+// ParseCRL parses a DER certificate revocation list.
+func ParseCRL(der []byte) (*CRL, error) {
+	if len(der) > maxCollateral {
+		return nil, fmt.Errorf("snp: CRL of %d bytes (limit %d)", len(der), maxCollateral)
+	}
+	list, err := x509.ParseRevocationList(bytes.Clone(der))
+	if err != nil {
+		return nil, fmt.Errorf("snp: malformed CRL: %w", err)
+	}
+	for _, x := range list.Extensions {
+		if x.Critical {
+			return nil, fmt.Errorf("snp: CRL with the unsupported critical extension %v", x.Id)
+		}
+	}
+	if list.NextUpdate.IsZero() {
+		return nil, errors.New("snp: CRL without nextUpdate")
+	}
+	c := &CRL{List: list, digest: sha512.Sum384(list.RawTBSRevocationList), revoked: make(map[string]struct{}, len(list.RevokedCertificateEntries))}
+	for _, r := range list.RevokedCertificateEntries {
+		c.revoked[string(r.SerialNumber.Bytes())] = struct{}{}
+	}
+	return c, nil
+}
+
+// Revoked reports whether the list names the certificate's serial number. It does not look at the issuer.
+func (c *CRL) Revoked(cert *x509.Certificate) bool {
+	_, ok := c.revoked[string(cert.SerialNumber.Bytes())]
+	return ok
+}
+
+// amdPEM is the ARK, ASK and ASVK of every product, as the KDS serves them (/vcek/v1/{product}/cert_chain and
+// /vlek/v1/{product}/cert_chain).
+//
+//go:embed amd.pem
+var amdPEM []byte
+
+func amdCertificates(want func(*x509.Certificate) bool) (certs []*x509.Certificate) {
+	for block, rest := pem.Decode(amdPEM); block != nil; block, rest = pem.Decode(rest) {
+		c, err := x509.ParseCertificate(block.Bytes)
+		if err != nil {
+			panic(err) // a constant
+		}
+		if want(c) {
+			certs = append(certs, c)
+		}
+	}
+	return certs
+}
+
+// AMDRoots returns AMD's production root keys (ARK) for Milan, Genoa and Turin. Nothing in this package trusts them by itself:
+// pass them to NewVerifier, or pass your own copies. SHA-256 of the certificates:
+//
+//	Milan 69d063b45344d26a2e94e1f4210de49ef555308287d4c174445c95639a540bcd
+//	Genoa 4c6598d19c18719c5dfd4a7d335f674e5bfe1d8f800cea2cf270c10d103db2f1
+//	Turin 1f084161a44bb6d93778a904877d4819cafa5d05ef4193b2ded9dd9c73dd3f6a
+func AMDRoots() []*x509.Certificate {
+	return amdCertificates(func(c *x509.Certificate) bool { return bytes.Equal(c.RawIssuer, c.RawSubject) })
+}
+
+// AMDIntermediates returns AMD's ASK and ASVK for the same products, for Collateral.Intermediates. They are not trusted but
+// verified, and need not be fetched.
+func AMDIntermediates() []*x509.Certificate {
+	return amdCertificates(func(c *x509.Certificate) bool { return !bytes.Equal(c.RawIssuer, c.RawSubject) })
+}
+
+// Result is what an appraisal found.
+type Result struct {
+	Checks []Check
+	Key    *EndorsementKey // what AMD certifies about the signing key; nil without its certificate
+
+	// Between these instants, inclusive, every certificate and list that was used is valid.
+	ValidFrom  time.Time
+	ValidUntil time.Time
+}
+
+// Verifier appraises reports. It is safe for concurrent use, and its memory does not grow with use.
+type Verifier struct {
+	anchors    []*x509.Certificate
+	signatures cache[struct{}]
+}
+
+// NewVerifier returns a Verifier that trusts exactly the given self-signed roots (ARK).
+func NewVerifier(roots ...*x509.Certificate) (*Verifier, error) {
+	if len(roots) == 0 {
+		return nil, errors.New("snp: no trust anchors; for genuine AMD platforms pass AMDRoots()")
+	}
+	v := &Verifier{anchors: slices.Clone(roots)}
+	for _, r := range roots {
+		if err := v.link(r, r); err != nil {
+			return nil, fmt.Errorf("snp: trust anchor %q: %w", r.Subject.CommonName, err)
+		}
+	}
+	return v, nil
+}
+
+// Verify appraises r against c at the instant now. The result is never nil and says all that could be found out. The error is
+// nil only if every check passed; else it is a *CheckError.
+func (v *Verifier) Verify(now time.Time, r *Report, c *Collateral) (*Result, error) {
+	if c == nil {
+		c = &Collateral{}
+	}
+	a := &appraisal{v: v, now: now, r: r, c: c, res: &Result{Checks: make([]Check, 0, 11)}}
+	a.pass(CheckParse, "ABI, ATTESTATION_REPORT", "version %d, signed with a %s", r.Version, r.SigningKey)
+	a.chain()
+	a.crl()
+	a.revocation()
+	a.key()
+	a.signature()
+	a.tcb()
+	return a.res, a.err()
+}
+
+// appraisal is one run of Verify.
+type appraisal struct {
+	v   *Verifier
+	now time.Time
+	r   *Report
+	c   *Collateral
+	res *Result
+
+	intermediate, root *x509.Certificate // set if found
+}
+
+func (a *appraisal) report(id, clause string, status CheckStatus, format string, args ...any) {
+	detail := format
+	if len(args) > 0 {
+		detail = fmt.Sprintf(format, args...)
+	}
+	a.res.Checks = append(a.res.Checks, Check{ID: id, Status: status, Detail: detail, Clause: clause})
+}
+
+func (a *appraisal) pass(id, clause, format string, args ...any) {
+	a.report(id, clause, Pass, format, args...)
+}
+
+func (a *appraisal) fail(id, clause, format string, args ...any) {
+	a.report(id, clause, Fail, format, args...)
+}
+
+func (a *appraisal) skip(id, clause, format string, args ...any) {
+	a.report(id, clause, Skip, format, args...)
+}
+
+// missing reports a check that cannot run without some collateral.
+func (a *appraisal) missing(id, clause, what string) {
+	a.skip(id, clause, "no %s given", what)
+	a.res.Checks[len(a.res.Checks)-1].Missing = what
+}
+
+func (a *appraisal) passed(id string) bool {
+	for i := range a.res.Checks {
+		if a.res.Checks[i].ID == id {
+			return a.res.Checks[i].Status == Pass
+		}
+	}
+	return false
+}
+
+func (a *appraisal) err() error {
+	var skipped *Check
+	for i := range a.res.Checks {
+		switch k := &a.res.Checks[i]; {
+		case k.Status == Fail:
+			return &CheckError{*k}
+		case k.Status == Skip && (skipped == nil || skipped.Missing == "" && k.Missing != ""):
+			skipped = k
+		}
+	}
+	if skipped != nil {
+		return &CheckError{*skipped}
+	}
+	return nil
+}
+
+// within narrows the validity of the result and tells whether now lies in [from, until].
+func (a *appraisal) within(what string, from, until time.Time) error {
+	r := a.res
+	if r.ValidFrom.IsZero() || from.After(r.ValidFrom) {
+		r.ValidFrom = from
+	}
+	if r.ValidUntil.IsZero() || until.Before(r.ValidUntil) {
+		r.ValidUntil = until
+	}
+	switch {
+	case a.now.Before(from):
+		return fmt.Errorf("%s is valid from %s on, appraised at %s", what, stamp(from), stamp(a.now))
+	case a.now.After(until):
+		return fmt.Errorf("%s expired at %s, appraised at %s", what, stamp(until), stamp(a.now))
+	}
+	return nil
+}
+
+func stamp(t time.Time) string { return t.UTC().Format(time.RFC3339) }
+
+func (a *appraisal) chain() {
+	const (
+		clause   = "KDS, 2 and 3"
+		validity = "RFC 5280, 4.1.2.5"
+	)
+	key := a.c.Key
+	if key == nil {
+		a.missing(CheckChain, clause, "endorsement key certificate")
+		a.missing(CheckChainValidity, validity, "endorsement key certificate")
+		return
+	}
+	ek, ekErr := ParseEndorsementKey(key)
+	if ekErr == nil {
+		a.res.Key = ek
+	}
+	for _, c := range a.c.Intermediates {
+		if bytes.Equal(c.RawSubject, key.RawIssuer) {
+			a.intermediate = c
+			break
+		}
+	}
+	if a.intermediate == nil {
+		what := fmt.Sprintf("certificate of %q", key.Issuer.CommonName)
+		a.missing(CheckChain, clause, what)
+		a.missing(CheckChainValidity, validity, what)
+		return
+	}
+	err := func() error {
+		if ekErr != nil {
+			return ekErr
+		}
+		for _, r := range a.v.anchors {
+			if bytes.Equal(r.RawSubject, a.intermediate.RawIssuer) {
+				a.root = r
+			}
+		}
+		if a.root == nil {
+			return fmt.Errorf("issuer %q is not a trust anchor", a.intermediate.Issuer.CommonName)
+		}
+		// Every ASK and ASVK hangs under its product's ARK; the names keep products and kinds of key apart.
+		want := "SEV-" + string(ek.Product)
+		if ek.Kind == VLEK {
+			want = "SEV-VLEK-" + string(ek.Product)
+		}
+		if cn := a.intermediate.Subject.CommonName; cn != want {
+			return fmt.Errorf("%s for %s is issued by %q, want %q", ek.Kind, ek.Product, cn, want)
+		}
+		if cn := a.root.Subject.CommonName; cn != "ARK-"+string(ek.Product) {
+			return fmt.Errorf("%q is issued by %q, want %q", want, cn, "ARK-"+string(ek.Product))
+		}
+		if err := a.v.link(a.intermediate, a.root); err != nil {
+			return err
+		}
+		return a.v.link(key, a.intermediate)
+	}()
+	if err != nil {
+		a.fail(CheckChain, clause, "%v", err)
+	} else {
+		a.pass(CheckChain, clause, "%s of %s, issued by %s", ek.Kind, ek.ProductName, key.Issuer.CommonName)
+	}
+	for _, c := range []*x509.Certificate{key, a.intermediate, a.root} {
+		if c == nil {
+			continue
+		}
+		if err := a.within(fmt.Sprintf("certificate %q", c.Subject.CommonName), c.NotBefore, c.NotAfter); err != nil {
+			a.fail(CheckChainValidity, validity, "%v", err)
+			return
+		}
+	}
+	a.pass(CheckChainValidity, validity, "every certificate is valid")
+}
+
+// link verifies that issuer, a CA, issued cert with RSASSA-PSS and SHA-384.
+func (v *Verifier) link(cert, issuer *x509.Certificate) error {
+	name := cert.Subject.CommonName
+	switch {
+	case !bytes.Equal(cert.RawIssuer, issuer.RawSubject):
+		return fmt.Errorf("certificate %q names the issuer %q, not %q", name, cert.Issuer.CommonName, issuer.Subject.CommonName)
+	case cert.Version != 3 || cert.SignatureAlgorithm != x509.SHA384WithRSAPSS:
+		return fmt.Errorf("certificate %q is not an X.509 v3 certificate signed with RSASSA-PSS and SHA-384", name)
+	case len(cert.UnhandledCriticalExtensions) > 0:
+		return fmt.Errorf("certificate %q has the unsupported critical extension %v", name, cert.UnhandledCriticalExtensions[0])
+	case !issuer.BasicConstraintsValid || !issuer.IsCA || issuer.KeyUsage&x509.KeyUsageCertSign == 0:
+		return fmt.Errorf("certificate %q is issued by %q, which is not a CA", name, issuer.Subject.CommonName)
+	case cert.IsCA && issuer != cert && issuer.MaxPathLen == 0 && issuer.MaxPathLenZero:
+		return fmt.Errorf("CA certificate %q exceeds the path length of %q", name, issuer.Subject.CommonName)
+	}
+	if !v.verify(issuer, sha512.Sum384(cert.RawTBSCertificate), cert.Signature) {
+		return fmt.Errorf("signature of certificate %q does not verify", name)
+	}
+	return nil
+}
+
+// verify verifies an RSASSA-PSS signature, or finds it verified. It remembers only what does not change with time, and only
+// successes, so that nobody can fill the memory with rubbish.
+func (v *Verifier) verify(issuer *x509.Certificate, digest [48]byte, sig []byte) bool {
+	pub, ok := issuer.PublicKey.(*rsa.PublicKey)
+	if !ok || pub.N.BitLen() != 4096 {
+		return false
+	}
+	h := sha256.New()
+	var n [4]byte
+	binary.BigEndian.PutUint32(n[:], uint32(len(issuer.RawSubjectPublicKeyInfo)))
+	h.Write(n[:])
+	h.Write(issuer.RawSubjectPublicKeyInfo)
+	h.Write(digest[:])
+	h.Write(sig)
+	key := [32]byte(h.Sum(nil))
+	if _, ok := v.signatures.get(key); ok {
+		return true
+	}
+	if rsa.VerifyPSS(pub, crypto.SHA384, digest[:], sig, &rsa.PSSOptions{SaltLength: rsa.PSSSaltLengthEqualsHash}) != nil {
+		return false
+	}
+	v.signatures.put(key, struct{}{})
+	return true
+}
+
+func (a *appraisal) crl() {
+	const clause = "KDS, 4; RFC 5280, 6.3"
+	if a.root == nil {
+		if a.c.Key == nil || a.intermediate == nil {
+			a.skip(CheckCRL, clause, "no chain to check for")
+		} else {
+			a.skip(CheckCRL, clause, "the chain leads to no trust anchor")
+		}
+		return
+	}
+	n := 0
+	for _, l := range a.c.CRLs {
+		if !bytes.Equal(l.List.RawIssuer, a.root.RawSubject) {
+			continue
+		}
+		n++
+		err := func() error {
+			if a.root.KeyUsage&x509.KeyUsageCRLSign == 0 {
+				return fmt.Errorf("%q may not sign CRLs", a.root.Subject.CommonName)
+			}
+			if l.List.SignatureAlgorithm != x509.SHA384WithRSAPSS || !a.v.verify(a.root, l.digest, l.List.Signature) {
+				return fmt.Errorf("signature of the CRL of %q does not verify", l.List.Issuer.CommonName)
+			}
+			return a.within(fmt.Sprintf("CRL of %q", l.List.Issuer.CommonName), l.List.ThisUpdate, l.List.NextUpdate)
+		}()
+		if err != nil {
+			a.fail(CheckCRL, clause, "%v", err)
+			return
+		}
+	}
+	if n == 0 {
+		a.missing(CheckCRL, clause, fmt.Sprintf("CRL of %q", a.root.Subject.CommonName))
+		return
+	}
+	a.pass(CheckCRL, clause, "%s, lists: %d", a.root.Subject.CommonName, n)
+}
+
+func (a *appraisal) revocation() {
+	const clause = "KDS, 4; RFC 5280, 6.3"
+	if a.root == nil {
+		a.skip(CheckRevocation, clause, "no chain to check")
+		return
+	}
+	// A list that is stale or unproven can still refute, but never clear. The ARK's lists speak for the whole product: for ASK
+	// and ASVK, and for the endorsement keys below them, which have no lists of their own.
+	for _, l := range a.c.CRLs {
+		if !bytes.Equal(l.List.RawIssuer, a.root.RawSubject) {
+			continue
+		}
+		for _, cert := range []*x509.Certificate{a.root, a.intermediate, a.c.Key} {
+			if l.Revoked(cert) {
+				a.fail(CheckRevocation, clause, "certificate %q, serial %x, is revoked", cert.Subject.CommonName, cert.SerialNumber)
+				return
+			}
+		}
+	}
+	if !a.passed(CheckCRL) {
+		what := a.res.Checks[len(a.res.Checks)-1]
+		a.skip(CheckRevocation, clause, "%s did not pass", CheckCRL)
+		a.res.Checks[len(a.res.Checks)-1].Missing = what.Missing
+		return
+	}
+	a.pass(CheckRevocation, clause, "no certificate is revoked")
+}
+
+func (a *appraisal) key() {
+	const (
+		kind    = "ABI, ATTESTATION_REPORT, SIGNING_KEY"
+		product = "ABI, ATTESTATION_REPORT, CPUID_FAM_ID; KDS, 3.1, productName"
+		chip    = "ABI, ATTESTATION_REPORT, CHIP_ID; KDS, 3.1, hwID"
+		tcb     = "ABI, ATTESTATION_REPORT, REPORTED_TCB; KDS, 3.1, SPL"
+	)
+	r, k := a.r, a.res.Key
+	if k == nil {
+		for _, c := range [][2]string{{CheckKeyKind, kind}, {CheckKeyProduct, product}, {CheckKeyChip, chip}, {CheckKeyTCB, tcb}} {
+			if a.c.Key == nil {
+				a.missing(c[0], c[1], "endorsement key certificate")
+			} else {
+				a.skip(c[0], c[1], "the certificate is not one of a VCEK or VLEK")
+			}
+		}
+		return
+	}
+
+	if k.Kind != r.SigningKey {
+		a.fail(CheckKeyKind, kind, "the report is signed with a %s, the certificate is of a %s", r.SigningKey, k.Kind)
+	} else {
+		a.pass(CheckKeyKind, kind, "%s", k.Kind)
+	}
+
+	switch p, err := r.Product(); {
+	case r.Version < 3:
+		// Version 2 precedes Turin, and its report does not name the processor.
+		if k.Product == Turin {
+			a.fail(CheckKeyProduct, product, "a version 2 report cannot come from %s", k.Product)
+		} else {
+			a.pass(CheckKeyProduct, product, "%s, by the certificate alone", k.Product)
+		}
+	case err != nil:
+		a.fail(CheckKeyProduct, product, "%v", err)
+	case p != k.Product:
+		a.fail(CheckKeyProduct, product, "the report is from %s, the certificate for %s", p, k.Product)
+	default:
+		a.pass(CheckKeyProduct, product, "%s", p)
+	}
+
+	switch {
+	case k.Kind == VLEK:
+		a.pass(CheckKeyChip, chip, "a VLEK of %q is not tied to a chip", k.CSPID)
+	case r.ChipID == [64]byte{}:
+		a.fail(CheckKeyChip, chip, "the chip id is masked, so that the report does not say which chip it is from")
+	case !bytes.Equal(r.ChipID[:len(k.HWID)], k.HWID) || !allZero(r.ChipID[len(k.HWID):]):
+		a.fail(CheckKeyChip, chip, "the report is from chip %x, the certificate for %x", r.ChipID, k.HWID)
+	default:
+		a.pass(CheckKeyChip, chip, "chip %x", k.HWID)
+	}
+
+	if got := r.ReportedTCB.Parts(k.Product); got != k.TCB {
+		a.fail(CheckKeyTCB, tcb, "the report claims %+v, the key is for %+v", got, k.TCB)
+	} else {
+		a.pass(CheckKeyTCB, tcb, "%+v", got)
+	}
+}
+
+func allZero(b []byte) bool {
+	for _, x := range b {
+		if x != 0 {
+			return false
+		}
+	}
+	return true
+}
+
+func (a *appraisal) signature() {
+	const clause = "ABI, ATTESTATION_REPORT, SIGNATURE"
+	if a.c.Key == nil {
+		a.missing(CheckSignature, clause, "endorsement key certificate")
+		return
+	}
+	pub, ok := a.c.Key.PublicKey.(*ecdsa.PublicKey)
+	if !ok || pub.Curve != elliptic.P384() {
+		a.fail(CheckSignature, clause, "the endorsement key is not a P-384 key")
+		return
+	}
+	digest := sha512.Sum384(a.r.Raw[:signedSize])
+	if !verifyP384(pub, &digest, &a.r.r, &a.r.s) {
+		a.fail(CheckSignature, clause, "the report is not signed by the endorsement key")
+		return
+	}
+	a.pass(CheckSignature, clause, "the report is signed by the endorsement key")
+}
+
+func (a *appraisal) tcb() {
+	const clause = "ABI, ATTESTATION_REPORT, CURRENT_TCB, COMMITTED_TCB, LAUNCH_TCB, REPORTED_TCB"
+	r := a.r
+	for _, c := range []struct {
+		name string
+		tcb  TCB
+	}{{"reported", r.ReportedTCB}, {"committed", r.CommittedTCB}, {"launch", r.LaunchTCB}} {
+		if !r.CurrentTCB.AtLeast(c.tcb) {
+			a.fail(CheckTCB, clause, "the %s TCB %016x exceeds the current one %016x", c.name, uint64(c.tcb), uint64(r.CurrentTCB))
+			return
+		}
+	}
+	if r.CommittedVersion.Compare(r.CurrentVersion) > 0 {
+		a.fail(CheckTCB, clause, "the committed firmware version %v exceeds the current one %v", r.CommittedVersion, r.CurrentVersion)
+		return
+	}
+	a.pass(CheckTCB, clause, "current %016x, committed %016x, launch %016x, reported %016x", uint64(r.CurrentTCB), uint64(r.CommittedTCB),
+		uint64(r.LaunchTCB), uint64(r.ReportedTCB))
+}
