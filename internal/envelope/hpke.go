@@ -3,24 +3,16 @@ package envelope
 import (
 	"crypto/aes"
 	"crypto/cipher"
-	"crypto/hkdf"
-	"crypto/rand"
+	"crypto/hmac"
 	"crypto/sha256"
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"hash"
+	"io"
 
-	"github.com/cloudflare/circl/hpke"
 	"github.com/cloudflare/circl/kem"
 	"golang.org/x/crypto/chacha20poly1305"
-)
-
-// A format fixes the strings that separate the domains of one encapsulation format.
-type format struct{ request, response string }
-
-var (
-	// chunked is draft-ietf-ohai-chunked-ohttp-08 section 6, the format that this package speaks.
-	chunked = format{"message/bhttp chunked request", "message/bhttp chunked response"}
 )
 
 const (
@@ -32,7 +24,12 @@ const (
 // finalAAD authenticates the chunk that ends a message.
 var finalAAD = []byte("final")
 
-func (a AEAD) keySize() int { return int(hpke.AEAD(a).KeySize()) }
+func (a AEAD) keySize() int {
+	if a == AES128GCM {
+		return 16
+	}
+	return 32
+}
 
 // entropySize is max(Nn, Nk), the length of a response nonce.
 func (a AEAD) entropySize() int { return max(nonceSize, a.keySize()) }
@@ -48,85 +45,111 @@ func (a AEAD) new(key []byte) (cipher.AEAD, error) {
 	return cipher.NewGCM(block)
 }
 
-func appendHeader(b []byte, id uint8, k KEM, a AEAD) []byte {
-	b = append(b, id)
-	b = binary.BigEndian.AppendUint16(b, uint16(k))
-	b = binary.BigEndian.AppendUint16(b, kdfHKDFSHA256)
-	return binary.BigEndian.AppendUint16(b, uint16(a))
+// labels separate the domains of an encapsulation format: HPKE info and exporter context.
+type labels struct{ request, response string }
+
+// chunked is draft-ietf-ohai-chunked-ohttp-08 section 6, the format that this package speaks.
+var chunked = labels{"message/bhttp chunked request", "message/bhttp chunked response"}
+
+// schedule is what the HPKE key schedule (RFC 9180 section 5.1, base mode, HKDF-SHA256) needs for one key and AEAD, apart
+// from the shared secret. circl supplies the KEM. Its key schedule is correct too, but does for each message what is the
+// same for all messages to a key, and keeps its cipher to itself with an allocation for each chunk: together half as much
+// again as X-Wing costs. TestSchedule holds both against each other.
+type schedule struct {
+	labels labels
+	header []byte // of a request: key id, KEM, KDF, AEAD
+	kem    kem.Scheme
+	aead   AEAD
+
+	suite   [10]byte // "HPKE" and the three identifiers
+	context [1 + 2*sha256.Size]byte
 }
 
-func (f format) info(header []byte) []byte {
-	info := make([]byte, 0, len(f.request)+1+headerSize)
-	info = append(info, f.request...)
-	info = append(info, 0)
-	return append(info, header...)
+func newSchedule(l labels, id uint8, k KEM, a AEAD) *schedule {
+	s := &schedule{labels: l, kem: k.scheme(), aead: a}
+	s.header = binary.BigEndian.AppendUint16([]byte{id}, uint16(k))
+	s.header = binary.BigEndian.AppendUint16(s.header, kdfHKDFSHA256)
+	s.header = binary.BigEndian.AppendUint16(s.header, uint16(a))
+	copy(s.suite[:], "HPKE")
+	copy(s.suite[4:], s.header[1:])
+	info := append(append([]byte(l.request), 0), s.header...)
+	// Base mode: a zero byte, and no PSK.
+	s.extract(s.context[1:1], nil, "psk_id_hash", nil)
+	s.extract(s.context[1+sha256.Size:1+sha256.Size], nil, "info_hash", info)
+	return s
+}
+
+const hpkeVersion = "HPKE-v1"
+
+// extract is LabeledExtract (RFC 9180 section 4), appended to out.
+func (s *schedule) extract(out, salt []byte, label string, ikm []byte) []byte {
+	h := hmac.New(sha256.New, salt)
+	io.WriteString(h, hpkeVersion)
+	h.Write(s.suite[:])
+	io.WriteString(h, label)
+	h.Write(ikm)
+	return h.Sum(out)
+}
+
+// expand is LabeledExpand for at most one block of output; h is keyed with the pseudorandom key.
+func (s *schedule) expand(h hash.Hash, label string, info []byte, length int) []byte {
+	var room [160]byte
+	b := binary.BigEndian.AppendUint16(room[:0], uint16(length))
+	b = append(b, hpkeVersion...)
+	b = append(b, s.suite[:]...)
+	b = append(b, label...)
+	b = append(b, info...)
+	return expandBlock(h, b, length)
+}
+
+// expandBlock is HKDF-Expand (RFC 5869 section 2.3) for at most one block of output.
+func expandBlock(h hash.Hash, info []byte, length int) []byte {
+	h.Reset()
+	h.Write(info)
+	h.Write([]byte{1})
+	return h.Sum(nil)[:length]
 }
 
 // exchange is what both ends share after the HPKE setup: the request's cipher and the secret for the response.
 type exchange struct {
 	request chunkCipher
 	aead    AEAD
-	secret  []byte // context.Export of the response label
+	secret  []byte // Export(response label, max(Nn, Nk))
 	enc     []byte
 }
 
-func suite(k KEM, a AEAD) hpke.Suite {
-	return hpke.NewSuite(hpke.KEM(k), hpke.KDF_HKDF_SHA256, hpke.AEAD(a))
+// sender is SetupBaseS (RFC 9180 section 5.1.1).
+func (s *schedule) sender(pk kem.PublicKey) (*exchange, error) {
+	enc, shared, err := s.kem.Encapsulate(pk)
+	if err != nil {
+		return nil, err
+	}
+	return s.exchange(enc, shared)
 }
 
-// setupSender is SetupBaseS of RFC 9180 section 5.1.1 with the info string of the format.
-func (f format) setupSender(k KEM, a AEAD, pk kem.PublicKey, header []byte) (*exchange, error) {
-	s, err := suite(k, a).NewSender(pk, f.info(header))
+// receiver is SetupBaseR. It keeps enc.
+func (s *schedule) receiver(sk kem.PrivateKey, enc []byte) (*exchange, error) {
+	shared, err := s.kem.Decapsulate(sk, enc)
 	if err != nil {
 		return nil, err
 	}
-	enc, ctx, err := s.Setup(rand.Reader)
-	if err != nil {
-		return nil, err
-	}
-	return f.exchange(a, enc, ctx)
+	return s.exchange(enc, shared)
 }
 
-// setupReceiver is SetupBaseR.
-func (f format) setupReceiver(kp *KeyPair, a AEAD, header, enc []byte) (*exchange, error) {
-	kp.mu.RLock()
-	defer kp.mu.RUnlock()
-	if kp.sk == nil {
-		return nil, ErrKeyClosed
+// exchange is KeySchedule and Export. It consumes the shared secret.
+func (s *schedule) exchange(enc, shared []byte) (*exchange, error) {
+	secret := s.extract(nil, shared, "secret", nil)
+	h := hmac.New(sha256.New, secret)
+	key := s.expand(h, "key", s.context[:], s.aead.keySize())
+	base := s.expand(h, "base_nonce", s.context[:], nonceSize)
+	exporter := s.expand(h, "exp", s.context[:], sha256.Size)
+	x := &exchange{aead: s.aead, enc: enc}
+	x.secret = s.expand(hmac.New(sha256.New, exporter), "sec", []byte(s.labels.response), s.aead.entropySize())
+	err := x.request.init(s.aead, key, base)
+	for _, b := range [...][]byte{shared, secret, key, exporter} {
+		clear(b)
 	}
-	r, err := suite(kp.config.KEM, a).NewReceiver(kp.sk, f.info(header))
-	if err != nil {
-		return nil, err
-	}
-	ctx, err := r.Setup(enc)
-	if err != nil {
-		return nil, err
-	}
-	return f.exchange(a, enc, ctx)
-}
-
-func (f format) exchange(a AEAD, enc []byte, ctx hpke.Context) (*exchange, error) {
-	x := &exchange{aead: a, enc: enc, secret: ctx.Export([]byte(f.response), uint(a.entropySize()))}
-	// The context's own Seal and Open allocate for each chunk. Its serialization, documented by circl, carries the AEAD
-	// key and the base nonce, which is all that ComputeNonce (RFC 9180 section 5.2) needs; and so requests and responses
-	// share one chunk cipher.
-	raw, err := ctx.MarshalBinary()
-	if err != nil {
-		return nil, err
-	}
-	defer clear(raw)
-	rest := raw[1+6:] // role, suite
-	var part [4][]byte
-	for i := range part { // exporter secret, key, base nonce, sequence number
-		if len(rest) == 0 || len(rest)-1 < int(rest[0]) {
-			return nil, errors.New("envelope: unexpected serialization of the HPKE context")
-		}
-		part[i], rest = rest[1:1+rest[0]], rest[1+rest[0]:]
-	}
-	if len(rest) != 0 || len(part[2]) != nonceSize {
-		return nil, errors.New("envelope: unexpected serialization of the HPKE context")
-	}
-	return x, x.request.init(a, part[1], part[2])
+	return x, err
 }
 
 // responseCipher derives the response's key and nonce (RFC 9458 section 4.4). It consumes the secret.
@@ -134,25 +157,19 @@ func (x *exchange) responseCipher(c *chunkCipher, nonce []byte) error {
 	if x.secret == nil {
 		return errors.New("envelope: the response has been started already")
 	}
-	salt := make([]byte, 0, len(x.enc)+len(nonce))
-	salt = append(append(salt, x.enc...), nonce...)
-	prk, err := hkdf.Extract(sha256.New, x.secret, salt)
-	if err != nil {
-		return err
-	}
+	// HKDF-Extract with enc || nonce as its salt.
+	h := hmac.New(sha256.New, append(x.enc[:len(x.enc):len(x.enc)], nonce...))
+	h.Write(x.secret)
+	prk := h.Sum(nil)
+	h = hmac.New(sha256.New, prk)
+	key := expandBlock(h, []byte("key"), x.aead.keySize())
+	base := expandBlock(h, []byte("nonce"), nonceSize)
+	err := c.init(x.aead, key, base)
 	clear(x.secret)
+	clear(prk)
+	clear(key)
 	x.secret = nil
-	defer clear(prk)
-	key, err := hkdf.Expand(sha256.New, prk, "key", x.aead.keySize())
-	if err != nil {
-		return err
-	}
-	defer clear(key)
-	base, err := hkdf.Expand(sha256.New, prk, "nonce", nonceSize)
-	if err != nil {
-		return err
-	}
-	return c.init(x.aead, key, base)
+	return err
 }
 
 // chunkCipher seals or opens the chunks of one message, in order, each under its own nonce: base XOR counter.

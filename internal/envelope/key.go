@@ -223,7 +223,8 @@ func checkCollection(configs []KeyConfig) error {
 
 // KeyPair is an enclave's HPKE key. It is safe for concurrent use.
 type KeyPair struct {
-	config KeyConfig
+	config    KeyConfig
+	schedules map[AEAD]*schedule
 
 	mu sync.RWMutex // held while the key is in use, so that Close waits
 	sk kem.PrivateKey
@@ -255,9 +256,12 @@ func NewKeyPair(id uint8, k KEM, private []byte, aeads ...AEAD) (*KeyPair, error
 	if err != nil {
 		return nil, err
 	}
-	kp := &KeyPair{config: KeyConfig{ID: id, KEM: k, PublicKey: pk, AEADs: slices.Clone(aeads)}, sk: sk}
+	kp := &KeyPair{config: KeyConfig{ID: id, KEM: k, PublicKey: pk, AEADs: slices.Clone(aeads)}, sk: sk, schedules: map[AEAD]*schedule{}}
 	if err := kp.config.check(); err != nil {
 		return nil, err
+	}
+	for _, a := range aeads {
+		kp.schedules[a] = newSchedule(chunked, id, k, a)
 	}
 	return kp, nil
 }
@@ -267,6 +271,16 @@ func (k *KeyPair) Config() KeyConfig {
 	c := k.config
 	c.PublicKey, c.AEADs = bytes.Clone(c.PublicKey), slices.Clone(c.AEADs)
 	return c
+}
+
+// receive decapsulates a key that was sealed to this one.
+func (k *KeyPair) receive(s *schedule, enc []byte) (*exchange, error) {
+	k.mu.RLock()
+	defer k.mu.RUnlock()
+	if k.sk == nil {
+		return nil, ErrKeyClosed
+	}
+	return s.receiver(k.sk, enc)
 }
 
 // Close waits for requests that are being opened, then forgets the private key; messages already open are not affected.

@@ -82,17 +82,19 @@ func (r *Receiver) Open(ctx context.Context, body io.Reader) (*http.Request, *Re
 	if err != nil {
 		return nil, nil, err
 	}
-	header = bytes.Clone(header)
-	k, kdf, a := KEM(binary.BigEndian.Uint16(header[1:])), binary.BigEndian.Uint16(header[3:]), AEAD(binary.BigEndian.Uint16(header[5:]))
 	kp := (*r.keys.Load())[header[0]]
-	if kp == nil || kp.config.KEM != k || kdf != kdfHKDFSHA256 || !slices.Contains(kp.config.AEADs, a) {
-		return nil, nil, fmt.Errorf("%w: key %d, KEM %#04x, KDF %#04x, AEAD %#04x", ErrUnknownKey, header[0], uint16(k), kdf, uint16(a))
+	var s *schedule
+	if kp != nil {
+		s = kp.schedules[AEAD(binary.BigEndian.Uint16(header[5:]))]
 	}
-	enc, err := c.take(k.scheme().CiphertextSize())
+	if s == nil || !bytes.Equal(s.header, header) {
+		return nil, nil, fmt.Errorf("%w: key %d, KEM, KDF and AEAD %x", ErrUnknownKey, header[0], header[1:])
+	}
+	enc, err := c.take(s.kem.CiphertextSize())
 	if err != nil {
 		return nil, nil, err
 	}
-	x, err := chunked.setupReceiver(kp, a, header, bytes.Clone(enc))
+	x, err := kp.receive(s, bytes.Clone(enc))
 	if errors.Is(err, ErrKeyClosed) {
 		return nil, nil, err
 	}
@@ -137,6 +139,9 @@ type ResponseSealer struct {
 // DefaultBucket is the unit, in bytes, to which a [ResponseWriter] pads the chunks of a streamed answer.
 const DefaultBucket = 256
 
+// smallRoom is the plaintext that a ResponseWriter starts out with room for: a short answer, or the chunk of a token.
+const smallRoom = 2 << 10
+
 // Respond starts the response on w, the body of a 200 response with [ResponseMediaType]. flush, if not nil, is called after
 // each chunk that the answer's writer flushed: http.ResponseController.Flush for instance. Respond works once: a second
 // writer does nothing but return an error.
@@ -145,7 +150,7 @@ func (s *ResponseSealer) Respond(w io.Writer, flush func() error) *ResponseWrite
 	lead := size + maxPrefix
 	rw := &ResponseWriter{
 		Bucket: DefaultBucket, w: w, flush: flush, head: s.head, header: http.Header{},
-		lead: lead, nonce: size, run: -1, buf: make([]byte, lead+MaxChunk+tagSize),
+		lead: lead, room: smallRoom, nonce: size, run: -1, buf: make([]byte, lead+smallRoom+tagSize),
 	}
 	nonce := rw.buf[:size]
 	rand.Read(nonce)

@@ -35,13 +35,13 @@ type ResponseWriter struct {
 
 	buf    []byte // nonce or room for it, room for the length, plaintext, room for the tag
 	lead   int    // where plaintext starts
+	room   int    // for plaintext, at most MaxChunk
 	nonce  int    // bytes of response nonce still to send
 	n      int    // bytes of plaintext
 	run    int    // where the open run of content starts, or -1
 	sent   bool   // some chunk is out
 	framed bool
 	status int
-	total  int64 // bytes of content
 	err    error
 }
 
@@ -109,6 +109,7 @@ func (w *ResponseWriter) Write(p []byte) (int, error) {
 	}
 	done := 0
 	for done < len(p) {
+		w.reserve(w.n + 2 + len(p) - done)
 		if w.run < 0 {
 			if MaxChunk-w.n < 3 {
 				if err := w.emit(false); err != nil {
@@ -118,9 +119,8 @@ func (w *ResponseWriter) Write(p []byte) (int, error) {
 			w.run = w.n
 			w.n += 2
 		}
-		m := copy(w.buf[w.lead+w.n:w.lead+MaxChunk], p[done:])
+		m := copy(w.free(), p[done:])
 		w.n += m
-		w.total += int64(m)
 		done += m
 		if w.n == MaxChunk {
 			if err := w.emit(false); err != nil {
@@ -130,6 +130,20 @@ func (w *ResponseWriter) Write(p []byte) (int, error) {
 	}
 	return done, nil
 }
+
+// reserve makes room for n bytes of plaintext, or a whole chunk.
+func (w *ResponseWriter) reserve(n int) {
+	if n <= w.room || w.room == MaxChunk {
+		return
+	}
+	buf := make([]byte, w.lead+MaxChunk+tagSize)
+	copy(buf, w.buf[:w.lead+w.n])
+	clear(w.buf)
+	w.buf, w.room = buf, MaxChunk
+}
+
+// free is the room that is left.
+func (w *ResponseWriter) free() []byte { return w.buf[w.lead+w.n : w.lead+w.room] }
 
 // Flush is FlushError for http.Flusher; the error shows in the next call.
 func (w *ResponseWriter) Flush() { _ = w.FlushError() }
@@ -167,6 +181,7 @@ func (w *ResponseWriter) padRun() {
 	}
 	target := min((w.n+w.Bucket-1)/w.Bucket*w.Bucket, MaxChunk)
 	if target > w.n {
+		w.reserve(target)
 		w.n = spread(w.buf[w.lead:], w.run, w.n, target-w.n)
 		w.run = -1
 	}
@@ -194,14 +209,16 @@ func (w *ResponseWriter) Close() error {
 	} else if w.Bucket > 1 {
 		pad = int64((w.Bucket - w.n%w.Bucket) % w.Bucket)
 	}
+	w.reserve(int(min(int64(w.n)+pad, MaxChunk)))
 	for pad > 0 {
 		if w.n == MaxChunk {
 			if err := w.emit(false); err != nil {
 				return err
 			}
 		}
-		m := int(min(pad, int64(MaxChunk-w.n)))
-		clear(w.buf[w.lead+w.n : w.lead+w.n+m])
+		zeros := w.free()
+		m := int(min(pad, int64(len(zeros))))
+		clear(zeros[:m])
 		w.n += m
 		pad -= int64(m)
 	}
@@ -240,13 +257,14 @@ func (w *ResponseWriter) trailers() http.Header {
 // raw adds bytes of the message that are not content.
 func (w *ResponseWriter) raw(p []byte) error {
 	w.endRun()
+	w.reserve(w.n + len(p))
 	for len(p) > 0 {
 		if w.n == MaxChunk {
 			if err := w.emit(false); err != nil {
 				return err
 			}
 		}
-		m := copy(w.buf[w.lead+w.n:w.lead+MaxChunk], p)
+		m := copy(w.free(), p)
 		w.n += m
 		p = p[m:]
 	}

@@ -27,10 +27,9 @@ type Sender struct {
 	// Now is the clock for the Date field; time.Now when nil. Set it before first use.
 	Now func() time.Time
 
-	config KeyConfig
-	aead   AEAD
-	pk     kem.PublicKey
-	header []byte
+	id       uint8
+	pk       kem.PublicKey
+	schedule *schedule
 }
 
 // NewSender makes a Sender that uses the first AEAD of the configuration. Nothing is negotiated: who vouches for config,
@@ -43,8 +42,7 @@ func NewSender(config KeyConfig) (*Sender, error) {
 	if err != nil {
 		return nil, fmt.Errorf("envelope: key configuration %d: invalid public key: %w", config.ID, err)
 	}
-	a := config.AEADs[0]
-	return &Sender{config: config, aead: a, pk: pk, header: appendHeader(nil, config.ID, config.KEM, a)}, nil
+	return &Sender{id: config.ID, pk: pk, schedule: newSchedule(chunked, config.ID, config.KEM, config.AEADs[0])}, nil
 }
 
 // Seal starts sealing req and returns the body to POST as [RequestMediaType], and what opens the response to it.
@@ -94,9 +92,9 @@ func (s *Sender) seal(req *http.Request, body io.ReadCloser, length int64) (*Sea
 	if err != nil {
 		return nil, nil, err
 	}
-	x, err := chunked.setupSender(s.config.KEM, s.aead, s.pk, s.header)
+	x, err := s.schedule.sender(s.pk)
 	if err != nil {
-		return nil, nil, fmt.Errorf("envelope: encapsulation to key %d: %w", s.config.ID, err)
+		return nil, nil, fmt.Errorf("envelope: encapsulation to key %d: %w", s.id, err)
 	}
 	r := &SealedRequest{cipher: x.request, body: body, req: req, pending: head, left: length, wire: -1}
 	lead := headerSize + len(x.enc) + maxPrefix
@@ -110,8 +108,7 @@ func (s *Sender) seal(req *http.Request, body io.ReadCloser, length int64) (*Sea
 	}
 	r.buf = make([]byte, lead+room+tagSize)
 	r.lead = lead
-	// The header comes out with the first chunk.
-	r.first = append(append(make([]byte, 0, lead), s.header...), x.enc...)
+	r.header, r.enc = s.schedule.header, x.enc
 	if whole {
 		if r.produce(); r.err != io.EOF {
 			return nil, nil, r.err
@@ -128,7 +125,8 @@ type SealedRequest struct {
 	body   io.ReadCloser
 	wire   int64
 
-	first   []byte // header and encapsulated key, until they are out
+	header  []byte // these two come out with the first chunk
+	enc     []byte
 	buf     []byte
 	lead    int    // where plaintext starts in buf
 	pending []byte // plaintext to send before anything else
@@ -238,8 +236,9 @@ func (r *SealedRequest) produce() {
 	} else {
 		at = putPrefix(r.buf, at, len(sealed))
 	}
-	at -= copy(r.buf[at-len(r.first):], r.first)
-	r.first = nil
+	at -= copy(r.buf[at-len(r.enc):], r.enc)
+	at -= copy(r.buf[at-len(r.header):], r.header)
+	r.header, r.enc = nil, nil
 	r.out = r.buf[at : r.lead+len(sealed)]
 	if final {
 		r.err = io.EOF
@@ -362,7 +361,7 @@ func (o *ResponseOpener) Open(r io.Reader, informational func(status int, h http
 	}
 	x := o.x
 	o.x = nil
-	c := newChunkReader(r, 4<<10)
+	c := newChunkReader(r, 2304)
 	nonce, err := c.take(x.aead.entropySize())
 	if err != nil {
 		return nil, err

@@ -1,0 +1,262 @@
+//go:build unix
+
+package envelope
+
+import (
+	"bytes"
+	"context"
+	"crypto/aes"
+	"crypto/cipher"
+	"io"
+	"net/http"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// ratio reports how much more CPU an operation takes than its floor. Slices of both alternate, so that they see the same
+// machine, and CPU time of the whole process is counted, garbage collector included, so that other programs do not.
+func ratio(b *testing.B, unit string, op, floor func()) {
+	const batch = 64
+	var spent, least time.Duration
+	for b.Loop() {
+		t := cpuTime(b)
+		for range batch {
+			op()
+		}
+		u := cpuTime(b)
+		for range batch {
+			floor()
+		}
+		spent += u - t
+		least += cpuTime(b) - u
+	}
+	b.ReportMetric(float64(spent)/float64(least), unit)
+	b.ReportMetric(float64(spent.Nanoseconds())/float64(b.N)/batch, "cpu-ns/message")
+	b.ReportMetric(float64(least.Nanoseconds())/float64(b.N)/batch, "cpu-ns/floor")
+	b.ReportMetric(0, "ns/op")
+}
+
+func cpuTime(b *testing.B) time.Duration {
+	var u syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
+		b.Fatal(err)
+	}
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
+}
+
+// BenchmarkRoundTrip1KiB seals and opens a 1 KiB request and a 1 KiB answer; the floor is the bare X-Wing encapsulation and
+// decapsulation.
+func BenchmarkRoundTrip1KiB(b *testing.B) {
+	s, r := newPair(b, XWing, AES256GCM)
+	r.guard = NewReplayGuard(0, 1<<30, atNoon)
+	trip := newTrip(b, s, r, 1<<10)
+	scheme := XWing.scheme()
+	pk, sk, err := scheme.GenerateKeyPair()
+	if err != nil {
+		b.Fatal(err)
+	}
+	ratio(b, "x-xwing", trip, func() {
+		ct, _, _ := scheme.Encapsulate(pk)
+		scheme.Decapsulate(sk, ct)
+	})
+}
+
+// newTrip makes a function that runs one whole exchange in memory.
+func newTrip(b *testing.B, s *Sender, r *Receiver, size int) func() {
+	body := text(size)
+	got := make([]byte, size+1)
+	var wire, answer bytes.Buffer
+	read := func(r io.Reader) {
+		if n, err := io.ReadFull(r, got); n != size || err != io.ErrUnexpectedEOF {
+			b.Fatal(n, err)
+		}
+	}
+	return func() {
+		req, err := http.NewRequest("POST", "https://enclave.example/v1/chat/completions", bytes.NewReader(body))
+		if err != nil {
+			b.Fatal(err)
+		}
+		req.Header.Set("Content-Type", "application/json")
+		req.Header.Set("Authorization", "Bearer secret")
+		sealed, opener, err := s.Seal(req)
+		if err != nil {
+			b.Fatal(err)
+		}
+		wire.Reset()
+		io.Copy(&wire, sealed)
+		in, sealer, err := r.Open(context.Background(), &wire)
+		if err != nil {
+			b.Fatal(err)
+		}
+		read(in.Body)
+		answer.Reset()
+		w := sealer.Respond(&answer, nil)
+		w.Header().Set("Content-Type", "application/json")
+		w.Write(got[:size])
+		if err := w.Close(); err != nil {
+			b.Fatal(err)
+		}
+		resp, err := opener.Open(&answer, nil)
+		if err != nil {
+			b.Fatal(err)
+		}
+		read(resp.Body)
+	}
+}
+
+// loopback hands each chunk from the writer straight to the reader.
+type loopback struct{ b []byte }
+
+func (l *loopback) Write(p []byte) (int, error) { l.b = append(l.b, p...); return len(p), nil }
+
+func (l *loopback) Read(p []byte) (int, error) {
+	if len(l.b) == 0 {
+		return 0, io.EOF
+	}
+	n := copy(p, l.b)
+	l.b = l.b[:copy(l.b, l.b[n:])]
+	return n, nil
+}
+
+// BenchmarkChunk200 writes, flushes, seals, opens and reads one token's 200 bytes; the floor is one AES-256-GCM Seal and one
+// Open of 200 bytes.
+func BenchmarkChunk200(b *testing.B) {
+	for name, bucket := range map[string]int{"bare": 1, "padded": DefaultBucket} {
+		b.Run(name, func(b *testing.B) {
+			s, r := newPair(b, XWing, AES256GCM)
+			wire, opener := sealAll(b, s, newRequest(b, nil))
+			_, sealer, err := r.Open(b.Context(), bytes.NewReader(wire))
+			if err != nil {
+				b.Fatal(err)
+			}
+			pipe := &loopback{}
+			w := sealer.Respond(pipe, nil)
+			w.Bucket = bucket
+			w.Flush()
+			resp, err := opener.Open(pipe, nil)
+			if err != nil {
+				b.Fatal(err)
+			}
+			token, got := text(200), make([]byte, 400)
+			block, _ := aes.NewCipher(make([]byte, 32))
+			gcm, _ := cipher.NewGCM(block)
+			nonce, buf := make([]byte, 12), make([]byte, 0, 256)
+			b.ReportAllocs()
+			ratio(b, "x-gcm", func() {
+				w.Write(token)
+				w.Flush()
+				if n, err := resp.Body.Read(got); n != 200 || err != nil {
+					b.Fatal(n, err)
+				}
+			}, func() {
+				sealed := gcm.Seal(buf, nonce, token, nil)
+				if _, err := gcm.Open(sealed[:0], nonce, sealed, nil); err != nil {
+					b.Fatal(err)
+				}
+			})
+		})
+	}
+}
+
+// BenchmarkBody1MiB moves a body of 1 MiB through the sealed path; one core does both ends in "round".
+func BenchmarkBody1MiB(b *testing.B) {
+	const size = 1 << 20
+	body, got := text(size), make([]byte, 64<<10)
+	s, r := newPair(b, XWing, AES256GCM)
+	r.guard = NewReplayGuard(0, 1<<30, atNoon)
+	seal := func(b *testing.B, w io.Writer) {
+		sealed, _, err := s.Seal(newRequest(b, bytes.NewReader(body)))
+		if err != nil {
+			b.Fatal(err)
+		}
+		if _, err := io.Copy(w, sealed); err != nil {
+			b.Fatal(err)
+		}
+	}
+	open := func(b *testing.B, src io.Reader) *ResponseSealer {
+		req, sealer, err := r.Open(b.Context(), src)
+		if err != nil {
+			b.Fatal(err)
+		}
+		drain(b, req.Body, got, size)
+		return sealer
+	}
+	b.Run("seal request", func(b *testing.B) {
+		b.SetBytes(size)
+		for b.Loop() {
+			seal(b, io.Discard)
+		}
+	})
+	b.Run("open request", func(b *testing.B) {
+		b.SetBytes(size)
+		var wire bytes.Buffer
+		seal(b, &wire)
+		for b.Loop() {
+			r.guard = NewReplayGuard(0, 0, atNoon)
+			open(b, bytes.NewReader(wire.Bytes()))
+		}
+	})
+	b.Run("seal response", func(b *testing.B) {
+		b.SetBytes(size)
+		for b.Loop() {
+			b.StopTimer()
+			wire, _ := sealAll(b, s, newRequest(b, nil))
+			_, sealer, err := r.Open(b.Context(), bytes.NewReader(wire))
+			if err != nil {
+				b.Fatal(err)
+			}
+			b.StartTimer()
+			w := sealer.Respond(io.Discard, nil)
+			w.Write(body)
+			w.Close()
+		}
+	})
+	b.Run("open response", func(b *testing.B) {
+		b.SetBytes(size)
+		for b.Loop() {
+			b.StopTimer()
+			wire, opener := sealAll(b, s, newRequest(b, nil))
+			_, sealer, err := r.Open(b.Context(), bytes.NewReader(wire))
+			if err != nil {
+				b.Fatal(err)
+			}
+			var answer bytes.Buffer
+			w := sealer.Respond(&answer, nil)
+			w.Write(body)
+			w.Close()
+			b.StartTimer()
+			resp, err := opener.Open(&answer, nil)
+			if err != nil {
+				b.Fatal(err)
+			}
+			drain(b, resp.Body, got, size)
+		}
+	})
+	b.Run("round", func(b *testing.B) {
+		b.SetBytes(size)
+		var wire bytes.Buffer
+		for b.Loop() {
+			wire.Reset()
+			seal(b, &wire)
+			open(b, &wire)
+		}
+	})
+}
+
+func drain(b *testing.B, r io.Reader, buf []byte, want int) {
+	total := 0
+	for {
+		n, err := r.Read(buf)
+		total += n
+		if err == io.EOF {
+			break
+		}
+		if err != nil {
+			b.Fatal(err)
+		}
+	}
+	if total != want {
+		b.Fatal(total)
+	}
+}
