@@ -14,12 +14,12 @@ const (
 	CheckKeyset        = "composite.keyset"      // the keyset is canonical and has not expired
 	CheckCPU           = "composite.cpu"         // the policy accepts this kind of confidential VM
 	CheckReportData    = "composite.report_data" // the quote binds nonce, keyset and devices
-	CheckDebug         = "policy.tdx.debug"      // the TD is closed to its host
-	CheckAttributes    = "policy.tdx.attributes" // the TD's attributes are acceptable
-	CheckTCB           = "policy.tdx.tcb"        // the TCB status is acceptable
-	CheckTCBFreshness  = "policy.tdx.freshness"  // collateral and TCB are recent enough
-	CheckConfiguration = "policy.tdx.platform"   // the platform's configuration is acceptable
-	CheckImage         = "policy.tdx.image"      // the measurements are those of a listed image
+	CheckDebug         = "policy.debug"          // TD or enclave is closed to its host
+	CheckAttributes    = "policy.attributes"     // the TD's attributes are acceptable
+	CheckTCB           = "policy.tcb.status"     // the TCB status is acceptable
+	CheckTCBFreshness  = "policy.tcb.freshness"  // collateral and TCB are recent enough
+	CheckConfiguration = "policy.platform"       // the platform's configuration is acceptable
+	CheckImage         = "policy.image"          // the measurements are those of a listed image
 	CheckMode          = "policy.devices.mode"   // mode and number of devices are acceptable
 	CheckDeviceModel   = "policy.model"          // the chip is acceptable
 	CheckDeviceCC      = "policy.cc_mode"        // the GPU is in the confidential mode that the node's mode demands
@@ -38,12 +38,12 @@ var titles = map[string]string{
 	CheckKeyset:        "keyset is canonical and current",
 	CheckCPU:           "kind of confidential VM is accepted",
 	CheckReportData:    "quote binds nonce, keys and devices",
-	CheckDebug:         "TD is closed to its host (not debug)",
+	CheckDebug:         "closed to its host (not debug)",
 	CheckAttributes:    "TD attributes are accepted",
 	CheckTCB:           "TCB status is accepted",
 	CheckTCBFreshness:  "collateral and TCB are recent enough",
 	CheckConfiguration: "platform configuration is accepted",
-	CheckImage:         "guest image is on the list",
+	CheckImage:         "guest image or enclave is on the list",
 	CheckMode:          "mode and device count are accepted",
 	CheckDeviceModel:   "chip is accepted",
 	CheckDeviceCC:      "GPU is in the right confidential mode",

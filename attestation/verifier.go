@@ -193,7 +193,7 @@ func (a *appraisal) workload(ks *keyset.Keyset) {
 	a.judge(CheckModel, w.Models.Judge(ks.ModelManifest))
 }
 
-// cpu appraises the confidential VM. A nil reportData leaves open what the quote should bind.
+// cpu appraises the confidential VM.
 func (a *appraisal) cpu(c *CPU, reportData []byte) {
 	if c.Kind != CPUTDX {
 		a.fail(CheckCPU, clausePolicy, fmt.Errorf("the policy %q accepts no %s", a.v.policy.Name, c.Kind))
@@ -204,13 +204,19 @@ func (a *appraisal) cpu(c *CPU, reportData []byte) {
 		a.fail(dcap.CheckParse, "Intel TDX DCAP Quoting Library API, appendix 3", err)
 		return
 	}
-	a.tdx(q, reportData)
+	a.intel(q, dcap.TEETDX, reportData)
 }
 
-func (a *appraisal) tdx(q *dcap.Quote, reportData []byte) {
+// intel appraises a quote. A nil reportData leaves open what the quote should bind.
+func (a *appraisal) intel(q *dcap.Quote, want dcap.TEEType, reportData []byte) {
 	a.res.Claims["cpu.kind"] = q.TEEType.String()
-	if q.TD == nil {
-		a.fail(CheckCPU, clausePolicy, fmt.Errorf("the quote is of %s, want TDX", q.TEEType))
+	pol := a.v.policy
+	switch {
+	case q.TEEType != want:
+		a.fail(CheckCPU, clausePolicy, fmt.Errorf("the quote is of %s, want %s", q.TEEType, want))
+		return
+	case q.TD != nil && pol.TDX == nil, q.SGX != nil && pol.SGX == nil:
+		a.fail(CheckCPU, clausePolicy, fmt.Errorf("the policy %q does not accept %s", pol.Name, q.TEEType))
 		return
 	}
 	a.pass(CheckCPU, clausePolicy, q.TEEType.String())
@@ -230,30 +236,40 @@ func (a *appraisal) tdx(q *dcap.Quote, reportData []byte) {
 	a.res.until(r.ValidUntil)
 	a.res.TCBStatus = string(r.Status)
 	a.res.Advisories = append(a.res.Advisories, r.AdvisoryIDs...)
+	intelClaims(a.res.Claims, r)
 
-	pol := a.v.policy.TDX
-	a.judge(CheckDebug, pol.JudgeDebug(q.TD.TDAttributes))
-	a.judge(CheckAttributes, pol.JudgeAttributes(q.TD.TDAttributes))
+	var tcb *policy.IntelTCB
+	var image policy.Finding
+	if q.TD != nil {
+		tcb = &pol.TDX.TCB
+		a.judge(CheckDebug, pol.TDX.JudgeDebug(q.TD.TDAttributes))
+		a.judge(CheckAttributes, pol.TDX.JudgeAttributes(q.TD.TDAttributes))
+		image = pol.TDX.JudgeImage(q.TD)
+		tdxClaims(a.res.Claims, q)
+	} else {
+		tcb = &pol.SGX.TCB
+		a.judge(CheckDebug, pol.SGX.JudgeDebug(q.SGX))
+		image = pol.SGX.JudgeEnclave(q.SGX)
+		sgxClaims(a.res.Claims, q)
+	}
 	if r.Status != "" {
-		a.judge(CheckTCB, pol.JudgeStatus(a.now, r.Status, r.AdvisoryIDs))
-		a.judge(CheckTCBFreshness, pol.JudgeFreshness(r.TCBEvaluationDataNumber, r.QEEvaluationDataNumber, r.TCBDate))
+		a.judge(CheckTCB, tcb.JudgeStatus(a.now, r.Status, r.AdvisoryIDs))
+		a.judge(CheckTCBFreshness, tcb.JudgeFreshness(r.TCBEvaluationDataNumber, r.QEEvaluationDataNumber, r.TCBDate))
 	} else {
 		for _, id := range []string{CheckTCB, CheckTCBFreshness} {
 			a.add(Check{ID: id, Clause: clausePolicy, Status: Skip, Detail: "no TCB status could be determined"})
 		}
 	}
 	if r.PCK != nil {
-		a.judge(CheckConfiguration, pol.JudgeConfiguration(r.PCK))
+		a.judge(CheckConfiguration, tcb.JudgeConfiguration(r.PCK))
 	} else {
 		a.add(Check{ID: CheckConfiguration, Clause: clausePolicy, Status: Skip, Detail: "no PCK certificate could be read"})
 	}
-	image := pol.JudgeImage(q.TD)
 	a.judge(CheckImage, image)
-	a.reportData(q.ReportData(), reportData)
-	a.tdxClaims(q, r)
 	if image.Err == nil {
-		a.res.Claims["tdx.image"] = image.Seen
+		a.res.Claims["image"] = image.Seen
 	}
+	a.reportData(q.ReportData(), reportData)
 }
 
 func (a *appraisal) reportData(seen [64]byte, want []byte) {
@@ -271,24 +287,31 @@ func (a *appraisal) reportData(seen [64]byte, want []byte) {
 	a.add(c)
 }
 
-func (a *appraisal) tdxClaims(q *dcap.Quote, r *dcap.Result) {
-	m := a.res.Claims
-	hex := func(name string, b []byte) { m[name] = fmt.Sprintf("%x", b) }
-	m["quote.version"] = fmt.Sprint(q.Version)
-	hex("tdx.mrtd", q.TD.MRTD[:])
-	for i, v := range q.TD.RTMR {
-		hex(fmt.Sprintf("tdx.rtmr%d", i), v[:])
+// hexClaims sets pairs of name and bytes.
+func hexClaims(m map[string]string, pairs ...any) {
+	for i := 0; i < len(pairs); i += 2 {
+		m[pairs[i].(string)] = fmt.Sprintf("%x", pairs[i+1])
 	}
-	hex("tdx.mrseam", q.TD.MRSEAM[:])
-	hex("tdx.mrconfigid", q.TD.MRCONFIGID[:])
-	hex("tdx.mrowner", q.TD.MROWNER[:])
-	hex("tdx.mrownerconfig", q.TD.MROWNERCONFIG[:])
-	m["tdx.attributes"] = fmt.Sprintf("%016x", uint64(q.TD.TDAttributes))
-	m["tdx.xfam"] = fmt.Sprintf("%016x", q.TD.XFAM)
-	hex("tdx.tee_tcb_svn", q.TD.TEETCBSVN[:])
-	rd := q.ReportData()
-	hex("report_data", rd[:])
-	intelClaims(m, r)
+}
+
+func tdxClaims(m map[string]string, q *dcap.Quote) {
+	td := q.TD
+	hexClaims(m, "tdx.mrtd", td.MRTD, "tdx.rtmr0", td.RTMR[0], "tdx.rtmr1", td.RTMR[1], "tdx.rtmr2", td.RTMR[2], "tdx.rtmr3", td.RTMR[3],
+		"tdx.mrseam", td.MRSEAM, "tdx.mrconfigid", td.MRCONFIGID, "tdx.mrowner", td.MROWNER, "tdx.mrownerconfig", td.MROWNERCONFIG,
+		"tdx.tee_tcb_svn", td.TEETCBSVN, "report_data", td.ReportData)
+	if q.BodyType == dcap.BodyTD15 {
+		hexClaims(m, "tdx.tee_tcb_svn2", td.TEETCBSVN2, "tdx.mrservicetd", td.MRSERVICETD)
+	}
+	m["quote.version"] = fmt.Sprint(q.Version)
+	m["tdx.attributes"] = fmt.Sprintf("%016x", uint64(td.TDAttributes))
+	m["tdx.xfam"] = fmt.Sprintf("%016x", td.XFAM)
+}
+
+func sgxClaims(m map[string]string, q *dcap.Quote) {
+	e := q.SGX
+	hexClaims(m, "sgx.mrenclave", e.MRENCLAVE, "sgx.mrsigner", e.MRSIGNER, "sgx.attributes", e.Attributes, "report_data", e.ReportData)
+	m["quote.version"] = fmt.Sprint(q.Version)
+	m["sgx.isvprodid"], m["sgx.isvsvn"] = fmt.Sprint(e.ISVProdID), fmt.Sprint(e.ISVSVN)
 }
 
 func intelClaims(m map[string]string, r *dcap.Result) {

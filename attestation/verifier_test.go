@@ -145,34 +145,34 @@ func TestRefusedForOneReason(t *testing.T) {
 		{"replayed nonce", func(t *testing.T) []byte { return collect(t, base) }, options{nonce: [32]byte{9}}, []string{"composite.nonce"}},
 		{"debug TD", func(t *testing.T) []byte {
 			return collect(t, attestationtest.NodeConfig{GPUs: 1, Debug: true})
-		}, options{}, []string{"policy.tdx.debug"}},
+		}, options{}, []string{"policy.debug"}},
 		{"out-of-date platform behind an up-to-date module", func(t *testing.T) []byte {
 			return collect(t, attestationtest.NodeConfig{GPUs: 1, Platform: attestationtest.OutOfDate})
-		}, options{}, []string{"policy.tdx.tcb"}},
+		}, options{}, []string{"policy.tcb.status"}},
 		{"out-of-date module on an up-to-date platform", func(t *testing.T) []byte {
 			return collect(t, attestationtest.NodeConfig{GPUs: 1, Module: attestationtest.OutOfDate})
-		}, options{}, []string{"policy.tdx.tcb"}},
+		}, options{}, []string{"policy.tcb.status"}},
 		{"out-of-date Quoting Enclave", func(t *testing.T) []byte {
 			return collect(t, attestationtest.NodeConfig{GPUs: 1, QE: attestationtest.OutOfDate})
-		}, options{}, []string{"policy.tdx.tcb"}},
+		}, options{}, []string{"policy.tcb.status"}},
 		{"revoked TCB", func(t *testing.T) []byte {
 			return collect(t, attestationtest.NodeConfig{GPUs: 1, Platform: attestationtest.Revoked})
-		}, options{}, []string{"policy.tdx.tcb"}},
+		}, options{}, []string{"policy.tcb.status"}},
 		{"no TCB level", func(t *testing.T) []byte {
 			return collect(t, attestationtest.NodeConfig{GPUs: 1, Platform: attestationtest.NotSupported})
-		}, options{}, []string{"policy.tdx.tcb"}},
+		}, options{}, []string{"policy.tcb.status"}},
 		{"migratable TD", func(t *testing.T) []byte {
 			return collect(t, attestationtest.NodeConfig{GPUs: 1, TDAttributes: 1<<28 | 1<<29})
-		}, options{}, []string{"policy.tdx.attributes"}},
+		}, options{}, []string{"policy.attributes"}},
 		{"TD without SEPT_VE_DISABLE", func(t *testing.T) []byte {
 			return collect(t, attestationtest.NodeConfig{GPUs: 1, TDAttributes: 1 << 30})
-		}, options{}, []string{"policy.tdx.attributes"}},
+		}, options{}, []string{"policy.attributes"}},
 		{"unknown TD attribute", func(t *testing.T) []byte {
 			return collect(t, attestationtest.NodeConfig{GPUs: 1, TDAttributes: 1<<28 | 1<<40})
-		}, options{}, []string{"policy.tdx.attributes"}},
+		}, options{}, []string{"policy.attributes"}},
 		{"unlisted image", func(t *testing.T) []byte {
 			return collect(t, attestationtest.NodeConfig{GPUs: 1, Image: "evil"})
-		}, options{}, []string{"policy.tdx.image"}},
+		}, options{}, []string{"policy.image"}},
 		{"revoked PCK", func(t *testing.T) []byte { return collect(t, base) },
 			options{collateral: attestationtest.CollateralOptions{RevokedNodes: []*attestationtest.Node{node(t, base)}}}, []string{"dcap.revocation"}},
 		{"revoked PCK under the processor CA", func(t *testing.T) []byte {
@@ -182,7 +182,7 @@ func TestRefusedForOneReason(t *testing.T) {
 		{"revoked CA", func(t *testing.T) []byte { return collect(t, base) },
 			options{collateral: attestationtest.CollateralOptions{RevokedCA: true}}, []string{"dcap.revocation"}},
 		{"rolled-back collateral", func(t *testing.T) []byte { return collect(t, base) },
-			options{collateral: attestationtest.CollateralOptions{TCBEvaluation: 19}}, []string{"policy.tdx.freshness"}},
+			options{collateral: attestationtest.CollateralOptions{TCBEvaluation: 19}}, []string{"policy.tcb.freshness"}},
 		{"expired collateral", func(t *testing.T) []byte { return collect(t, base) },
 			options{collateral: attestationtest.CollateralOptions{Now: now.Add(-attestationtest.Lifetime)}},
 			[]string{"dcap.crl.root", "dcap.crl.pck", "dcap.tcbinfo.validity", "dcap.qeid.validity", "dcap.revocation"}},
@@ -299,10 +299,10 @@ func TestRefusedForOneReason(t *testing.T) {
 			options{policy: func(p *policy.Policy) { p.Workload.Models = listed() }}, []string{"policy.workload.model"}},
 		{"tolerated status, expired", func(t *testing.T) []byte {
 			return collect(t, attestationtest.NodeConfig{Platform: attestationtest.SWHardeningNeeded})
-		}, options{policy: tolerate(attestationtest.SWHardeningNeeded, now, "INTEL-SA-00615")}, []string{"policy.tdx.tcb"}},
+		}, options{policy: tolerate(attestationtest.SWHardeningNeeded, now, "INTEL-SA-00615")}, []string{"policy.tcb.status"}},
 		{"tolerated status, another advisory", func(t *testing.T) []byte {
 			return collect(t, attestationtest.NodeConfig{Platform: attestationtest.OutOfDate})
-		}, options{policy: tolerate(attestationtest.OutOfDate, now.Add(time.Hour), "INTEL-SA-00837")}, []string{"policy.tdx.tcb"}},
+		}, options{policy: tolerate(attestationtest.OutOfDate, now.Add(time.Hour), "INTEL-SA-00837")}, []string{"policy.tcb.status"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			if c.options.at.IsZero() {
@@ -328,7 +328,7 @@ func listed() policy.Allowed {
 
 func tolerate(status string, until time.Time, advisories ...string) func(*policy.Policy) {
 	return func(p *policy.Policy) {
-		p.TDX.Tolerated = []policy.Tolerance{{Status: status, Until: until, Advisories: advisories, Reason: "test"}}
+		p.TDX.TCB.Tolerated = []policy.Tolerance{{Status: status, Until: until, Advisories: advisories, Reason: "test"}}
 	}
 }
 

@@ -25,12 +25,10 @@ func (a *Authority) Policy(now time.Time, images ...string) *policy.Policy {
 			NVIDIARIM:    []policy.Hash{fingerprint(a.nvidia.rimRoot.cert.Raw)},
 		},
 		TDX: &policy.TDX{
-			MinTCBEvaluation:   20,
-			MinTCBDate:         now.UTC().Truncate(24*time.Hour).AddDate(-1, 0, 0),
-			Tolerated:          []policy.Tolerance{},
+			TCB: policy.IntelTCB{MinEvaluation: 20, MinDate: now.UTC().Truncate(24*time.Hour).AddDate(-1, 0, 0),
+				Tolerated: []policy.Tolerance{}, AllowSMT: true, AllowDynamicPlatform: true},
 			RequiredAttributes: []policy.TDAttribute{"SEPT_VE_DISABLE"},
 			AllowedAttributes:  []policy.TDAttribute{"PKS"},
-			AllowSMT:           true, AllowDynamicPlatform: true,
 		},
 		Devices: policy.Devices{
 			Modes: []string{"cpu", "single-gpu", "multi-gpu"},

@@ -7,8 +7,10 @@
 package policy
 
 import (
+	"encoding/hex"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/bombyx-network/bombyx/attestation/internal/strictjson"
@@ -34,6 +36,8 @@ type Policy struct {
 	Roots Roots `json:"roots"`
 	// TDX accepts Intel TDX under these rules; absent, it is refused.
 	TDX *TDX `json:"tdx,optional"`
+	// SGX accepts bare Intel SGX quotes under these rules; absent, they are refused.
+	SGX *SGX `json:"sgx,optional"`
 	// Devices says which GPUs and switches a node must have.
 	Devices Devices `json:"devices"`
 	// Workload says which programs and models may speak for the node.
@@ -59,7 +63,8 @@ type Digest = [48]byte
 // AnyUnsafe is the word that gives up one comparison.
 const AnyUnsafe = "any_unsafe"
 
-// A Want is a digest that a register must have, or the explicit choice not to look: "any_unsafe".
+// A Want is a digest that a register must have, or the explicit choice not to look: "any_unsafe". The zero Want demands
+// an all-zero register.
 type Want struct {
 	// Any gives the comparison up.
 	Any bool
@@ -68,32 +73,63 @@ type Want struct {
 }
 
 // UnmarshalText reads 96 lower-case hexadecimal characters or "any_unsafe".
-func (w *Want) UnmarshalText(b []byte) error {
-	if string(b) == AnyUnsafe {
-		*w = Want{Any: true}
-		return nil
-	}
-	var d Digest
-	if err := unhex(d[:], string(b)); err != nil {
-		return fmt.Errorf("%w, or %q", err, AnyUnsafe)
-	}
-	*w = Want{Value: d}
-	return nil
+func (w *Want) UnmarshalText(b []byte) (err error) {
+	*w = Want{}
+	w.Any, err = unwant(w.Value[:], string(b))
+	return err
 }
 
 // MarshalText is the inverse of UnmarshalText.
 func (w Want) MarshalText() ([]byte, error) { return []byte(w.String()), nil }
 
 // String returns the digest in hexadecimal, or "any_unsafe".
-func (w Want) String() string {
-	if w.Any {
-		return AnyUnsafe
-	}
-	return fmt.Sprintf("%x", w.Value)
-}
+func (w Want) String() string { return want(w.Any, w.Value[:]) }
 
 // Accepts reports whether a register's value is good.
 func (w Want) Accepts(v Digest) bool { return w.Any || w.Value == v }
+
+// Want32 is a Want of 32 bytes, 64 lower-case hexadecimal characters.
+type Want32 struct {
+	// Any gives the comparison up.
+	Any bool
+	// Value is the wanted digest unless Any.
+	Value Hash
+}
+
+// UnmarshalText reads 64 lower-case hexadecimal characters or "any_unsafe".
+func (w *Want32) UnmarshalText(b []byte) (err error) {
+	*w = Want32{}
+	w.Any, err = unwant(w.Value[:], string(b))
+	return err
+}
+
+// MarshalText is the inverse of UnmarshalText.
+func (w Want32) MarshalText() ([]byte, error) { return []byte(w.String()), nil }
+
+// String returns the digest in hexadecimal, or "any_unsafe".
+func (w Want32) String() string { return want(w.Any, w.Value[:]) }
+
+// Accepts reports whether a register's value is good.
+func (w Want32) Accepts(v Hash) bool { return w.Any || w.Value == v }
+
+func unwant(dst []byte, s string) (any bool, err error) {
+	if s == AnyUnsafe {
+		return true, nil
+	}
+	b, err := hex.DecodeString(s)
+	if err != nil || len(b) != len(dst) || strings.ToLower(s) != s {
+		return false, fmt.Errorf("want %d lower-case hexadecimal characters or %q", 2*len(dst), AnyUnsafe)
+	}
+	copy(dst, b)
+	return false, nil
+}
+
+func want(any bool, value []byte) string {
+	if any {
+		return AnyUnsafe
+	}
+	return hex.EncodeToString(value)
+}
 
 // A Rule says what to do when the collateral for a check is missing. A check that fails is a refusal under either rule.
 type Rule string
@@ -234,16 +270,21 @@ func (p *Policy) check() error {
 		return fmt.Errorf("not_after is missing")
 	case p.MaxAge == 0:
 		return fmt.Errorf("max_age_seconds is 0: no result could ever be used")
-	case p.TDX == nil:
-		return fmt.Errorf("tdx is missing: no confidential VM would be accepted")
-	case p.TDX != nil && len(p.Roots.Intel) == 0:
-		return fmt.Errorf("tdx is accepted but roots.intel is empty")
+	case p.TDX == nil && p.SGX == nil:
+		return fmt.Errorf("neither tdx nor sgx is accepted: nothing could be verified")
+	case len(p.Roots.Intel) == 0:
+		return fmt.Errorf("roots.intel is empty")
 	case len(p.Devices.Modes) == 0:
 		return fmt.Errorf("devices.modes is empty")
 	}
 	if p.TDX != nil {
 		if err := p.TDX.check(); err != nil {
 			return fmt.Errorf("tdx.%w", err)
+		}
+	}
+	if p.SGX != nil {
+		if err := p.SGX.check(); err != nil {
+			return fmt.Errorf("sgx.%w", err)
 		}
 	}
 	if err := p.Devices.check(p.Roots); err != nil {

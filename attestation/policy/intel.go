@@ -13,26 +13,40 @@ import (
 
 // TDX holds the rules for Intel TDX.
 type TDX struct {
-	// MinTCBEvaluation is the lowest tcbEvaluationDataNumber of TCB info and QE identity that counts: it stops a host from
-	// hiding a TCB recovery behind older collateral that has not expired yet.
-	MinTCBEvaluation uint32 `json:"min_tcb_evaluation_data_number"`
-	// MinTCBDate is the earliest acceptable tcbDate of platform, module and QE: fixes published until then are in place.
-	MinTCBDate time.Time `json:"min_tcb_date"`
-	// Tolerated lists TCB statuses that are accepted beside UpToDate, for a time.
-	Tolerated []Tolerance `json:"tolerated_statuses"`
+	// TCB holds the rules for the platform.
+	TCB IntelTCB `json:"tcb"`
 	// RequiredAttributes must all be set in the TD. Names as in the TDX module specification: "SEPT_VE_DISABLE".
 	RequiredAttributes []TDAttribute `json:"required_attributes"`
 	// AllowedAttributes may be set as well: "SEPT_VE_DISABLE", "PKS", "KL", "PERFMON", "MIGRATABLE". All others must be
 	// clear; DEBUG cannot be allowed.
 	AllowedAttributes []TDAttribute `json:"allowed_attributes"`
+	// Images lists the acceptable guest images.
+	Images []TDImage `json:"images"`
+}
+
+// SGX holds the rules for Intel SGX.
+type SGX struct {
+	// TCB holds the rules for the platform.
+	TCB IntelTCB `json:"tcb"`
+	// Enclaves lists the acceptable enclaves.
+	Enclaves []SGXEnclave `json:"enclaves"`
+}
+
+// IntelTCB holds the rules for an Intel platform's trusted computing base.
+type IntelTCB struct {
+	// MinEvaluation is the lowest tcbEvaluationDataNumber of TCB info and QE identity that counts: it stops a host from
+	// hiding a TCB recovery behind older collateral that has not expired yet.
+	MinEvaluation uint32 `json:"min_evaluation_data_number"`
+	// MinDate is the earliest acceptable tcbDate of platform, module and QE: fixes published until then are in place.
+	MinDate time.Time `json:"min_date"`
+	// Tolerated lists TCB statuses that are accepted beside UpToDate, for a time.
+	Tolerated []Tolerance `json:"tolerated_statuses"`
 	// AllowSMT accepts platforms with simultaneous multithreading, which share cores between tenants.
 	AllowSMT bool `json:"allow_smt"`
 	// AllowDynamicPlatform accepts platforms to which packages can be added after registration.
 	AllowDynamicPlatform bool `json:"allow_dynamic_platform"`
 	// AllowCachedKeys accepts platforms whose root keys Intel's registration service keeps.
 	AllowCachedKeys bool `json:"allow_cached_keys"`
-	// Images lists the acceptable guest images.
-	Images []TDImage `json:"images"`
 }
 
 // A Tolerance accepts one TCB status until a date.
@@ -61,6 +75,22 @@ type TDImage struct {
 	MRCONFIGID    Want `json:"mrconfigid"`
 	MROWNER       Want `json:"mrowner"`
 	MROWNERCONFIG Want `json:"mrownerconfig"`
+}
+
+// An SGXEnclave is one enclave, or every enclave of one signer.
+type SGXEnclave struct {
+	// Name is what results call it.
+	Name string `json:"name"`
+	// Reason says why it is trusted.
+	Reason string `json:"reason"`
+	// MRENCLAVE measures the enclave's initial contents; "any_unsafe" trusts whatever MRSIGNER signs.
+	MRENCLAVE Want32 `json:"mrenclave"`
+	// MRSIGNER is the digest of the signer's key.
+	MRSIGNER Want32 `json:"mrsigner"`
+	// ISVProdID is the product number that the signer gave.
+	ISVProdID uint16 `json:"isvprodid"`
+	// MinISVSVN is the lowest acceptable security version.
+	MinISVSVN uint16 `json:"min_isvsvn"`
 }
 
 // A TDAttribute is the name of one TD attribute that a policy can speak of.
@@ -99,9 +129,9 @@ func (a *TDAttribute) UnmarshalText(b []byte) error {
 var tolerable = []dcap.TCBStatus{dcap.SWHardeningNeeded, dcap.ConfigurationNeeded, dcap.ConfigurationAndSWHardeningNeeded,
 	dcap.OutOfDate, dcap.OutOfDateConfigurationNeeded, dcap.TDRelaunchAdvised, dcap.TDRelaunchAdvisedConfigurationNeeded}
 
-func (t *TDX) check() error {
-	if t.MinTCBEvaluation == 0 {
-		return errors.New("min_tcb_evaluation_data_number: 0 would accept any rolled-back collateral")
+func (t *IntelTCB) check() error {
+	if t.MinEvaluation == 0 {
+		return errors.New("min_evaluation_data_number: 0 would accept any rolled-back collateral")
 	}
 	for i, s := range t.Tolerated {
 		switch {
@@ -112,6 +142,28 @@ func (t *TDX) check() error {
 		case slices.ContainsFunc(t.Tolerated[:i], func(o Tolerance) bool { return o.Status == s.Status }):
 			return fmt.Errorf("tolerated_statuses[%d]: %q again", i, s.Status)
 		}
+	}
+	return nil
+}
+
+func (t *SGX) check() error {
+	if err := t.TCB.check(); err != nil {
+		return fmt.Errorf("tcb.%w", err)
+	}
+	if len(t.Enclaves) == 0 {
+		return errors.New("enclaves: empty, nothing could be verified")
+	}
+	for i, e := range t.Enclaves {
+		if e.Name == "" || e.Reason == "" {
+			return fmt.Errorf("enclaves[%d]: needs a name and a reason", i)
+		}
+	}
+	return nil
+}
+
+func (t *TDX) check() error {
+	if err := t.TCB.check(); err != nil {
+		return fmt.Errorf("tcb.%w", err)
 	}
 	if len(t.Images) == 0 {
 		return errors.New("images: empty, nothing could be verified")
@@ -138,7 +190,7 @@ type Finding struct {
 }
 
 // JudgeStatus decides about the TCB status and the advisories that come with it.
-func (t *TDX) JudgeStatus(now time.Time, status dcap.TCBStatus, advisories []string) Finding {
+func (t *IntelTCB) JudgeStatus(now time.Time, status dcap.TCBStatus, advisories []string) Finding {
 	f := Finding{Seen: string(status), Wanted: string(dcap.UpToDate)}
 	if len(advisories) > 0 {
 		f.Seen += " (" + strings.Join(advisories, ", ") + ")"
@@ -172,15 +224,15 @@ func (t *TDX) JudgeStatus(now time.Time, status dcap.TCBStatus, advisories []str
 }
 
 // JudgeFreshness decides whether the collateral and the TCB are recent enough.
-func (t *TDX) JudgeFreshness(tcbEvaluation, qeEvaluation uint32, tcbDate time.Time) Finding {
+func (t *IntelTCB) JudgeFreshness(tcbEvaluation, qeEvaluation uint32, tcbDate time.Time) Finding {
 	f := Finding{
 		Seen:   fmt.Sprintf("evaluation %d (QE %d), TCB of %s", tcbEvaluation, qeEvaluation, tcbDate.Format(time.DateOnly)),
-		Wanted: fmt.Sprintf("evaluation %d or later, TCB of %s or later", t.MinTCBEvaluation, t.MinTCBDate.Format(time.DateOnly)),
+		Wanted: fmt.Sprintf("evaluation %d or later, TCB of %s or later", t.MinEvaluation, t.MinDate.Format(time.DateOnly)),
 	}
 	switch {
-	case tcbEvaluation < t.MinTCBEvaluation || qeEvaluation < t.MinTCBEvaluation:
+	case tcbEvaluation < t.MinEvaluation || qeEvaluation < t.MinEvaluation:
 		f.Err = errors.New("the collateral is older than the policy accepts; fetch newer collateral")
-	case tcbDate.Before(t.MinTCBDate):
+	case tcbDate.Before(t.MinDate):
 		f.Err = errors.New("the platform's TCB is older than the policy accepts")
 	}
 	return f
@@ -234,7 +286,7 @@ func describeAttributes(a dcap.TDAttributes) string {
 
 // JudgeConfiguration decides about what Intel certifies of a multi-package platform. Platforms under the Processor CA
 // have no such configuration.
-func (t *TDX) JudgeConfiguration(pck *dcap.PCK) Finding {
+func (t *IntelTCB) JudgeConfiguration(pck *dcap.PCK) Finding {
 	var wanted, seen []string
 	c := pck.Configuration
 	f := Finding{}
@@ -257,6 +309,33 @@ func (t *TDX) JudgeConfiguration(pck *dcap.PCK) Finding {
 		}
 	}
 	f.Seen, f.Wanted = list(seen), "at most "+list(wanted)
+	return f
+}
+
+// JudgeDebug refuses enclaves that their host can look into. No policy changes this.
+func (t *SGX) JudgeDebug(r *dcap.EnclaveReport) Finding {
+	f := Finding{Seen: fmt.Sprintf("attributes %x", r.Attributes[:8]), Wanted: "DEBUG clear"}
+	if r.Debug() {
+		f.Err = errors.New("the enclave is debuggable: its host can read everything in it")
+	}
+	return f
+}
+
+// JudgeEnclave decides whether the enclave is on the list, and names it.
+func (t *SGX) JudgeEnclave(r *dcap.EnclaveReport) Finding {
+	names := make([]string, len(t.Enclaves))
+	for i, e := range t.Enclaves {
+		names[i] = e.Name
+	}
+	f := Finding{Wanted: "one of " + strings.Join(names, ", "),
+		Seen: fmt.Sprintf("MRENCLAVE %x, MRSIGNER %x, product %d, SVN %d", r.MRENCLAVE[:4], r.MRSIGNER[:4], r.ISVProdID, r.ISVSVN)}
+	for _, e := range t.Enclaves {
+		if e.MRENCLAVE.Accepts(r.MRENCLAVE) && e.MRSIGNER.Accepts(r.MRSIGNER) && e.ISVProdID == r.ISVProdID && r.ISVSVN >= e.MinISVSVN {
+			f.Seen = e.Name
+			return f
+		}
+	}
+	f.Err = errors.New("the enclave is not on the list")
 	return f
 }
 
@@ -296,14 +375,4 @@ func (m *TDImage) matches(td *dcap.TDReport) bool {
 	}
 	return m.MRTD.Accepts(td.MRTD) && m.MRCONFIGID.Accepts(td.MRCONFIGID) && m.MROWNER.Accepts(td.MROWNER) &&
 		m.MROWNERCONFIG.Accepts(td.MROWNERCONFIG)
-}
-
-func unhex(dst []byte, s string) error {
-	if len(s) != 2*len(dst) || strings.ToLower(s) != s {
-		return fmt.Errorf("want %d lower-case hexadecimal characters", 2*len(dst))
-	}
-	if _, err := hex.Decode(dst, []byte(s)); err != nil {
-		return fmt.Errorf("want %d lower-case hexadecimal characters", 2*len(dst))
-	}
-	return nil
 }
