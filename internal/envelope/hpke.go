@@ -72,11 +72,14 @@ func newSchedule(l labels, id uint8, k KEM, a AEAD) *schedule {
 	s.header = binary.BigEndian.AppendUint16(s.header, uint16(a))
 	copy(s.suite[:], "HPKE")
 	copy(s.suite[4:], s.header[1:])
-	info := append(append([]byte(l.request), 0), s.header...)
+	s.setInfo(append(append([]byte(l.request), 0), s.header...))
+	return s
+}
+
+func (s *schedule) setInfo(info []byte) {
 	// Base mode: a zero byte, and no PSK.
 	s.extract(s.context[1:1], nil, "psk_id_hash", nil)
 	s.extract(s.context[1+sha256.Size:1+sha256.Size], nil, "info_hash", info)
-	return s
 }
 
 const hpkeVersion = "HPKE-v1"
@@ -136,19 +139,29 @@ func (s *schedule) receiver(sk kem.PrivateKey, enc []byte) (*exchange, error) {
 	return s.exchange(enc, shared)
 }
 
-// exchange is KeySchedule and Export. It consumes the shared secret.
-func (s *schedule) exchange(enc, shared []byte) (*exchange, error) {
+// keys is KeySchedule. It consumes the shared secret.
+func (s *schedule) keys(shared []byte) (key, base, exporter []byte) {
 	secret := s.extract(nil, shared, "secret", nil)
 	h := hmac.New(sha256.New, secret)
-	key := s.expand(h, "key", s.context[:], s.aead.keySize())
-	base := s.expand(h, "base_nonce", s.context[:], nonceSize)
-	exporter := s.expand(h, "exp", s.context[:], sha256.Size)
-	x := &exchange{aead: s.aead, enc: enc}
-	x.secret = s.expand(hmac.New(sha256.New, exporter), "sec", []byte(s.labels.response), s.aead.entropySize())
+	key = s.expand(h, "key", s.context[:], s.aead.keySize())
+	base = s.expand(h, "base_nonce", s.context[:], nonceSize)
+	exporter = s.expand(h, "exp", s.context[:], sha256.Size)
+	clear(secret)
+	clear(shared)
+	return key, base, exporter
+}
+
+// export is Context.Export (RFC 9180 section 5.3) for at most 32 bytes.
+func (s *schedule) export(exporter []byte, context string, length int) []byte {
+	return s.expand(hmac.New(sha256.New, exporter), "sec", []byte(context), length)
+}
+
+func (s *schedule) exchange(enc, shared []byte) (*exchange, error) {
+	key, base, exporter := s.keys(shared)
+	x := &exchange{aead: s.aead, enc: enc, secret: s.export(exporter, s.labels.response, s.aead.entropySize())}
 	err := x.request.init(s.aead, key, base)
-	for _, b := range [...][]byte{shared, secret, key, exporter} {
-		clear(b)
-	}
+	clear(key)
+	clear(exporter)
 	return x, err
 }
 
