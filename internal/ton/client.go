@@ -38,7 +38,8 @@ type Chain interface {
 	// WaitTransaction waits for a transaction above afterLT that match accepts.
 	WaitTransaction(ctx context.Context, a *address.Address, afterLT uint64, match func(*tlb.Transaction) bool) (*tlb.Transaction, error)
 	// SendExternal sends an external message, a bag of cells, again and again
-	// until its transaction is proven or the chain has passed expires.
+	// until its transaction is proven or the chain has passed expires. One that
+	// took effect before is found, not repeated.
 	SendExternal(ctx context.Context, boc []byte, expires time.Time) (*tlb.Transaction, error)
 }
 
@@ -102,8 +103,13 @@ type Options struct {
 	Now func() time.Time
 }
 
-// historyLimit bounds the transactions that one call reads.
-const historyLimit = 1000
+const (
+	// historyLimit bounds the transactions that one call reads.
+	historyLimit = 1000
+	// lookBack is how many transactions are searched for a message that may
+	// have taken effect before it was sent again.
+	lookBack = 64
+)
 
 // Client is a connection to a TON network. It is safe for concurrent use.
 type Client struct {
@@ -389,6 +395,22 @@ func (c *Client) scan(ctx context.Context, a *address.Address, afterLT *uint64, 
 	return found, h, err
 }
 
+// search looks for a matching transaction among the newest ones.
+func (c *Client) search(ctx context.Context, a *address.Address, match func(*tlb.Transaction) bool) (found *tlb.Transaction, err error) {
+	err = c.each(ctx, "transactions", func(ctx context.Context, s *server) error {
+		acc, err := s.account(ctx, c, a)
+		if err != nil {
+			return err
+		}
+		txs, _, err := s.newest(ctx, acc, 0, lookBack)
+		if i := slices.IndexFunc(txs, match); i >= 0 {
+			found = txs[i]
+		}
+		return err
+	})
+	return found, err
+}
+
 // awaitBlock waits for a masterchain block, for Resend at most. It decides
 // nothing: what follows is asked and proven anew.
 func (c *Client) awaitBlock(ctx context.Context, seqno uint32) {
@@ -406,8 +428,9 @@ func (c *Client) awaitBlock(ctx context.Context, seqno uint32) {
 }
 
 // SendExternal implements Chain. The message must carry its own expiry, which
-// expires repeats. ErrRefused and ErrExpired say that it took no effect so far
-// and at all; any other error leaves that open until expires.
+// expires repeats. ErrRefused says that no liteserver takes it and that it is
+// not among the account's last 64 transactions; ErrExpired that it took no
+// effect and never will; any other error leaves that open until expires.
 func (c *Client) SendExternal(ctx context.Context, boc []byte, expires time.Time) (*tlb.Transaction, error) {
 	root, err := cell.FromBOC(boc)
 	if err != nil {
@@ -431,10 +454,10 @@ func (c *Client) SendExternal(ctx context.Context, boc []byte, expires time.Time
 	lt, seen := acc.LastLT, acc.Head.Seqno
 	for first := true; ; first = false {
 		if err = c.post(ctx, boc); errors.Is(err, ErrRefused) {
-			// it may have taken effect already: on an earlier round, or on the way
-			if tx, _, scanErr := c.scan(ctx, msg.DstAddr, &lt, ours); tx != nil {
+			// refused perhaps because it took effect already
+			if tx, searchErr := c.search(ctx, msg.DstAddr, ours); tx != nil {
 				return tx, nil
-			} else if first && scanErr == nil {
+			} else if first && searchErr == nil {
 				return nil, err
 			}
 		}
@@ -681,33 +704,41 @@ func (s *server) account(ctx context.Context, c *Client, a *address.Address) (*A
 	return acc, nil
 }
 
-// history reads the account's transactions above afterLT, oldest first. Each
-// is proven by the hash that the next one, or the account, holds of it.
+// history reads the account's transactions above afterLT, oldest first.
 func (s *server) history(ctx context.Context, acc *Account, afterLT uint64) ([]*tlb.Transaction, error) {
-	var out []*tlb.Transaction // newest first
+	txs, all, err := s.newest(ctx, acc, afterLT, historyLimit)
+	if err == nil && !all {
+		return nil, permanent{fmt.Errorf("ton: %s has more than %d new transactions: ask from a later one", acc.Address, historyLimit)}
+	}
+	slices.Reverse(txs)
+	return txs, err
+}
+
+// newest reads up to limit transactions above afterLT, newest first, and
+// whether that is all. Each is proven by the hash that the account, or the
+// transaction after it, holds of it.
+func (s *server) newest(ctx context.Context, acc *Account, afterLT uint64, limit int) (out []*tlb.Transaction, all bool, err error) {
 	lt, hash := acc.LastLT, acc.LastHash
 	for lt > afterLT {
-		if len(out) >= historyLimit {
-			return nil, permanent{fmt.Errorf("ton: %s has more than %d new transactions: ask from a later one", acc.Address, historyLimit)}
-		}
 		page, err := s.api.ListTransactions(ctx, acc.Address, 16, lt, hash)
 		if err != nil {
-			return nil, err
+			return nil, false, err
 		}
 		if len(page) == 0 {
-			return nil, errors.New("an empty page of transactions")
+			return nil, false, errors.New("an empty page of transactions")
 		}
 		for _, tx := range slices.Backward(page) {
-			if tx.LT != lt {
-				return nil, errors.New("a transaction with another logical time than announced")
-			}
-			if lt <= afterLT {
-				break
+			switch {
+			case tx.LT != lt:
+				return nil, false, errors.New("a transaction with another logical time than announced")
+			case lt <= afterLT:
+				return out, true, nil
+			case len(out) >= limit:
+				return out, false, nil
 			}
 			out = append(out, tx)
 			lt, hash = tx.PrevTxLT, tx.PrevTxHash
 		}
 	}
-	slices.Reverse(out)
-	return out, nil
+	return out, true, nil
 }
