@@ -311,13 +311,13 @@ func (a *appraisal) chain() {
 		return
 	}
 	err := func() error {
-		if ekErr != nil {
-			return ekErr
-		}
 		for _, r := range a.v.anchors {
 			if bytes.Equal(r.RawSubject, a.intermediate.RawIssuer) {
 				a.root = r
 			}
+		}
+		if ekErr != nil {
+			return ekErr
 		}
 		if a.root == nil {
 			return fmt.Errorf("issuer %q is not a trust anchor", a.intermediate.Issuer.CommonName)

@@ -1,0 +1,307 @@
+package snp
+
+import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/asn1"
+	"errors"
+	"math/big"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+)
+
+func TestWorldIsGenuine(t *testing.T) {
+	for _, p := range []Product{Milan, Genoa, Turin} {
+		for _, kind := range []SigningKey{VCEK, VLEK} {
+			w := newWorld(p, kind)
+			r, err := w.appraise(t)
+			if err != nil || len(with(r, Pass)) != len(r.Checks) {
+				t.Errorf("%s %s: %v", p, kind, err)
+				continue
+			}
+			if !r.ValidUntil.Equal(w.crl.NextUpdate) || !r.ValidFrom.Equal(w.crl.ThisUpdate) {
+				t.Errorf("valid from %v until %v, want those of the CRL", r.ValidFrom, r.ValidUntil)
+			}
+			want := TCBParts{BootLoader: 4, TEE: 1, SNP: 24, Microcode: 219}
+			if p == Turin {
+				want.FMC = 2
+			}
+			if r.Key.TCB != want || r.Key.Kind != kind || r.Key.Product != p || (kind == VLEK) != (r.Key.CSPID != "") {
+				t.Errorf("%+v", r.Key)
+			}
+		}
+	}
+}
+
+// TestRejected has one way to be wrong per line; nothing but the named check may fail.
+func TestRejected(t *testing.T) {
+	k := testKeys()
+	keyChecks := []string{CheckKeyKind, CheckKeyProduct, CheckKeyChip, CheckKeyTCB}
+	noCRL := []string{CheckRevocation}
+	noRoot := []string{CheckCRL, CheckRevocation}
+	for _, c := range []struct {
+		name string
+		bend func(*world)
+		fail string
+		skip []string
+	}{
+		{"key signed by a stranger", func(w *world) { w.ekBy = k.other }, CheckChain, nil},
+		{"ASK signed by a stranger", func(w *world) { w.askBy = k.other }, CheckChain, nil},
+		{"ASK under another root's name", func(w *world) {
+			w.bendCollateral = func(c *Collateral) {
+				other := *w.ark
+				other.Subject = name("ARK-Other")
+				root := w.issue(t, &other, &other, &k.other.PublicKey, k.other)
+				c.Intermediates[0] = w.issue(t, w.ask, root, &k.ask.PublicKey, k.other)
+			}
+		}, CheckChain, noRoot},
+		{"ASK of another product", func(w *world) { w.ask.Subject = name("SEV-Milan") }, CheckChain, nil},
+		{"ARK of another product", func(w *world) { w.ark.Subject = name("ARK-Milan") }, CheckChain, nil},
+		{"VCEK under the ASVK", func(w *world) { w.ask.Subject = name("SEV-VLEK-Genoa") }, CheckChain, nil},
+		{"ASK is no CA", func(w *world) { w.ask.IsCA, w.ask.MaxPathLenZero = false, false }, CheckChain, nil},
+		{"ASK may not sign certificates", func(w *world) { w.ask.KeyUsage = x509.KeyUsageDigitalSignature }, CheckChain, nil},
+		{"key with an unknown critical extension", func(w *world) {
+			w.ek.ExtraExtensions = append(w.ek.ExtraExtensions, pkix.Extension{Id: asn1.ObjectIdentifier{1, 2, 3}, Critical: true, Value: []byte{5, 0}})
+		}, CheckChain, nil},
+		{"key signed with PKCS #1 v1.5", func(w *world) { w.ek.SignatureAlgorithm = x509.SHA384WithRSA }, CheckChain, nil},
+		{"ASK signed with SHA-256", func(w *world) { w.ask.SignatureAlgorithm = x509.SHA256WithRSAPSS }, CheckChain, nil},
+		{"key under another name", func(w *world) { w.ek.Subject = name("SEV-OTHER") }, CheckChain, keyChecks},
+		{"key without TCB", func(w *world) { delete(w.extensions, "3.8") }, CheckChain, keyChecks},
+		{"key without product", func(w *world) { delete(w.extensions, "2") }, CheckChain, keyChecks},
+		{"key of an unknown product", func(w *world) { w.extensions["2"] = der("Venice", "ia5") }, CheckChain, keyChecks},
+		{"key with an unknown extension of AMD's", func(w *world) { w.extensions["7"] = der(1, "") }, CheckChain, keyChecks},
+		{"key with FMC on Genoa", func(w *world) { w.extensions["3.9"] = der(1, "") }, CheckChain, keyChecks},
+		{"key with another version of the extensions", func(w *world) { w.extensions["1"] = der(2, "") }, CheckChain, keyChecks},
+		{"key with a short hardware id", func(w *world) { w.extensions["4"] = make([]byte, 8) }, CheckChain, keyChecks},
+		{"VCEK with a provider", func(w *world) { w.extensions["5"] = der("CN=x", "ia5") }, CheckChain, keyChecks},
+		{"TCB that is no integer", func(w *world) { w.extensions["3.8"] = der("x", "ia5") }, CheckChain, keyChecks},
+
+		{"key expired", func(w *world) { w.ek.NotAfter = w.now.Add(-time.Second) }, CheckChainValidity, nil},
+		{"key not yet valid", func(w *world) { w.ek.NotBefore = w.now.Add(time.Second) }, CheckChainValidity, nil},
+		{"ASK expired", func(w *world) { w.ask.NotAfter = w.now.Add(-time.Second) }, CheckChainValidity, nil},
+		{"ARK expired", func(w *world) { w.ark.NotAfter = w.now.Add(-time.Second) }, CheckChainValidity, nil},
+
+		{"CRL signed by a stranger", func(w *world) { w.crlBy = k.other }, CheckCRL, noCRL},
+		{"CRL stale", func(w *world) { w.crl.NextUpdate = w.now.Add(-time.Second) }, CheckCRL, noCRL},
+		{"CRL from the future", func(w *world) { w.crl.ThisUpdate = w.now.Add(time.Second) }, CheckCRL, noCRL},
+		{"CRL signed with PKCS #1 v1.5", func(w *world) { w.crl.SignatureAlgorithm = x509.SHA384WithRSA }, CheckCRL, noCRL},
+		{"ARK may not sign CRLs", func(w *world) { w.ark.KeyUsage = x509.KeyUsageCertSign }, CheckCRL, noCRL},
+
+		{"ASK revoked", func(w *world) { revoke(w, w.ask) }, CheckRevocation, nil},
+		{"key revoked", func(w *world) { w.ek.SerialNumber = big.NewInt(77); revoke(w, w.ek) }, CheckRevocation, nil},
+		{"ARK revoked", func(w *world) { revoke(w, w.ark) }, CheckRevocation, nil},
+
+		{"report says VLEK", func(w *world) { w.report[0x48] = 1 << 2 }, CheckKeyKind, nil},
+		{"report from another product", func(w *world) { copy(w.report[0x188:], []byte{0x19, 0x01, 1}) }, CheckKeyProduct, nil},
+		{"report from an unknown processor", func(w *world) { copy(w.report[0x188:], []byte{0x1a, 0x50, 1}) }, CheckKeyProduct, nil},
+		{"report from another chip", func(w *world) { w.report[0x1a0] ^= 1 }, CheckKeyChip, nil},
+		{"chip id masked", func(w *world) { clear(w.report[0x1a0:0x1e0]) }, CheckKeyChip, nil},
+		{"report claims more microcode than the key", func(w *world) { w.extensions["3.8"] = der(218, "") }, CheckKeyTCB, nil},
+		{"report claims less than the key", func(w *world) { w.report[0x186]-- }, CheckKeyTCB, nil},
+		{"reserved patch level differs", func(w *world) { w.extensions["3.5"] = der(1, "") }, CheckKeyTCB, nil},
+
+		{"signed by another key", func(w *world) { w.reportKey = k.otherEK }, CheckSignature, nil},
+		{"report data changed", func(w *world) { w.bendSigned = func(b []byte) { b[0x50] ^= 1 } }, CheckSignature, nil},
+		{"s of zero", func(w *world) { w.bendSigned = func(b []byte) { clear(b[0x2e8:0x330]) } }, CheckSignature, nil},
+		{"r of zero", func(w *world) { w.bendSigned = func(b []byte) { clear(b[0x2a0:0x2e8]) } }, CheckSignature, nil},
+		{"r beyond the order", func(w *world) {
+			w.bendSigned = func(b []byte) {
+				for i := range 48 {
+					b[0x2a0+i] = 0xff
+				}
+			}
+		}, CheckSignature, nil},
+		{"key on another curve", func(w *world) {
+			p256, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+			if err != nil {
+				t.Fatal(err)
+			}
+			w.ekKey = &p256.PublicKey
+		}, CheckSignature, nil},
+
+		{"committed TCB beyond the current", func(w *world) { w.report[0x1e7]++ }, CheckTCB, nil},
+		{"launch TCB beyond the current", func(w *world) { w.report[0x1f6]++ }, CheckTCB, nil},
+		{"reported TCB beyond the current", func(w *world) { w.report[0x3f]--; w.report[0x1e7]--; w.report[0x1f7]-- }, CheckTCB, nil},
+		{"committed version beyond the current", func(w *world) { w.report[0x1ec]++ }, CheckTCB, nil},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			w := newWorld(Genoa, VCEK)
+			c.bend(w)
+			r, err := w.appraise(t)
+			if got := with(r, Fail); !slices.Equal(got, []string{c.fail}) {
+				t.Errorf("failed %v, want %v", got, c.fail)
+			}
+			if got := with(r, Skip); !slices.Equal(got, c.skip) {
+				t.Errorf("skipped %v, want %v", got, c.skip)
+			}
+			var ce *CheckError
+			if !errors.As(err, &ce) || ce.Check.Status != Fail || errors.Is(err, ErrMissing) {
+				t.Errorf("error %v", err)
+			}
+			t.Log(err)
+		})
+	}
+}
+
+func revoke(w *world, cert *x509.Certificate) {
+	w.crl.RevokedCertificateEntries = []x509.RevocationListEntry{
+		{SerialNumber: big.NewInt(5), RevocationTime: w.crl.ThisUpdate}, {SerialNumber: cert.SerialNumber, RevocationTime: w.crl.ThisUpdate}}
+}
+
+// The lists that go-sev-guest never looks into.
+func TestRevokedVLEK(t *testing.T) {
+	for _, pick := range []func(*world) *x509.Certificate{func(w *world) *x509.Certificate { return w.ask }, func(w *world) *x509.Certificate { return w.ek }} {
+		w := newWorld(Milan, VLEK)
+		revoke(w, pick(w))
+		if r, err := w.appraise(t); err == nil || !slices.Equal(with(r, Fail), []string{CheckRevocation}) {
+			t.Errorf("%s: %v", pick(w).Subject.CommonName, err)
+		}
+	}
+}
+
+// A stale list clears nobody, but what it names stays revoked.
+func TestRevokedByStaleList(t *testing.T) {
+	w := newWorld(Milan, VCEK)
+	revoke(w, w.ask)
+	w.crl.NextUpdate = w.now.Add(-time.Second)
+	if r, _ := w.appraise(t); !slices.Equal(with(r, Fail), []string{CheckCRL, CheckRevocation}) {
+		t.Errorf("%v", with(r, Fail))
+	}
+}
+
+func TestVersion2OnTurin(t *testing.T) {
+	w := newWorld(Turin, VCEK)
+	w.report[0] = 2
+	clear(w.report[0x188:0x18b])
+	if r, err := w.appraise(t); err == nil || !slices.Equal(with(r, Fail), []string{CheckKeyProduct}) {
+		t.Errorf("%v", err)
+	}
+}
+
+// On Turin eight bytes identify the chip; nothing may follow them.
+func TestTurinChipID(t *testing.T) {
+	w := newWorld(Turin, VCEK)
+	w.report[0x1a0+8] = 1
+	if r, err := w.appraise(t); err == nil || !slices.Equal(with(r, Fail), []string{CheckKeyChip}) {
+		t.Errorf("%v", err)
+	}
+}
+
+func TestMissingCollateral(t *testing.T) {
+	for what, drop := range map[string]func(*Collateral){
+		"endorsement key certificate": func(c *Collateral) { c.Key = nil },
+		`certificate of "SEV-Genoa"`:  func(c *Collateral) { c.Intermediates = nil },
+		`CRL of "ARK-Genoa"`:          func(c *Collateral) { c.CRLs = nil },
+	} {
+		w := newWorld(Genoa, VCEK)
+		w.bendCollateral = drop
+		r, err := w.appraise(t)
+		var ce *CheckError
+		if !errors.Is(err, ErrMissing) || !errors.As(err, &ce) || ce.Check.Missing != what || len(with(r, Fail)) != 0 {
+			t.Errorf("without %s: %v", what, err)
+		}
+	}
+	w := newWorld(Genoa, VCEK)
+	v, b, _ := w.build(t)
+	r, _ := ParseReport(b)
+	if _, err := v.Verify(w.now, r, nil); !errors.Is(err, ErrMissing) {
+		t.Errorf("without collateral: %v", err)
+	}
+}
+
+// Lists of strangers neither help nor hurt.
+func TestForeignCRLs(t *testing.T) {
+	w := newWorld(Genoa, VCEK)
+	w.bendCollateral = func(c *Collateral) {
+		other := newWorld(Milan, VCEK)
+		revoke(other, w.ask)
+		_, _, oc := other.build(t)
+		c.CRLs = oc.CRLs
+	}
+	if _, err := w.appraise(t); !errors.Is(err, ErrMissing) {
+		t.Errorf("%v", err)
+	}
+}
+
+func TestNewVerifierRefuses(t *testing.T) {
+	if _, err := NewVerifier(); err == nil {
+		t.Error("no trust anchors accepted")
+	}
+	if _, err := NewVerifier(AMDIntermediates()[0]); err == nil {
+		t.Error("intermediate accepted as a trust anchor")
+	}
+}
+
+func TestUntrustedRoot(t *testing.T) {
+	w := newWorld(Genoa, VCEK)
+	_, b, c := w.build(t)
+	r, err := ParseReport(b)
+	if err != nil {
+		t.Fatal(err)
+	}
+	// AMD's ARK-Genoa has the same common name, but another subject and key.
+	res, err := amdVerifier(t).Verify(w.now, r, c)
+	if err == nil || !slices.Equal(with(res, Fail), []string{CheckChain}) {
+		t.Errorf("%v", with(res, Fail))
+	}
+}
+
+func TestParseRefuses(t *testing.T) {
+	for _, c := range []struct {
+		name    string
+		product Product
+		bend    func([]byte)
+		what    string
+	}{
+		{"version 4", Turin, func(b []byte) { b[0] = 4 }, "version 4"},
+		{"version 1", Turin, func(b []byte) { b[0] = 1 }, "version 1"},
+		{"policy without its constant bit", Turin, func(b []byte) { b[0x0a] &^= 2 }, "guest policy"},
+		{"unknown policy bit", Turin, func(b []byte) { b[0x0b] = 4 }, "guest policy"},
+		{"VMPL 4", Turin, func(b []byte) { b[0x30] = 4 }, "VMPL"},
+		{"host's report", Turin, func(b []byte) { copy(b[0x30:], "\xff\xff\xff\xff") }, "VMPL"},
+		{"other algorithm", Turin, func(b []byte) { b[0x34] = 2 }, "algorithm"},
+		{"unknown flag", Turin, func(b []byte) { b[0x48] |= 0x20 }, "flags"},
+		{"unsigned", Turin, func(b []byte) { b[0x48] |= 7 << 2 }, "signed with none"},
+		{"unknown signing key", Turin, func(b []byte) { b[0x48] |= 2 << 2 }, "signing key 2"},
+		{"reserved 4C", Turin, func(b []byte) { b[0x4c] = 1 }, "reserved"},
+		{"reserved 18B", Turin, func(b []byte) { b[0x18b] = 1 }, "reserved"},
+		{"reserved 1EB", Turin, func(b []byte) { b[0x1eb] = 1 }, "reserved"},
+		{"reserved 1EF", Turin, func(b []byte) { b[0x1ef] = 1 }, "reserved"},
+		{"reserved 208", Turin, func(b []byte) { b[0x208] = 1 }, "reserved"},
+		{"reserved at the end", Turin, func(b []byte) { b[ReportSize-1] = 1 }, "reserved"},
+		{"mitigations in version 3", Genoa, func(b []byte) { b[0x1f8] = 1 }, "reserved"},
+		{"CPUID in version 2", Milan, func(b []byte) { b[0x188] = 0x19 }, "reserved"},
+		{"long r", Turin, func(b []byte) { b[0x2a0+48] = 1 }, "384 bits"},
+		{"long s", Turin, func(b []byte) { b[0x2e8+71] = 1 }, "384 bits"},
+	} {
+		w := newWorld(c.product, VCEK)
+		_, b, _ := w.build(t)
+		c.bend(b)
+		_, err := ParseReport(b)
+		var pe *ParseError
+		if !errors.As(err, &pe) || !strings.Contains(pe.What, c.what) {
+			t.Errorf("%s: %v", c.name, err)
+		}
+	}
+	for _, n := range []int{0, 1, ReportSize - 1, ReportSize + 1, 1 << 20} {
+		if _, err := ParseReport(make([]byte, n)); err == nil {
+			t.Errorf("%d bytes accepted", n)
+		}
+	}
+}
+
+func TestAtLeast(t *testing.T) {
+	for _, c := range []struct {
+		t, u TCB
+		want bool
+	}{{0, 0, true}, {0x0102, 0x0101, true}, {0x0200, 0x0001, false}, {0x01ff, 0x0200, false}, {1 << 56, 0, true}, {0, 1 << 56, false}} {
+		if c.t.AtLeast(c.u) != c.want {
+			t.Errorf("%x at least %x: %v", c.t, c.u, !c.want)
+		}
+	}
+}
