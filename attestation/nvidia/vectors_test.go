@@ -25,6 +25,12 @@ func vector(t testing.TB, name string) []byte {
 	return b
 }
 
+// vectorOrNil is for fuzz targets, which run without it as well.
+func vectorOrNil(name string) []byte {
+	b, _ := os.ReadFile(filepath.Join(vectorsDir, name))
+	return b
+}
+
 // deviceRoot is the production root, by opting in.
 var deviceRoot = []Fingerprint{ProductionDeviceRoot}
 

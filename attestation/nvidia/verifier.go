@@ -1,6 +1,7 @@
 package nvidia
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
@@ -156,6 +157,7 @@ func (v *Verifier) Verify(e Evidence, o Options) *Result {
 		}
 	} else {
 		device := ch.device
+		device.FWID = bytes.Clone(device.FWID) // the chain is shared, the result is the caller's
 		res.Device = &device
 		add(Check{ID: CheckChain, Status: Pass, Clause: clauseChain, Seen: device.HWModel + ", serial " + device.Serial})
 		add(res.validity(CheckValidity, ch.validity, o.Time))

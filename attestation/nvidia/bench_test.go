@@ -1,0 +1,122 @@
+package nvidia
+
+import (
+	"crypto/ecdsa"
+	"crypto/sha512"
+	"math/big"
+	"testing"
+	"time"
+)
+
+// ratio times op against the given number of bare P-384 verifications, in turn
+// with it, because the machine may be shared. The bare one is the
+// implementation that the verifier uses.
+func ratio(b *testing.B, checks int, op func()) {
+	b.Helper()
+	f := newForge(b, layout{})
+	message := gpu().tbs()
+	sig := rawSignature(b, f.keys[0], message)
+	digest := sha512.Sum384(message)
+	r, s := new(big.Int).SetBytes(sig[:48]), new(big.Int).SetBytes(sig[48:])
+	var ops, bare time.Duration
+	for b.Loop() {
+		start := time.Now()
+		op()
+		ops += time.Since(start)
+		b.StopTimer()
+		start = time.Now()
+		for range checks {
+			if !verifyP384(&f.keys[0].PublicKey, &digest, r, s) {
+				b.Fatal("the signature does not verify")
+			}
+		}
+		bare += time.Since(start)
+		b.StartTimer()
+	}
+	b.ReportMetric(float64(ops)/float64(bare), "x/bare")
+}
+
+// BenchmarkGPUCold appraises a GPU whose chain was not seen before, as a ratio
+// to its five P-384 checks alone.
+func BenchmarkGPUCold(b *testing.B) {
+	f := newForge(b, layout{})
+	driver, vbios := f.goldenRIMs()
+	e := f.evidence(gpu())
+	o := Options{Nonce: forgedNonce, Time: at, Collateral: Collateral{RIMs: []*RIM{driver, vbios}}}
+	v := f.verifier()
+	ratio(b, 5, func() {
+		v.chains = cache[chain]{most: 8}
+		if res := v.Verify(e, o); res.check(b, CheckMeasurements).Status != Pass {
+			b.Fatal(res.Checks)
+		}
+	})
+}
+
+// BenchmarkGPUWarm appraises a GPU whose chain was seen before: only the
+// report's own signature cannot be skipped.
+func BenchmarkGPUWarm(b *testing.B) {
+	f := newForge(b, layout{})
+	driver, vbios := f.goldenRIMs()
+	e := f.evidence(gpu())
+	o := Options{Nonce: forgedNonce, Time: at, Collateral: Collateral{RIMs: []*RIM{driver, vbios}}}
+	v := f.verifier()
+	v.Verify(e, o)
+	ratio(b, 1, func() {
+		if res := v.Verify(e, o); res.check(b, CheckMeasurements).Status != Pass {
+			b.Fatal(res.Checks)
+		}
+	})
+}
+
+// BenchmarkNode appraises the real node of eight GPUs and four switches cold,
+// as a ratio to its sixty P-384 checks on one processor.
+func BenchmarkNode(b *testing.B) {
+	n, o := realNode(b)
+	v := newVerifier(b)
+	ratio(b, 60, func() {
+		v.chains = cache[chain]{most: 64}
+		res, err := v.VerifyNode(n, o)
+		if err != nil || res.Checks[3].Status != Pass {
+			b.Fatal(res, err)
+		}
+	})
+}
+
+func BenchmarkParseReport(b *testing.B) {
+	f := newForge(b, layout{})
+	r := gpu().sign(b, f.keys[0])
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, err := ParseReport(r); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+func BenchmarkParseRIM(b *testing.B) {
+	doc := vector(b, switchRIM)
+	b.ReportAllocs()
+	for b.Loop() {
+		if r, err := ParseRIM(doc); err != nil || r.sigErr != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+// BenchmarkP384 compares the implementation in use with the standard library's.
+func BenchmarkP384(b *testing.B) {
+	f := newForge(b, layout{})
+	digest := sha512.Sum384(nil)
+	sig := rawSignature(b, f.keys[0], nil)
+	r, s := new(big.Int).SetBytes(sig[:48]), new(big.Int).SetBytes(sig[48:])
+	b.Run("used", func(b *testing.B) {
+		for b.Loop() {
+			verifyP384(&f.keys[0].PublicKey, &digest, r, s)
+		}
+	})
+	b.Run("crypto/ecdsa", func(b *testing.B) {
+		for b.Loop() {
+			ecdsa.Verify(&f.keys[0].PublicKey, digest[:], r, s)
+		}
+	})
+}

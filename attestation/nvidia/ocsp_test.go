@@ -1,0 +1,195 @@
+package nvidia
+
+import (
+	"bytes"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"math/big"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/crypto/ocsp"
+)
+
+// delegate makes a responder certificate below issuer.
+func delegate(t *testing.T, issuer *x509.Certificate, issuerKey *ecdsa.PrivateKey, change func(c *x509.Certificate)) (*x509.Certificate, *ecdsa.PrivateKey) {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P384(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := &x509.Certificate{
+		SerialNumber: big.NewInt(77), Subject: pkix.Name{CommonName: "Mock Responder"}, SignatureAlgorithm: x509.ECDSAWithSHA384,
+		NotBefore: at.AddDate(0, -1, 0), NotAfter: at.AddDate(0, 1, 0), KeyUsage: x509.KeyUsageDigitalSignature,
+		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageOCSPSigning},
+	}
+	if change != nil {
+		change(c)
+	}
+	der, err := x509.CreateCertificate(rand.Reader, c, issuer, &key.PublicKey, issuerKey)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if c, err = x509.ParseCertificate(der); err != nil {
+		t.Fatal(err)
+	}
+	return c, key
+}
+
+func TestOCSP(t *testing.T) {
+	f := newForge(t, layout{})
+	e := f.evidence(gpu())
+	nonce := bytes.Repeat([]byte{9}, 32)
+	// answers are good ones about every certificate that needs one.
+	answers := func(change func(i int, a *answer)) []OCSP {
+		var out []OCSP
+		for i := 1; i < ChainLength-1; i++ {
+			a := answer{cert: f.certs[i], issuer: f.certs[i+1], signer: f.keys[i+1], nonce: nonce}
+			if change != nil {
+				change(i, &a)
+			}
+			out = append(out, OCSP{Response: f.ocsp(a), Nonce: nonce})
+		}
+		return out
+	}
+	verify := func(a []OCSP) *Result {
+		return f.verifier().Verify(e, Options{Nonce: forgedNonce, Time: at, Collateral: Collateral{OCSP: a}})
+	}
+	only2 := func(change func(a *answer)) []OCSP {
+		return answers(func(i int, a *answer) {
+			if i == 2 {
+				change(a)
+			}
+		})
+	}
+
+	res := verify(answers(nil))
+	wantStatus(t, res, map[string]Status{CheckDeviceOCSP: Pass})
+	if len(res.Revocations) != 3 || !res.ValidUntil.Equal(at.Add(time.Hour)) || !res.Revocations[0].Nonced {
+		t.Errorf("%+v, valid until %v", res.Revocations, res.ValidUntil)
+	}
+	for name, x := range map[string]struct {
+		answers []OCSP
+		why     string
+	}{
+		"hold":            {only2(func(a *answer) { a.status, a.reason = RevocationHold, 6 }), "is hold, reason 6"},
+		"revoked":         {only2(func(a *answer) { a.status, a.reason = RevocationRevoked, 1 }), "is revoked, reason 1"},
+		"unknown":         {only2(func(a *answer) { a.status = RevocationUnknown }), "is unknown"},
+		"stale":           {only2(func(a *answer) { a.this, a.next = at.Add(-2*time.Hour), at.Add(-time.Hour) }), "not valid at the appraisal time"},
+		"future":          {only2(func(a *answer) { a.this = at.Add(time.Minute) }), "not valid at the appraisal time"},
+		"nonce":           {only2(func(a *answer) { a.nonce = bytes.Repeat([]byte{8}, 32) }), "another request"},
+		"no nonce":        {only2(func(a *answer) { a.nonce = nil }), "another request"},
+		"long nonce":      {only2(func(a *answer) { a.nonce = make([]byte, 129) }), "nonce is malformed"},
+		"signature":       {only2(func(a *answer) { a.signer = f.keys[0] }), "signature does not verify"},
+		"responder error": {only2(func(a *answer) { a.responseStatus = 3 }), "answered with error 3"},
+		"self-appointed responder": {only2(func(a *answer) {
+			c, k := delegate(t, f.certs[4], f.keys[4], nil) // by the root, not by the issuer
+			a.responder, a.signer, a.include = c, k, []*x509.Certificate{c}
+		}), "was not delegated by the issuer"},
+		"responder without the key usage": {only2(func(a *answer) {
+			c, k := delegate(t, a.issuer, a.signer, func(c *x509.Certificate) { c.ExtKeyUsage = nil })
+			a.responder, a.signer, a.include = c, k, []*x509.Certificate{c}
+		}), "not one for signing OCSP"},
+		"responder with a forged certificate": {only2(func(a *answer) {
+			forged := *a.issuer
+			forged.PublicKey = &f.keys[0].PublicKey
+			c, k := delegate(t, &forged, f.keys[0], nil)
+			a.responder, a.signer, a.include = c, k, []*x509.Certificate{c}
+		}), "signature does not verify"},
+		"responder expired": {only2(func(a *answer) {
+			c, k := delegate(t, a.issuer, a.signer, func(c *x509.Certificate) { c.NotAfter = at.Add(-time.Second) })
+			a.responder, a.signer, a.include = c, k, []*x509.Certificate{c}
+		}), "not valid at the appraisal time"},
+		"responder's certificate missing": {only2(func(a *answer) {
+			a.responder, a.signer = delegate(t, a.issuer, a.signer, nil)
+		}), "responder's certificate is missing"},
+		"malformed": {append(answers(nil), OCSP{Response: []byte{0x30, 0}}), "not a well-formed OCSP response"},
+		"too large": {append(answers(nil), OCSP{Response: make([]byte, MaxOCSPSize+1)}), "the most is"},
+	} {
+		t.Run(name, func(t *testing.T) { onlyFails(t, verify(x.answers), CheckDeviceOCSP, x.why) })
+	}
+	for name, a := range map[string][]OCSP{
+		"none":        nil,
+		"one missing": answers(nil)[1:],
+		// The serial number of one authority says nothing about another's.
+		"about another issuer's certificate": only2(func(a *answer) { a.wrongIssuerHash = true }),
+	} {
+		t.Run(name, func(t *testing.T) { wantStatus(t, verify(a), map[string]Status{CheckDeviceOCSP: Skip}) })
+	}
+	t.Run("delegated responder", func(t *testing.T) {
+		wantStatus(t, verify(only2(func(a *answer) {
+			c, k := delegate(t, a.issuer, a.signer, nil)
+			a.responder, a.signer, a.include = c, k, []*x509.Certificate{c}
+		})), map[string]Status{CheckDeviceOCSP: Pass})
+	})
+	t.Run("without a request nonce", func(t *testing.T) {
+		all := answers(nil)
+		for i := range all {
+			all[i].Nonce = nil
+		}
+		res := verify(all)
+		wantStatus(t, res, map[string]Status{CheckDeviceOCSP: Pass})
+		if res.Revocations[0].Nonced {
+			t.Error("an answer to no request counts as nonced")
+		}
+	})
+	t.Run("the newest answer counts", func(t *testing.T) {
+		lifted := append(only2(func(a *answer) { a.status, a.reason, a.this = RevocationHold, 6, at.Add(-3*time.Hour) }), answers(nil)...)
+		wantStatus(t, verify(lifted), map[string]Status{CheckDeviceOCSP: Pass})
+		revoked := append(answers(nil), only2(func(a *answer) { a.status, a.reason, a.this = RevocationHold, 6, at.Add(-time.Minute) })...)
+		wantStatus(t, verify(revoked), map[string]Status{CheckDeviceOCSP: Fail})
+		same := append(answers(nil), only2(func(a *answer) { a.status = RevocationUnknown })...)
+		wantStatus(t, verify(same), map[string]Status{CheckDeviceOCSP: Fail})
+	})
+	t.Run("manifest signers", func(t *testing.T) {
+		driver, vbios := f.goldenRIMs()
+		all := append(answers(nil), OCSP{Response: f.ocsp(answer{cert: f.certs[0], issuer: f.certs[1], signer: f.keys[1]})})
+		o := Options{Nonce: forgedNonce, Time: at, Collateral: Collateral{OCSP: all, RIMs: []*RIM{driver, vbios}}}
+		wantStatus(t, f.verifier().Verify(e, o), map[string]Status{CheckDeviceOCSP: Pass, CheckDriverRIMOCSP: Pass, CheckVBIOSRIMOCSP: Pass})
+		o.Collateral.OCSP[3] = OCSP{Response: f.ocsp(answer{cert: f.certs[0], issuer: f.certs[1], signer: f.keys[1], status: RevocationRevoked, reason: 4})}
+		res := f.verifier().Verify(e, o)
+		wantStatus(t, res, map[string]Status{CheckDeviceOCSP: Pass, CheckDriverRIMOCSP: Fail, CheckVBIOSRIMOCSP: Fail})
+	})
+}
+
+// TestOCSPAgainstLibrary reads answers that golang.org/x/crypto/ocsp wrote,
+// and has it read ours.
+func TestOCSPAgainstLibrary(t *testing.T) {
+	f := newForge(t, layout{})
+	for status, want := range map[int]RevocationStatus{ocsp.Good: RevocationGood, ocsp.Revoked: RevocationHold, ocsp.Unknown: RevocationUnknown} {
+		b, err := ocsp.CreateResponse(f.certs[3], f.certs[3], ocsp.Response{
+			Status: status, SerialNumber: f.certs[2].SerialNumber, ThisUpdate: at, NextUpdate: at.Add(time.Hour), RevokedAt: at,
+			RevocationReason: ocsp.CertificateHold, SignatureAlgorithm: x509.ECDSAWithSHA384,
+		}, f.keys[3])
+		if err != nil {
+			t.Fatal(err)
+		}
+		r, err := parseOCSP(b)
+		if err != nil {
+			t.Fatalf("%v: %v", want, err)
+		}
+		s := r.about(f.certs[2], f.certs[3])
+		if s == nil || s.status != want || !s.thisUpdate.Equal(at) || !s.nextUpd.Equal(at.Add(time.Hour)) {
+			t.Errorf("%v: %+v", want, s)
+		}
+		if _, err := r.verify(f.certs[3]); err != nil {
+			t.Errorf("%v: %v", want, err)
+		}
+		ours := f.ocsp(answer{cert: f.certs[2], issuer: f.certs[3], signer: f.keys[3], status: want, reason: 6})
+		theirs, err := ocsp.ParseResponseForCert(ours, f.certs[2], f.certs[3])
+		if err != nil || theirs.Status != status {
+			t.Errorf("%v: %v, %v", want, theirs, err)
+		}
+	}
+	b, err := ocsp.CreateResponse(f.certs[3], f.certs[3], ocsp.Response{SerialNumber: f.certs[2].SerialNumber, ThisUpdate: at, SignatureAlgorithm: x509.ECDSAWithSHA256}, f.keys[3])
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := parseOCSP(b); err == nil || !strings.Contains(err.Error(), "want ECDSA-SHA384") {
+		t.Errorf("a SHA-256 answer: %v", err)
+	}
+}
