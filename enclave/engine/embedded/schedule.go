@@ -1,0 +1,219 @@
+package embedded
+
+import (
+	"sync/atomic"
+
+	"github.com/bombyx-network/bombyx/enclave/engine/embedded/kernel"
+	"github.com/bombyx-network/bombyx/enclave/engine/embedded/llama"
+)
+
+// sequence is one request as the computing goroutine sees it. Only that goroutine touches it, but for the members with a
+// comment that says otherwise.
+type sequence struct {
+	out       chan step   // to the reader; closed after the last step
+	cancelled atomic.Bool // set by the reader
+
+	input     []int // tokens to compute next: the rest of the prompt, or the token chosen last
+	cache     llama.Cache
+	reserved  int // pages
+	maxTokens int
+	tokens    int // generated
+	sampler   *sampler
+	text      assembler
+	logprobs  int
+	held      []choice // choices whose text is held back
+}
+
+// step is what one token brings to the reader.
+type step struct {
+	text    string
+	tokens  int // generated so far
+	choices []choice
+	finish  string // "stop" or "length" in the last step
+	err     error  // instead of everything else
+}
+
+// choice is a token with the probabilities that the request asked for.
+type choice struct {
+	tokenProb
+	alternatives []tokenProb
+}
+
+func newSequence(p *params, prompt []int) *sequence {
+	return &sequence{
+		out:       make(chan step, ahead),
+		input:     prompt,
+		reserved:  (len(prompt) + p.maxTokens + llama.PageTokens - 1) / llama.PageTokens,
+		maxTokens: p.maxTokens,
+		sampler:   newSampler(p),
+		text:      assembler{stop: p.stop},
+		logprobs:  p.logprobs,
+	}
+}
+
+// ready reports whether the reader has room for another step.
+func (s *sequence) ready() bool { return len(s.out) < cap(s.out) }
+
+// scheduler is the state of the computing goroutine.
+type scheduler struct {
+	e        *Engine
+	runner   *llama.Runner
+	active   []*sequence
+	free     []*llama.Page // cleared
+	reserved int           // pages of active sequences
+	rows     []llama.Row
+	owners   []*sequence // of the rows with scores
+}
+
+// run computes until the engine is closed.
+func (e *Engine) run() {
+	defer close(e.done)
+	pool := kernel.NewPool(e.options.Threads)
+	defer pool.Close()
+	s := &scheduler{e: e, runner: e.model.NewRunner(pool, batchRows)}
+	for s.admit() {
+		s.batch()
+		if len(s.rows) == 0 {
+			<-e.wake
+			continue
+		}
+		for i, scores := range s.runner.Forward(s.rows) {
+			s.choose(s.owners[i], scores)
+		}
+	}
+	e.mu.Lock()
+	queue := e.queue
+	e.queue = nil
+	e.mu.Unlock()
+	for _, q := range append(s.active, queue...) {
+		if q.ready() {
+			q.out <- step{err: errClosed}
+		}
+		close(q.out)
+	}
+}
+
+// admit drops cancelled sequences and begins waiting ones while there is room. It returns false when the engine is closed.
+func (s *scheduler) admit() bool {
+	active := s.active[:0]
+	for _, q := range s.active {
+		if q.cancelled.Load() {
+			s.end(q)
+		} else {
+			active = append(active, q)
+		}
+	}
+	clear(s.active[len(active):])
+	s.active = active
+	s.e.mu.Lock()
+	defer s.e.mu.Unlock()
+	for len(s.e.queue) > 0 {
+		q := s.e.queue[0]
+		if q.cancelled.Load() {
+			close(q.out)
+		} else if len(s.active) == s.e.options.MaxSequences || s.reserved+q.reserved > s.e.pages {
+			break
+		} else {
+			s.reserved += q.reserved
+			s.active = append(s.active, q)
+		}
+		s.e.queue[0] = nil
+		s.e.queue = s.e.queue[1:]
+	}
+	return !s.e.closed
+}
+
+// batch collects the rows of the next step: one for each answer in progress whose reader keeps up, and an equal share of
+// what is left for each prompt.
+func (s *scheduler) batch() {
+	s.rows, s.owners = s.rows[:0], s.owners[:0]
+	prompts := 0
+	for _, q := range s.active {
+		if len(q.input) > 1 {
+			prompts++
+		} else if q.ready() {
+			s.add(q, 1)
+		}
+	}
+	for _, q := range s.active {
+		if len(q.input) > 1 {
+			s.add(q, min(len(q.input), (s.runner.MaxRows()-len(s.rows))/prompts))
+			prompts--
+		}
+	}
+}
+
+// add puts the next n tokens of a sequence into the batch.
+func (s *scheduler) add(q *sequence, n int) {
+	for len(q.cache.Pages)*llama.PageTokens < q.cache.Tokens+n {
+		if len(s.free) > 0 {
+			q.cache.Pages = append(q.cache.Pages, s.free[len(s.free)-1])
+			s.free = s.free[:len(s.free)-1]
+		} else {
+			q.cache.Pages = append(q.cache.Pages, s.e.model.NewPage())
+		}
+	}
+	for i, id := range q.input[:n] {
+		last := i == len(q.input)-1
+		s.rows = append(s.rows, llama.Row{Cache: &q.cache, Token: id, Logits: last})
+		if last {
+			s.owners = append(s.owners, q)
+		}
+	}
+	q.input = q.input[n:]
+}
+
+// choose takes the scores for a sequence's next token, chooses it and hands the outcome to the reader.
+func (s *scheduler) choose(q *sequence, scores []float32) {
+	id, ok := q.sampler.sample(scores)
+	if !ok {
+		s.finish(q, step{err: errNotFinite})
+		return
+	}
+	q.tokens++
+	if s.e.tokenizer.IsEnd(id) {
+		s.finish(q, step{text: q.text.rest(), finish: "stop"})
+		return
+	}
+	if q.logprobs >= 0 {
+		own, alternatives := logprobs(scores, id, q.logprobs)
+		q.held = append(q.held, choice{own, alternatives})
+	}
+	text, stopped := q.text.add(s.e.tokenizer.Text(id))
+	switch {
+	case stopped:
+		s.finish(q, step{text: text, finish: "stop"})
+	case q.tokens == q.maxTokens:
+		s.finish(q, step{text: text + q.text.rest(), finish: "length"})
+	default:
+		q.input = append(q.input[:0:0], id)
+		if text != "" {
+			q.out <- step{text: text, tokens: q.tokens, choices: q.held} // ready, so it does not block
+			q.held = nil
+		}
+	}
+}
+
+// finish sends a sequence's last step and ends it.
+func (s *scheduler) finish(q *sequence, last step) {
+	last.tokens, last.choices = q.tokens, q.held
+	q.out <- last
+	for i, a := range s.active {
+		if a == q {
+			s.active = append(s.active[:i], s.active[i+1:]...)
+			break
+		}
+	}
+	s.end(q)
+}
+
+// end frees what a sequence holds.
+func (s *scheduler) end(q *sequence) {
+	close(q.out)
+	s.reserved -= q.reserved
+	for _, p := range q.cache.Pages {
+		p.Clear()
+		s.free = append(s.free, p)
+	}
+	q.cache.Pages = nil
+}
