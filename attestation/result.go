@@ -54,6 +54,7 @@ const (
 	KindEvidence     Kind = "bombyx-evidence" // composite document
 	KindTDXQuote     Kind = "tdx-quote"
 	KindSGXQuote     Kind = "sgx-quote"
+	KindSNPReport    Kind = "sev-snp-report"
 	KindGPUReport    Kind = "nvidia-gpu-report"
 	KindSwitchReport Kind = "nvidia-switch-report"
 )

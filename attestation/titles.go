@@ -3,6 +3,7 @@ package attestation
 import (
 	"github.com/bombyx-network/bombyx/attestation/dcap"
 	"github.com/bombyx-network/bombyx/attestation/nvidia"
+	"github.com/bombyx-network/bombyx/attestation/snp"
 )
 
 // Identifiers of the checks that this package makes itself. Those of dcap and nvidia keep their own; checks of one device
@@ -20,6 +21,8 @@ const (
 	CheckTCBFreshness  = "policy.tcb.freshness"  // collateral and TCB are recent enough
 	CheckConfiguration = "policy.platform"       // the platform's configuration is acceptable
 	CheckImage         = "policy.image"          // the measurements are those of a listed image
+	CheckVMPL          = "policy.vmpl"           // the report was asked for at an acceptable privilege level
+	CheckKeyKind       = "policy.key"            // the endorsement key is of an acceptable kind
 	CheckMode          = "policy.devices.mode"   // mode and number of devices are acceptable
 	CheckDeviceModel   = "policy.model"          // the chip is acceptable
 	CheckDeviceCC      = "policy.cc_mode"        // the GPU is in the confidential mode that the node's mode demands
@@ -44,6 +47,8 @@ var titles = map[string]string{
 	CheckTCBFreshness:  "collateral and TCB are recent enough",
 	CheckConfiguration: "platform configuration is accepted",
 	CheckImage:         "guest image or enclave is on the list",
+	CheckVMPL:          "report is from an accepted privilege level",
+	CheckKeyKind:       "kind of endorsement key is accepted",
 	CheckMode:          "mode and device count are accepted",
 	CheckDeviceModel:   "chip is accepted",
 	CheckDeviceCC:      "GPU is in the right confidential mode",
@@ -72,6 +77,18 @@ var titles = map[string]string{
 	dcap.CheckTCBModule:        "TDX module is Intel's, TCB level found",
 	dcap.CheckTCBQE:            "Quoting Enclave TCB level found",
 	dcap.CheckTCBStatus:        "TCB status determined",
+
+	snp.CheckParse:         "report is well formed",
+	snp.CheckChain:         "endorsement key chains to a pinned AMD root",
+	snp.CheckChainValidity: "endorsement chain is within its validity",
+	snp.CheckCRL:           "AMD CRL is authentic and current",
+	snp.CheckRevocation:    "no certificate in use is revoked",
+	snp.CheckKeyKind:       "report and certificate agree on the kind of key",
+	snp.CheckKeyProduct:    "report and certificate agree on the product",
+	snp.CheckKeyChip:       "endorsement key is that of the chip",
+	snp.CheckKeyTCB:        "endorsement key is for the reported TCB",
+	snp.CheckSignature:     "report is signed by the endorsement key",
+	snp.CheckTCB:           "TCB versions are consistent",
 
 	nvidia.CheckParse:              "report is well formed",
 	nvidia.CheckChain:              "device certificate chains to a pinned NVIDIA root",

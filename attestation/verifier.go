@@ -6,6 +6,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/bombyx-network/bombyx/attestation/collateral"
@@ -13,6 +14,7 @@ import (
 	"github.com/bombyx-network/bombyx/attestation/keyset"
 	"github.com/bombyx-network/bombyx/attestation/nvidia"
 	"github.com/bombyx-network/bombyx/attestation/policy"
+	"github.com/bombyx-network/bombyx/attestation/snp"
 )
 
 // A Verifier appraises Evidence under one policy with one bundle of collateral. It is immutable but for bounded caches of
@@ -21,13 +23,14 @@ import (
 type Verifier struct {
 	policy *policy.Policy
 	bundle *collateral.Bundle
-	intel  *dcap.Verifier
+	intel  *dcap.Verifier   // nil when the policy pins no Intel root
+	amd    *snp.Verifier    // nil when the policy pins no AMD root
 	nvidia *nvidia.Verifier // nil when the policy pins no NVIDIA root
 	gpu    nvidia.Collateral
 }
 
 // NewVerifier returns a Verifier. The policy pins roots by fingerprint; their certificates must be in the bundle, except
-// Intel's production root, which needs no bundle to be recognised.
+// Intel's and AMD's production roots, which need no bundle to be recognised.
 func NewVerifier(pol *policy.Policy, c *collateral.Bundle) (*Verifier, error) {
 	if pol == nil || c == nil {
 		return nil, errors.New("attestation: a Verifier needs a policy and a bundle of collateral")
@@ -43,19 +46,24 @@ func NewVerifier(pol *policy.Policy, c *collateral.Bundle) (*Verifier, error) {
 	}
 	v := &Verifier{policy: pol, bundle: c}
 
-	var roots []*x509.Certificate
-	for _, cert := range append(c.Certificates(), dcap.IntelRoot()) {
-		for _, pin := range pol.Roots.Intel {
-			if sha256.Sum256(cert.Raw) == pin {
-				roots = append(roots, cert)
-			}
+	known := slices.Concat(c.Certificates(), []*x509.Certificate{dcap.IntelRoot()}, snp.AMDRoots())
+	if len(pol.Roots.Intel) > 0 {
+		roots, err := pinned(known, pol.Roots.Intel, "roots.intel")
+		if err != nil {
+			return nil, err
+		}
+		if v.intel, err = dcap.NewVerifier(roots...); err != nil {
+			return nil, fmt.Errorf("attestation: %w", err)
 		}
 	}
-	if len(roots) == 0 {
-		return nil, fmt.Errorf("attestation: none of the policy's roots.intel (%x, ...) is in the collateral: add that root certificate", pol.Roots.Intel[0][:8])
-	}
-	if v.intel, err = dcap.NewVerifier(roots...); err != nil {
-		return nil, fmt.Errorf("attestation: %w", err)
+	if len(pol.Roots.AMD) > 0 {
+		roots, err := pinned(known, pol.Roots.AMD, "roots.amd")
+		if err != nil {
+			return nil, err
+		}
+		if v.amd, err = snp.NewVerifier(roots...); err != nil {
+			return nil, fmt.Errorf("attestation: %w", err)
+		}
 	}
 	if len(pol.Roots.NVIDIADevice) > 0 {
 		config := nvidia.Config{}
@@ -76,9 +84,27 @@ func NewVerifier(pol *policy.Policy, c *collateral.Bundle) (*Verifier, error) {
 	return v, nil
 }
 
+// pinned finds the certificates that a policy pins.
+func pinned(known []*x509.Certificate, pins []policy.Hash, member string) ([]*x509.Certificate, error) {
+	var roots []*x509.Certificate
+	for _, pin := range pins {
+		i := slices.IndexFunc(known, func(c *x509.Certificate) bool { return sha256.Sum256(c.Raw) == pin })
+		if i < 0 {
+			return nil, fmt.Errorf("attestation: the collateral lacks the root certificate %x that the policy pins in %s: add it", pin, member)
+		}
+		roots = append(roots, known[i])
+	}
+	return roots, nil
+}
+
 // Appraise appraises a composite document at the instant now against the nonce that the verifier chose. The Result is
 // never nil; Result.Err says whether to believe the Evidence.
 func (v *Verifier) Appraise(now time.Time, evidence []byte, nonce [32]byte) *Result {
+	return v.appraise(now, evidence, nonce[:])
+}
+
+// appraise skips the comparison of nonces if there is none.
+func (v *Verifier) appraise(now time.Time, evidence, nonce []byte) *Result {
 	a := v.begin(now, KindEvidence, evidence)
 	defer a.res.finish()
 
@@ -90,11 +116,7 @@ func (v *Verifier) Appraise(now time.Time, evidence []byte, nonce [32]byte) *Res
 	a.pass(CheckParse, clauseDocument, fmt.Sprintf("%d bytes, mode %s", len(evidence), e.Mode))
 
 	// The binding below is computed from the nonce in the document, so that a replay fails here alone.
-	c := Check{ID: CheckNonce, Clause: clauseBinding, Status: Pass, Seen: fmt.Sprintf("%x", e.Nonce), Wanted: fmt.Sprintf("%x", nonce)}
-	if subtle.ConstantTimeCompare(e.Nonce[:], nonce[:]) != 1 {
-		c.Status, c.Detail = Fail, "the evidence answers another request: it may be a replay"
-	}
-	a.add(c)
+	a.nonce(e.Nonce, nonce)
 	ks := a.keyset(e.Keyset)
 
 	statement := Statement(e.Nonce, e.Keyset)
@@ -110,7 +132,22 @@ func (v *Verifier) Appraise(now time.Time, evidence []byte, nonce [32]byte) *Res
 	return a.res
 }
 
+func (a *appraisal) nonce(seen [32]byte, want []byte) {
+	c := Check{ID: CheckNonce, Clause: clauseBinding, Seen: fmt.Sprintf("%x", seen)}
+	if want == nil {
+		c.Status, c.Detail = Skip, "no nonce was given to compare with: nothing says how old the evidence is"
+		a.append(c)
+		return
+	}
+	c.Status, c.Wanted = Pass, fmt.Sprintf("%x", want)
+	if subtle.ConstantTimeCompare(seen[:], want) != 1 {
+		c.Status, c.Detail = Fail, "the evidence answers another request: it may be a replay"
+	}
+	a.add(c)
+}
+
 const (
+	clauseQuote    = "Intel TDX DCAP Quoting Library API, appendix 3"
 	clauseDocument = "Bombyx protocol, Evidence document"
 	clauseBinding  = "Bombyx protocol, Binding"
 	clausePolicy   = "Bombyx policy"
@@ -195,13 +232,13 @@ func (a *appraisal) workload(ks *keyset.Keyset) {
 
 // cpu appraises the confidential VM.
 func (a *appraisal) cpu(c *CPU, reportData []byte) {
-	if c.Kind != CPUTDX {
-		a.fail(CheckCPU, clausePolicy, fmt.Errorf("the policy %q accepts no %s", a.v.policy.Name, c.Kind))
+	if c.Kind == CPUSNP {
+		a.snp(c.Quote, c.Certificates, reportData)
 		return
 	}
 	q, err := dcap.ParseQuote(c.Quote)
 	if err != nil {
-		a.fail(dcap.CheckParse, "Intel TDX DCAP Quoting Library API, appendix 3", err)
+		a.fail(dcap.CheckParse, clauseQuote, err)
 		return
 	}
 	a.intel(q, dcap.TEETDX, reportData)
@@ -411,15 +448,15 @@ func (a *appraisal) devices(e *Evidence, d *devices) {
 	for i, r := range d.gpus {
 		prefix := fmt.Sprintf("gpu%d.", i)
 		a.device(prefix, r, rules.GPU.RIM, rules.GPU.OCSP)
-		a.gpu(prefix, r, e.Mode)
+		a.gpu(prefix, r)
+		if r.Report != nil {
+			a.judgeDevice(prefix, CheckDeviceCC, policy.JudgeGPUMode(string(e.Mode), r.Report.Mode, r.Report.ProtectedPCIe))
+		}
 	}
 	for i, r := range d.switches {
 		prefix := fmt.Sprintf("switch%d.", i)
 		a.device(prefix, r, rules.Switch.RIM, rules.Switch.OCSP)
-		if r.Report != nil && r.Device != nil {
-			a.judgeDevice(prefix, CheckDeviceModel, rules.Switch.JudgeModel(r.Device.Model))
-			a.judgeDevice(prefix, CheckVBIOS, rules.Switch.JudgeBIOS(r.Report.VBIOSVersion))
-		}
+		a.nvswitch(prefix, r)
 	}
 	for _, c := range d.node {
 		// A lone GPU has no neighbours to be wired to.
@@ -465,7 +502,7 @@ func (a *appraisal) device(prefix string, r *nvidia.Result, rim, ocsp policy.Rul
 	}
 }
 
-func (a *appraisal) gpu(prefix string, r *nvidia.Result, mode Mode) {
+func (a *appraisal) gpu(prefix string, r *nvidia.Result) {
 	if r.Report == nil || r.Device == nil {
 		return
 	}
@@ -473,7 +510,15 @@ func (a *appraisal) gpu(prefix string, r *nvidia.Result, mode Mode) {
 	a.judgeDevice(prefix, CheckDeviceModel, rules.JudgeModel(r.Device.Model))
 	a.judgeDevice(prefix, CheckDriver, rules.JudgeDriver(r.Report.DriverVersion))
 	a.judgeDevice(prefix, CheckVBIOS, rules.JudgeVBIOS(r.Device.Model, r.Report.VBIOSVersion))
-	a.judgeDevice(prefix, CheckDeviceCC, policy.JudgeGPUMode(string(mode), r.Report.Mode, r.Report.ProtectedPCIe))
+}
+
+func (a *appraisal) nvswitch(prefix string, r *nvidia.Result) {
+	if r.Report == nil || r.Device == nil {
+		return
+	}
+	rules := a.v.policy.Devices.Switch
+	a.judgeDevice(prefix, CheckDeviceModel, rules.JudgeModel(r.Device.Model))
+	a.judgeDevice(prefix, CheckVBIOS, rules.JudgeBIOS(r.Report.VBIOSVersion))
 }
 
 func (a *appraisal) judgeDevice(prefix, id string, f policy.Finding) {

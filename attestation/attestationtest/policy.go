@@ -21,6 +21,7 @@ func (a *Authority) Policy(now time.Time, images ...string) *policy.Policy {
 		MaxAge:   3600,
 		Roots: policy.Roots{
 			Intel:        []policy.Hash{fingerprint(a.intel.root.cert.Raw)},
+			AMD:          []policy.Hash{},
 			NVIDIADevice: []policy.Hash{fingerprint(a.nvidia.deviceRoot.cert.Raw)},
 			NVIDIARIM:    []policy.Hash{fingerprint(a.nvidia.rimRoot.cert.Raw)},
 		},

@@ -21,6 +21,7 @@ import (
 	"github.com/bombyx-network/bombyx/attestation/dcap"
 	"github.com/bombyx-network/bombyx/attestation/internal/strictjson"
 	"github.com/bombyx-network/bombyx/attestation/nvidia"
+	"github.com/bombyx-network/bombyx/attestation/snp"
 )
 
 // Limits on a bundle. All collateral for an eight-GPU Intel node takes about 200 KiB.
@@ -60,6 +61,7 @@ type Bundle struct {
 	tcbInfos     []*dcap.TCBInfo
 	qeIdentities []*dcap.QEIdentity
 	crls         []*dcap.CRL
+	amdCRLs      []*snp.CRL
 	certificates []*x509.Certificate
 	rims         []*nvidia.RIM
 	ocsp         [][]byte
@@ -235,6 +237,22 @@ func (b *Bundle) CRL(issuer, keyID []byte, now time.Time) *dcap.CRL {
 			return cmp.Or(crlNumber(x).Cmp(crlNumber(y)), x.List.ThisUpdate.Compare(y.List.ThisUpdate))
 		})
 	return c
+}
+
+// AMDCRLs returns the newest revocation list at now of each of AMD's root keys.
+func (b *Bundle) AMDCRLs(now time.Time) []*snp.CRL {
+	byIssuer := map[string][]*snp.CRL{}
+	for _, c := range b.amdCRLs {
+		name := string(c.List.RawIssuer) + string(c.List.AuthorityKeyId)
+		byIssuer[name] = append(byIssuer[name], c)
+	}
+	var out []*snp.CRL
+	for _, fit := range byIssuer {
+		c, _ := newest(fit, func(c *snp.CRL) bool { return within(now, c.List.ThisUpdate, c.List.NextUpdate) },
+			func(x, y *snp.CRL) int { return x.List.ThisUpdate.Compare(y.List.ThisUpdate) })
+		out = append(out, c)
+	}
+	return out
 }
 
 func crlNumber(c *dcap.CRL) *big.Int {

@@ -16,6 +16,7 @@ import (
 
 	"github.com/bombyx-network/bombyx/attestation/dcap"
 	"github.com/bombyx-network/bombyx/attestation/nvidia"
+	"github.com/bombyx-network/bombyx/attestation/snp"
 )
 
 var errUnknown = errors.New("not collateral: want TCB info, QE identity, CRL, certificate, RIM, OCSP response or bundle")
@@ -56,7 +57,15 @@ func (b *Bundle) add(content []byte) (Kind, error) {
 		b.certificates = append(b.certificates, c)
 		return KindCertificate, nil
 	}
-	if _, err := x509.ParseRevocationList(content); err == nil {
+	if list, err := x509.ParseRevocationList(content); err == nil {
+		if strings.HasPrefix(list.Issuer.CommonName, "ARK-") {
+			c, err := snp.ParseCRL(content)
+			if err != nil {
+				return "", err
+			}
+			b.amdCRLs = append(b.amdCRLs, c)
+			return KindCRL, nil
+		}
 		c, err := dcap.ParseCRL(content)
 		if err != nil {
 			return "", err

@@ -38,6 +38,8 @@ type Policy struct {
 	TDX *TDX `json:"tdx,optional"`
 	// SGX accepts bare Intel SGX quotes under these rules; absent, they are refused.
 	SGX *SGX `json:"sgx,optional"`
+	// SNP accepts AMD SEV-SNP under these rules; absent, it is refused.
+	SNP *SNP `json:"sev_snp,optional"`
 	// Devices says which GPUs and switches a node must have.
 	Devices Devices `json:"devices"`
 	// Workload says which programs and models may speak for the node.
@@ -48,6 +50,8 @@ type Policy struct {
 type Roots struct {
 	// Intel pins the roots of PCK certificates, TCB info and QE identity.
 	Intel []Hash `json:"intel"`
+	// AMD pins ARK certificates.
+	AMD []Hash `json:"amd"`
 	// NVIDIADevice pins the roots of GPU and switch certificates.
 	NVIDIADevice []Hash `json:"nvidia_device"`
 	// NVIDIARIM pins the roots of reference integrity manifests.
@@ -192,7 +196,7 @@ type Switch struct {
 }
 
 // Workload says what may run, by the digests that the keyset states. They are as good as the measured image that states
-// them: name the images under "tdx".
+// them: name the images under "tdx" and "sev_snp".
 type Workload struct {
 	// Builds lists the acceptable enclave executables.
 	Builds Allowed `json:"builds"`
@@ -270,10 +274,12 @@ func (p *Policy) check() error {
 		return fmt.Errorf("not_after is missing")
 	case p.MaxAge == 0:
 		return fmt.Errorf("max_age_seconds is 0: no result could ever be used")
-	case p.TDX == nil && p.SGX == nil:
-		return fmt.Errorf("neither tdx nor sgx is accepted: nothing could be verified")
-	case len(p.Roots.Intel) == 0:
-		return fmt.Errorf("roots.intel is empty")
+	case p.TDX == nil && p.SGX == nil && p.SNP == nil:
+		return fmt.Errorf("none of tdx, sgx and sev_snp is accepted: nothing could be verified")
+	case (p.TDX != nil || p.SGX != nil) && len(p.Roots.Intel) == 0:
+		return fmt.Errorf("roots.intel is empty, though tdx or sgx is accepted")
+	case p.SNP != nil && len(p.Roots.AMD) == 0:
+		return fmt.Errorf("roots.amd is empty, though sev_snp is accepted")
 	case len(p.Devices.Modes) == 0:
 		return fmt.Errorf("devices.modes is empty")
 	}
@@ -285,6 +291,11 @@ func (p *Policy) check() error {
 	if p.SGX != nil {
 		if err := p.SGX.check(); err != nil {
 			return fmt.Errorf("sgx.%w", err)
+		}
+	}
+	if p.SNP != nil {
+		if err := p.SNP.check(); err != nil {
+			return fmt.Errorf("sev_snp.%w", err)
 		}
 	}
 	if err := p.Devices.check(p.Roots); err != nil {

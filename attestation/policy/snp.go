@@ -1,0 +1,210 @@
+package policy
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/bombyx-network/bombyx/attestation/snp"
+)
+
+// SNP holds the rules for AMD SEV-SNP.
+type SNP struct {
+	// MinTCB is the floor of the security patch levels by product: "Milan", "Genoa", "Turin". It is compared with the
+	// reported and the committed TCB, so that the firmware cannot be rolled back below it. A product without one is refused.
+	MinTCB map[string]SNPTCB `json:"min_tcb"`
+	// Keys lists the acceptable endorsement keys: "VCEK" is the chip's own, "VLEK" a cloud provider's and says nothing about
+	// the chip.
+	Keys []string `json:"keys"`
+	// MaxVMPL is the least privileged level whose reports count; 0 is the most privileged, 3 the least.
+	MaxVMPL uint8 `json:"max_vmpl"`
+	// AllowSMT accepts guests that may share a core with others.
+	AllowSMT bool `json:"allow_smt"`
+	// AllowMigration accepts guests that a migration agent may move.
+	AllowMigration bool `json:"allow_migration"`
+	// AllowCXL accepts guests whose memory may be on CXL devices.
+	AllowCXL bool `json:"allow_cxl"`
+	// RequireCiphertextHiding refuses platforms on which the host can read ciphertext (reported from Turin on).
+	RequireCiphertextHiding bool `json:"require_ciphertext_hiding"`
+	// RequireAliasCheck refuses platforms that do not report having looked for memory aliases (BadRAM, AMD-SB-3015).
+	RequireAliasCheck bool `json:"require_alias_check"`
+	// Images lists the acceptable guest images.
+	Images []SNPImage `json:"images"`
+}
+
+// SNPTCB holds security patch levels.
+type SNPTCB struct {
+	// FMC is the firmware of the chip's first boot stage: Turin only, 0 otherwise.
+	FMC uint8 `json:"fmc"`
+	// BootLoader, TEE, SNP and Microcode are as in TCB_VERSION.
+	BootLoader uint8 `json:"bootloader"`
+	TEE        uint8 `json:"tee"`
+	SNP        uint8 `json:"snp"`
+	Microcode  uint8 `json:"microcode"`
+}
+
+// An SNPImage is one measured guest image.
+type SNPImage struct {
+	// Name is what results call it.
+	Name string `json:"name"`
+	// Reason says why it is trusted: who built it, how to rebuild it.
+	Reason string `json:"reason"`
+	// Measurement is the launch digest.
+	Measurement Want `json:"measurement"`
+	// HostData is what the host passed at launch.
+	HostData Want32 `json:"host_data"`
+	// IDKeyDigest and AuthorKeyDigest name who signed the guest's identity block; zero when nobody did.
+	IDKeyDigest     Want `json:"id_key_digest"`
+	AuthorKeyDigest Want `json:"author_key_digest"`
+	// MinGuestSVN is the lowest acceptable security version of the guest.
+	MinGuestSVN uint32 `json:"min_guest_svn"`
+}
+
+func (s *SNP) check() error {
+	if len(s.MinTCB) == 0 {
+		return errors.New("min_tcb: empty, no product would be accepted")
+	}
+	for p, t := range s.MinTCB {
+		switch snp.Product(p) {
+		case snp.Milan, snp.Genoa:
+			if t.FMC != 0 {
+				return fmt.Errorf("min_tcb.%s.fmc: there is none on this product", p)
+			}
+		case snp.Turin:
+		default:
+			return fmt.Errorf("min_tcb: unknown product %q", p)
+		}
+	}
+	if len(s.Keys) == 0 {
+		return errors.New("keys: empty, nothing could be verified")
+	}
+	for i, k := range s.Keys {
+		if k != snp.VCEK.String() && k != snp.VLEK.String() {
+			return fmt.Errorf("keys[%d]: unknown key %q", i, k)
+		}
+	}
+	if s.MaxVMPL > 3 {
+		return fmt.Errorf("max_vmpl: %d, want 0 to 3", s.MaxVMPL)
+	}
+	if len(s.Images) == 0 {
+		return errors.New("images: empty, nothing could be verified")
+	}
+	for i, m := range s.Images {
+		if m.Name == "" || m.Reason == "" {
+			return fmt.Errorf("images[%d]: needs a name and a reason", i)
+		}
+	}
+	return nil
+}
+
+// JudgeDebug refuses guests whose memory the host may decrypt. No policy changes this.
+func (s *SNP) JudgeDebug(p snp.Policy) Finding {
+	f := Finding{Seen: fmt.Sprintf("guest policy %#x", uint64(p)), Wanted: "DEBUG clear"}
+	if p.Debug() {
+		f.Err = errors.New("the guest is debuggable: its host can read everything in it")
+	}
+	return f
+}
+
+// JudgeGuestPolicy decides about the rest of the guest's launch policy.
+func (s *SNP) JudgeGuestPolicy(p snp.Policy) Finding {
+	f := Finding{}
+	var seen, wanted []string
+	for _, b := range []struct {
+		name    string
+		bit     snp.Policy
+		allowed bool
+	}{{"SMT", snp.PolicySMT, s.AllowSMT}, {"migration", snp.PolicyMigrateMA, s.AllowMigration}, {"CXL", snp.PolicyCXLAllow, s.AllowCXL}} {
+		if b.allowed {
+			wanted = append(wanted, b.name)
+		}
+		if p.Has(b.bit) {
+			seen = append(seen, b.name)
+			if !b.allowed && f.Err == nil {
+				f.Err = fmt.Errorf("the guest allows %s, which the policy does not", b.name)
+			}
+		}
+	}
+	f.Seen, f.Wanted = list(seen), "at most "+list(wanted)
+	return f
+}
+
+// JudgeVMPL decides about the privilege level of whoever asked for the report.
+func (s *SNP) JudgeVMPL(vmpl uint32) Finding {
+	f := Finding{Seen: fmt.Sprint(vmpl), Wanted: fmt.Sprintf("at most %d", s.MaxVMPL)}
+	if vmpl > uint32(s.MaxVMPL) {
+		f.Err = errors.New("a less privileged level of the guest asked for the report")
+	}
+	return f
+}
+
+// JudgePlatform decides about the platform's configuration.
+func (s *SNP) JudgePlatform(p snp.PlatformInfo) Finding {
+	f := Finding{Seen: fmt.Sprintf("%#x", uint64(p))}
+	var wanted []string
+	for _, b := range []struct {
+		name     string
+		bit      snp.PlatformInfo
+		required bool
+	}{{"ciphertext hiding", snp.PlatformCiphertextHidingDRAM, s.RequireCiphertextHiding}, {"alias check", snp.PlatformAliasCheckComplete, s.RequireAliasCheck}} {
+		if b.required {
+			wanted = append(wanted, b.name)
+			if !p.Has(b.bit) && f.Err == nil {
+				f.Err = fmt.Errorf("the platform does not report %s", b.name)
+			}
+		}
+	}
+	f.Wanted = list(wanted)
+	return f
+}
+
+// JudgeKey decides about the kind of endorsement key.
+func (s *SNP) JudgeKey(k *snp.EndorsementKey) Finding {
+	f := Finding{Seen: k.Kind.String(), Wanted: strings.Join(s.Keys, " or ")}
+	if !slices.Contains(s.Keys, f.Seen) {
+		f.Err = fmt.Errorf("the policy does not accept reports signed with a %s", f.Seen)
+	}
+	return f
+}
+
+// JudgeTCB decides about the security patch levels of a product.
+func (s *SNP) JudgeTCB(r *snp.Report, p snp.Product) Finding {
+	f := Finding{Seen: fmt.Sprintf("reported %016x, committed %016x", uint64(r.ReportedTCB), uint64(r.CommittedTCB))}
+	min, ok := s.MinTCB[string(p)]
+	if !ok {
+		f.Wanted = "a floor for " + string(p)
+		f.Err = fmt.Errorf("the policy has no min_tcb for %s", p)
+		return f
+	}
+	f.Wanted = fmt.Sprintf("fmc %d, bootloader %d, tee %d, snp %d, microcode %d or later", min.FMC, min.BootLoader, min.TEE, min.SNP, min.Microcode)
+	for _, t := range []struct {
+		name string
+		snp.TCBParts
+	}{{"reported", r.ReportedTCB.Parts(p)}, {"committed", r.CommittedTCB.Parts(p)}} {
+		if t.FMC < min.FMC || t.BootLoader < min.BootLoader || t.TEE < min.TEE || t.SNP < min.SNP || t.Microcode < min.Microcode {
+			f.Err = fmt.Errorf("the %s TCB is older than the policy accepts", t.name)
+			return f
+		}
+	}
+	return f
+}
+
+// JudgeGuest decides whether the guest runs an image of the list, and names it.
+func (s *SNP) JudgeGuest(r *snp.Report) Finding {
+	names := make([]string, len(s.Images))
+	for i, m := range s.Images {
+		names[i] = m.Name
+	}
+	f := Finding{Wanted: "one of " + strings.Join(names, ", ")}
+	for _, m := range s.Images {
+		if m.Measurement.Accepts(r.Measurement) && m.HostData.Accepts(r.HostData) && m.IDKeyDigest.Accepts(r.IDKeyDigest) &&
+			m.AuthorKeyDigest.Accepts(r.AuthorKeyDigest) && r.GuestSVN >= m.MinGuestSVN {
+			f.Seen = m.Name
+			return f
+		}
+	}
+	f.Seen = fmt.Sprintf("measurement %s, host data %x..., SVN %d", short(r.Measurement), r.HostData[:4], r.GuestSVN)
+	f.Err = errors.New("the measurement is that of no listed image")
+	return f
+}

@@ -1,0 +1,151 @@
+package attestation
+
+import (
+	"bytes"
+	"encoding/base64"
+	"encoding/binary"
+	"encoding/hex"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/bombyx-network/bombyx/attestation/dcap"
+	"github.com/bombyx-network/bombyx/attestation/nvidia"
+	"github.com/bombyx-network/bombyx/attestation/snp"
+)
+
+// MaxInput is the longest saved Evidence that Recognise looks at, in bytes: a composite document in hexadecimal.
+const MaxInput = 2 * MaxEvidence
+
+// Recognise says what kind of Evidence a file holds and returns it raw. It takes raw bytes, hexadecimal, standard base64 and
+// PEM, and judges by the contents alone.
+func Recognise(data []byte) (Kind, []byte, error) {
+	if len(data) > MaxInput {
+		return "", nil, fmt.Errorf("attestation: %d bytes, more than any evidence (limit %d)", len(data), MaxInput)
+	}
+	if k := kindOf(data); k != "" {
+		return k, data, nil
+	}
+	text := bytes.TrimSpace(data)
+	if block, rest := pem.Decode(text); block != nil && len(bytes.TrimSpace(rest)) == 0 {
+		if k := kindOf(block.Bytes); k != "" {
+			return k, block.Bytes, nil
+		}
+	}
+	// Line breaks are common in both encodings of files.
+	text = bytes.Join(bytes.Fields(text), nil)
+	if raw, err := hex.DecodeString(string(bytes.TrimPrefix(text, []byte("0x")))); err == nil {
+		if k := kindOf(raw); k != "" {
+			return k, raw, nil
+		}
+	}
+	if raw, err := base64.StdEncoding.DecodeString(string(text)); err == nil {
+		if k := kindOf(raw); k != "" {
+			return k, raw, nil
+		}
+	}
+	return "", nil, errors.New("attestation: not evidence that this program knows: want a composite document, a TDX or SGX quote, " +
+		"an SEV-SNP report or an NVIDIA report; raw, hexadecimal, base64 or PEM")
+}
+
+// kindOf judges by the first bytes alone; the parsers say the rest.
+func kindOf(b []byte) Kind {
+	switch {
+	case len(bytes.TrimSpace(b)) > 0 && bytes.TrimSpace(b)[0] == '{':
+		return KindEvidence
+	case len(b) >= 48 && b[1] == 0 && b[0] >= 3 && b[0] <= 5 && binary.LittleEndian.Uint16(b[2:]) == 2:
+		switch dcap.TEEType(binary.LittleEndian.Uint32(b[4:])) {
+		case dcap.TEETDX:
+			return KindTDXQuote
+		case dcap.TEESGX:
+			return KindSGXQuote
+		}
+		if b[0] == 3 { // version 3 has no TEE type there
+			return KindSGXQuote
+		}
+	case len(b) == snp.ReportSize && binary.LittleEndian.Uint32(b) >= 2 && binary.LittleEndian.Uint32(b) <= 5:
+		return KindSNPReport
+	case len(b) > nvidia.RequestSize && b[0] == nvidia.SPDMVersion && b[1] == nvidia.CodeGetMeasurements:
+		if r, err := nvidia.ParseReport(b); err == nil && r.Kind == nvidia.KindSwitch {
+			return KindSwitchReport
+		}
+		return KindGPUReport
+	}
+	return ""
+}
+
+// Expected is what the caller knows about saved Evidence. What it leaves nil is not compared; the Result then shows those
+// checks as skipped, and proves neither freshness nor what the Evidence was made for.
+type Expected struct {
+	// Nonce is the 32-byte nonce of a composite document, a GPU or a switch report.
+	Nonce []byte
+	// ReportData is the 64 bytes that a bare quote or SEV-SNP report must carry.
+	ReportData []byte
+	// Certificates is the PEM chain of a bare GPU, switch or SEV-SNP report, leaf first.
+	Certificates []byte
+}
+
+// AppraiseSaved appraises a file that Recognise understands: a composite document or a bare quote or report. It is for
+// auditors; clients that are about to send something use Appraise, which demands a nonce. The error says that the input or
+// what was expected of it makes no sense; the Evidence's own faults are in the Result.
+func (v *Verifier) AppraiseSaved(now time.Time, data []byte, want Expected) (*Result, error) {
+	kind, raw, err := Recognise(data)
+	if err != nil {
+		return nil, err
+	}
+	if n := len(want.Nonce); n != 0 && n != 32 {
+		return nil, fmt.Errorf("attestation: nonce of %d bytes, want 32", n)
+	}
+	if n := len(want.ReportData); n != 0 && n != 64 {
+		return nil, fmt.Errorf("attestation: report data of %d bytes, want 64", n)
+	}
+	switch kind {
+	case KindEvidence:
+		return v.appraise(now, raw, want.Nonce), nil
+	case KindTDXQuote, KindSGXQuote:
+		a := v.begin(now, kind, raw)
+		defer a.res.finish()
+		q, err := dcap.ParseQuote(raw)
+		if err != nil {
+			a.fail(dcap.CheckParse, clauseQuote, err)
+			return a.res, nil
+		}
+		a.intel(q, q.TEEType, want.ReportData)
+		return a.res, nil
+	case KindSNPReport:
+		a := v.begin(now, kind, raw)
+		defer a.res.finish()
+		a.snp(raw, want.Certificates, want.ReportData)
+		return a.res, nil
+	}
+	return v.appraiseReport(now, kind, raw, want), nil
+}
+
+// appraiseReport appraises one bare GPU or switch report.
+func (v *Verifier) appraiseReport(now time.Time, kind Kind, raw []byte, want Expected) *Result {
+	a := v.begin(now, kind, raw)
+	defer a.res.finish()
+	rules := &v.policy.Devices
+	if v.nvidia == nil || kind == KindGPUReport && rules.GPU == nil || kind == KindSwitchReport && rules.Switch == nil {
+		a.fail(CheckMode, clausePolicy, fmt.Errorf("the policy %q has no rules for an %s", v.policy.Name, kind))
+		return a.res
+	}
+	r := v.nvidia.Verify(nvidia.Evidence{Report: raw, Chain: want.Certificates}, nvidia.Options{Nonce: want.Nonce, Time: now, Collateral: v.gpu})
+	if kind == KindGPUReport {
+		a.device("", r, rules.GPU.RIM, rules.GPU.OCSP)
+		a.gpu("", r)
+	} else {
+		a.device("", r, rules.Switch.RIM, rules.Switch.OCSP)
+		a.nvswitch("", r)
+	}
+	if want.Nonce == nil {
+		// Nobody said which nonce: what is not asked is not required.
+		for i := range a.res.Checks {
+			if c := &a.res.Checks[i]; c.ID == nvidia.CheckNonce && c.Status == Skip {
+				c.Required = false
+			}
+		}
+	}
+	return a.res
+}

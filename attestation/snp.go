@@ -1,0 +1,108 @@
+package attestation
+
+import (
+	"bytes"
+	"crypto/x509"
+	"encoding/pem"
+	"fmt"
+
+	"github.com/bombyx-network/bombyx/attestation/snp"
+)
+
+// snp appraises an SEV-SNP report. The certificates may be nil: the bundle is then searched for the endorsement key. A nil
+// reportData leaves open what the report should bind.
+func (a *appraisal) snp(raw, certificates, reportData []byte) {
+	a.res.Claims["cpu.kind"] = "SEV-SNP"
+	rules := a.v.policy.SNP
+	if rules == nil || a.v.amd == nil {
+		a.fail(CheckCPU, clausePolicy, fmt.Errorf("the policy %q does not accept SEV-SNP", a.v.policy.Name))
+		return
+	}
+	a.pass(CheckCPU, clausePolicy, "SEV-SNP")
+	r, err := snp.ParseReport(raw)
+	if err != nil {
+		a.fail(snp.CheckParse, "SEV-SNP ABI, ATTESTATION_REPORT", err)
+		return
+	}
+	c, err := a.snpCollateral(r, certificates)
+	if err != nil {
+		a.fail(snp.CheckChain, "RFC 7468", err)
+		return
+	}
+	res, _ := a.v.amd.Verify(a.now, r, c)
+	for _, k := range res.Checks {
+		c := Check{ID: k.ID, Clause: k.Clause, Status: Status(k.Status)}
+		if k.Status == snp.Pass {
+			c.Seen = k.Detail
+		} else {
+			c.Detail = k.Detail
+		}
+		if k.Missing != "" {
+			a.res.missing(k.Missing)
+		}
+		a.add(c)
+	}
+	a.res.until(res.ValidUntil)
+
+	a.judge(CheckDebug, rules.JudgeDebug(r.Policy))
+	a.judge(CheckAttributes, rules.JudgeGuestPolicy(r.Policy))
+	a.judge(CheckVMPL, rules.JudgeVMPL(r.VMPL))
+	a.judge(CheckConfiguration, rules.JudgePlatform(r.PlatformInfo))
+	if res.Key != nil {
+		a.judge(CheckKeyKind, rules.JudgeKey(res.Key))
+		a.judge(CheckTCB, rules.JudgeTCB(r, res.Key.Product))
+	} else {
+		for _, id := range []string{CheckKeyKind, CheckTCB} {
+			a.add(Check{ID: id, Clause: clausePolicy, Status: Skip, Detail: "no endorsement key certificate could be read"})
+		}
+	}
+	image := rules.JudgeGuest(r)
+	a.judge(CheckImage, image)
+	if image.Err == nil {
+		a.res.Claims["image"] = image.Seen
+	}
+	a.reportData(r.ReportData, reportData)
+	m := a.res.Claims
+	hexClaims(m, "snp.measurement", r.Measurement, "snp.host_data", r.HostData, "snp.chip_id", r.ChipID, "snp.id_key_digest", r.IDKeyDigest,
+		"snp.author_key_digest", r.AuthorKeyDigest, "snp.family_id", r.FamilyID, "snp.image_id", r.ImageID, "report_data", r.ReportData)
+	m["snp.policy"] = fmt.Sprintf("%#x", uint64(r.Policy))
+	m["snp.vmpl"] = fmt.Sprint(r.VMPL)
+	m["snp.reported_tcb"] = fmt.Sprintf("%016x", uint64(r.ReportedTCB))
+	if res.Key != nil {
+		m["snp.product"] = string(res.Key.Product)
+		m["snp.key"] = res.Key.Kind.String()
+	}
+}
+
+// snpCollateral gathers the endorsement key, its intermediates and the revocation lists.
+func (a *appraisal) snpCollateral(r *snp.Report, certificates []byte) (*snp.Collateral, error) {
+	c := &snp.Collateral{CRLs: a.v.bundle.AMDCRLs(a.now)}
+	for rest := bytes.TrimSpace(certificates); len(rest) > 0; rest = bytes.TrimSpace(rest) {
+		block, after := pem.Decode(rest)
+		if block == nil || block.Type != "CERTIFICATE" || !bytes.HasPrefix(rest, []byte("-----BEGIN")) {
+			return nil, fmt.Errorf("the endorsement key's certificates are not PEM")
+		}
+		cert, err := x509.ParseCertificate(block.Bytes)
+		if err != nil {
+			return nil, err
+		}
+		if c.Key == nil {
+			c.Key = cert
+		} else {
+			c.Intermediates = append(c.Intermediates, cert)
+		}
+		rest = after
+	}
+	for _, cert := range a.v.bundle.Certificates() {
+		k, err := snp.ParseEndorsementKey(cert)
+		switch {
+		case err == nil && c.Key == nil && k.Kind == r.SigningKey && r.ReportedTCB.Parts(k.Product) == k.TCB &&
+			(k.Kind == snp.VLEK || bytes.HasPrefix(r.ChipID[:], k.HWID)):
+			c.Key = cert
+		case cert.IsCA:
+			c.Intermediates = append(c.Intermediates, cert)
+		}
+	}
+	c.Intermediates = append(c.Intermediates, snp.AMDIntermediates()...)
+	return c, nil
+}
