@@ -378,6 +378,9 @@ func ParseCRL(der []byte) (*CRL, error) {
 	if err != nil {
 		return nil, fmt.Errorf("dcap: malformed CRL: %w", err)
 	}
+	if len(list.Raw) != len(der) {
+		return nil, fmt.Errorf("dcap: malformed CRL: %d bytes behind it", len(der)-len(list.Raw))
+	}
 	for _, x := range list.Extensions {
 		// CRL number and authority key identifier are what Intel uses; a critical extension narrows what the list covers.
 		if x.Critical {

@@ -98,6 +98,9 @@ func ParseCRL(der []byte) (*CRL, error) {
 	if err != nil {
 		return nil, fmt.Errorf("snp: malformed CRL: %w", err)
 	}
+	if len(list.Raw) != len(der) {
+		return nil, fmt.Errorf("snp: malformed CRL: %d bytes behind it", len(der)-len(list.Raw))
+	}
 	for _, x := range list.Extensions {
 		if x.Critical {
 			return nil, fmt.Errorf("snp: CRL with the unsupported critical extension %v", x.Id)
