@@ -5,6 +5,7 @@ import (
 	"encoding/base64"
 	"encoding/binary"
 	"encoding/hex"
+	"encoding/json"
 	"encoding/pem"
 	"errors"
 	"fmt"
@@ -52,7 +53,7 @@ func Recognise(data []byte) (Kind, []byte, error) {
 // kindOf judges by the first bytes alone; the parsers say the rest.
 func kindOf(b []byte) Kind {
 	switch {
-	case len(bytes.TrimSpace(b)) > 0 && bytes.TrimSpace(b)[0] == '{':
+	case isComposite(b):
 		return KindEvidence
 	case len(b) >= 48 && b[1] == 0 && b[0] >= 3 && b[0] <= 5 && binary.LittleEndian.Uint16(b[2:]) == 2:
 		switch dcap.TEEType(binary.LittleEndian.Uint32(b[4:])) {
@@ -73,6 +74,13 @@ func kindOf(b []byte) Kind {
 		return KindGPUReport
 	}
 	return ""
+}
+
+// isComposite tells a composite document from other JSON; ParseEvidence says the rest.
+func isComposite(b []byte) bool {
+	var members map[string]json.RawMessage
+	return len(b) <= MaxEvidence && bytes.HasPrefix(bytes.TrimSpace(b), []byte("{")) && json.Unmarshal(b, &members) == nil &&
+		members["keyset"] != nil && members["cpu"] != nil
 }
 
 // Expected is what the caller knows about saved Evidence. What it leaves nil is not compared; the Result then shows those

@@ -112,10 +112,10 @@ func split(in []byte) ([][]byte, error) {
 		return nil, errors.New("empty")
 	case text[0] == '{':
 		return splitJSON(text)
-	case bytes.HasPrefix(text, []byte("-----BEGIN ")):
-		return splitPEM(text)
 	case bytes.HasPrefix(text, []byte("HTTP/")):
 		return splitHTTP(text)
+	case bytes.Contains(text, []byte("-----BEGIN ")):
+		return splitPEM(text)
 	}
 	// PCS and PCCS give CRLs in hexadecimal when not asked for DER.
 	if der, err := hex.DecodeString(string(text)); err == nil {
@@ -124,18 +124,17 @@ func split(in []byte) ([][]byte, error) {
 	return [][]byte{in}, nil
 }
 
+// splitPEM takes every block; text between them is common in published chains.
 func splitPEM(text []byte) ([][]byte, error) {
 	var out [][]byte
-	for len(text) > 0 {
-		block, rest := pem.Decode(text)
-		if block == nil {
-			return nil, errors.New("not PEM throughout")
-		}
+	for block, rest := pem.Decode(text); block != nil; block, rest = pem.Decode(rest) {
 		if block.Type != "CERTIFICATE" && block.Type != "X509 CRL" {
 			return nil, fmt.Errorf("PEM block %q, want CERTIFICATE or X509 CRL", block.Type)
 		}
 		out = append(out, block.Bytes)
-		text = bytes.TrimSpace(rest)
+	}
+	if out == nil {
+		return nil, errors.New("no PEM block that can be read")
 	}
 	return out, nil
 }

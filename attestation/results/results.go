@@ -1,0 +1,186 @@
+// Package results writes Attestation Results for machines and for people: the JSON of "bombyx verify --json" and the table
+// of "bombyx verify".
+package results
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"io"
+	"strings"
+	"time"
+
+	"github.com/bombyx-network/bombyx/attestation"
+)
+
+// Document is the JSON form of a Result. A reader trusts it no more than the channel that it came through: it is a report,
+// not a signed token.
+type Document struct {
+	// Kind is what was appraised, such as "tdx-quote" (attestation.Kind).
+	Kind string `json:"kind"`
+	// Verdict is "verified" or "rejected".
+	Verdict string `json:"verdict"`
+	// TCBStatus is Intel's word for the platform even when the verdict is rejected for another reason; empty when it could
+	// not be determined or does not apply.
+	TCBStatus string `json:"tcb_status"`
+	// Advisories lists INTEL-SA numbers that the platform is exposed to.
+	Advisories []string `json:"advisories"`
+	// Checks lists every check in order.
+	Checks []Check `json:"checks"`
+	// Claims holds what the evidence states.
+	Claims map[string]string `json:"claims"`
+	// ValidUntil is RFC 3339, the first instant at which the result no longer holds; empty when rejected.
+	ValidUntil string `json:"valid_until"`
+}
+
+// Check is the JSON form of one check.
+type Check struct {
+	ID     string `json:"id"`
+	Status string `json:"status"` // "PASS", "FAIL" or "SKIP"
+	Detail string `json:"detail"`
+}
+
+// FromResult returns the JSON form. The verdict is "verified" only if Result.Err says so.
+func FromResult(r *attestation.Result) Document {
+	d := Document{Kind: string(r.Kind), Verdict: string(attestation.Rejected), TCBStatus: r.TCBStatus, Advisories: r.Advisories,
+		Checks: []Check{}, Claims: r.Claims}
+	if r.Err() == nil {
+		d.Verdict = string(attestation.Verified)
+		d.ValidUntil = r.ValidUntil.UTC().Format(time.RFC3339)
+	}
+	if d.Advisories == nil {
+		d.Advisories = []string{}
+	}
+	if d.Claims == nil {
+		d.Claims = map[string]string{}
+	}
+	for _, c := range r.Checks {
+		d.Checks = append(d.Checks, Check{c.ID, string(c.Status), Detail(c)})
+	}
+	return d
+}
+
+// Detail says in one line what a check found.
+func Detail(c attestation.Check) string {
+	var parts []string
+	if c.Detail != "" {
+		parts = append(parts, c.Detail)
+	}
+	if c.Seen != "" {
+		parts = append(parts, "seen "+c.Seen)
+	}
+	if c.Wanted != "" && (c.Status != attestation.Pass || c.Seen != c.Wanted) {
+		parts = append(parts, "wanted "+c.Wanted)
+	}
+	return strings.Join(parts, "; ")
+}
+
+// JSON returns the document with a line feed at its end.
+func JSON(r *attestation.Result) []byte {
+	var b bytes.Buffer
+	e := json.NewEncoder(&b)
+	e.SetEscapeHTML(false)
+	if err := e.Encode(FromResult(r)); err != nil {
+		panic(err) // strings and maps of strings always encode
+	}
+	return b.Bytes()
+}
+
+// TableOptions changes what Table writes.
+type TableOptions struct {
+	// Width is the longest line in columns; 0 means no limit.
+	Width int
+	// Style wraps the word of a status, for instance in colour; nil leaves it plain.
+	Style func(attestation.Status, string) string
+}
+
+// Table writes one line per numbered check, its clause and values below those that did not pass, and the verdict.
+func Table(w io.Writer, r *attestation.Result, o TableOptions) error {
+	var b strings.Builder
+	style := o.Style
+	if style == nil {
+		style = func(_ attestation.Status, s string) string { return s }
+	}
+	line := func(s string) {
+		if n := o.Width; n > 3 && len([]rune(s)) > n {
+			s = string([]rune(s)[:n-3]) + "..."
+		}
+		b.WriteString(s + "\n")
+	}
+	clean := func(s string) string { return printable(s) }
+	for i, c := range r.Checks {
+		status := string(c.Status)
+		if status == "" {
+			status = "NONE"
+		}
+		note := ""
+		if c.Status == attestation.Skip && !c.Required {
+			note = " (not required)"
+		}
+		fmt.Fprintf(&b, "%3d  %s  ", i+1, style(c.Status, fmt.Sprintf("%-4s", status)))
+		line(fmt.Sprintf("%s%s: %s", prefix(c.ID), c.Title, clean(short(c))) + note)
+		if c.Status != attestation.Pass {
+			for _, f := range [][2]string{{"check", c.ID}, {"clause", c.Clause}, {"seen", c.Seen}, {"wanted", c.Wanted}, {"why", c.Detail}} {
+				if f[1] != "" {
+					line(fmt.Sprintf("             %-7s %s", f[0], clean(f[1])))
+				}
+			}
+		}
+	}
+	b.WriteString("\n")
+	if r.TCBStatus != "" {
+		line("TCB status   " + r.TCBStatus + advisories(r.Advisories))
+	}
+	if err := r.Err(); err != nil {
+		line("Verdict      " + style(attestation.Fail, "REJECTED") + " under policy \"" + clean(r.Policy) + "\"")
+		if len(r.Missing) > 0 {
+			line("Missing      " + clean(strings.Join(r.Missing, ", ")))
+		}
+	} else {
+		line("Verdict      " + style(attestation.Pass, "VERIFIED") + " under policy \"" + clean(r.Policy) + "\"")
+		line("Valid until  " + r.ValidUntil.UTC().Format(time.RFC3339))
+	}
+	_, err := io.WriteString(w, b.String())
+	return err
+}
+
+func advisories(a []string) string {
+	if len(a) == 0 {
+		return ""
+	}
+	return " (" + strings.Join(a, ", ") + ")"
+}
+
+// prefix returns the device part of a check's identifier for the line.
+func prefix(id string) string {
+	device, _, _ := strings.Cut(id, ".")
+	if strings.HasPrefix(device, "gpu") || strings.HasPrefix(device, "switch") {
+		return device + " "
+	}
+	return ""
+}
+
+// short is the value seen, cut to what fits beside a title.
+func short(c attestation.Check) string {
+	s := c.Seen
+	if s == "" {
+		s = c.Detail
+	}
+	if s == "" {
+		s = strings.ToLower(string(c.Status))
+	}
+	if r := []rune(s); len(r) > 72 {
+		s = string(r[:69]) + "..."
+	}
+	return s
+}
+
+// printable keeps foreign text, such as a certificate's names, from steering a terminal.
+func printable(s string) string {
+	return strings.Map(func(r rune) rune {
+		if r < 0x20 || r >= 0x7f && r < 0xa0 || r == '\u202e' || r == '\u2066' || r == '\u2067' || r == '\u2068' || r == '\u2069' {
+			return '\ufffd'
+		}
+		return r
+	}, s)
+}
