@@ -155,7 +155,7 @@ func (e *Engine) Start(ctx context.Context, req engine.Request) (engine.Stream, 
 	if err := e.enqueue(s); err != nil {
 		return nil, err
 	}
-	return newStream(ctx, e, p, s), nil
+	return newStream(ctx, e, p, s, len(prompt)), nil
 }
 
 func (e *Engine) promptTokens(p *params) ([]int, error) {

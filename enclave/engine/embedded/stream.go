@@ -43,8 +43,8 @@ const (
 	done
 )
 
-func newStream(ctx context.Context, e *Engine, p *params, s *sequence) *stream {
-	st := &stream{e: e, p: p, s: s, ctx: ctx, closed: make(chan struct{}), usage: engine.Usage{Prompt: int64(len(s.input))}}
+func newStream(ctx context.Context, e *Engine, p *params, s *sequence, prompt int) *stream {
+	st := &stream{e: e, p: p, s: s, ctx: ctx, closed: make(chan struct{}), usage: engine.Usage{Prompt: int64(prompt)}}
 	prefix, object := "chatcmpl-", "chat.completion"
 	if !p.chat {
 		prefix, object = "cmpl-", "text_completion"
