@@ -3,6 +3,7 @@ package bhttp
 import (
 	"errors"
 	"io"
+	"maps"
 	"net/http"
 	"net/textproto"
 	"net/url"
@@ -12,7 +13,7 @@ import (
 	"golang.org/x/net/http/httpguts"
 )
 
-// ReadRequest reads a request up to its content. The Body of the result streams the content; req.Trailer is set when the
+// ReadRequest reads a request up to its content. The Body of the result streams the content; req.Trailer is filled when the
 // Body has returned io.EOF. A request without content has Body http.NoBody when its known length says so, and has then
 // been read to its very end.
 //
@@ -64,9 +65,9 @@ func ReadRequest(r Reader, limits Limits) (*http.Request, error) {
 	u.Scheme, u.Host = scheme, authority
 	req := &http.Request{
 		Method: method, URL: u, Host: authority, RequestURI: path, Header: header,
-		Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
+		Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1, Trailer: http.Header{},
 	}
-	req.Body, req.ContentLength, err = d.content(header, true, &req.Trailer)
+	req.Body, req.ContentLength, err = d.content(header, true, req.Trailer)
 	if err != nil {
 		return nil, err
 	}
@@ -75,7 +76,7 @@ func ReadRequest(r Reader, limits Limits) (*http.Request, error) {
 
 // ReadResponse reads a response to req up to its content; req may be nil, meaning a GET. Each informational response goes
 // to informational, if not nil, as soon as it has been read. The Body of the result streams the content; resp.Trailer is
-// set when the Body has returned io.EOF.
+// filled when the Body has returned io.EOF.
 //
 // Errors are those of [ReadRequest].
 func ReadResponse(r Reader, req *http.Request, limits Limits, informational func(status int, h http.Header)) (*http.Response, error) {
@@ -107,11 +108,11 @@ func ReadResponse(r Reader, req *http.Request, limits Limits, informational func
 		resp := &http.Response{
 			Status:     strconv.FormatUint(status, 10) + " " + http.StatusText(int(status)),
 			StatusCode: int(status), Header: header, Request: req,
-			Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
+			Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1, Trailer: http.Header{},
 		}
 		mayHaveContent := status != http.StatusNoContent && status != http.StatusNotModified &&
 			(req == nil || req.Method != http.MethodHead)
-		resp.Body, resp.ContentLength, err = d.content(header, mayHaveContent, &resp.Trailer)
+		resp.Body, resp.ContentLength, err = d.content(header, mayHaveContent, resp.Trailer)
 		if err != nil {
 			return nil, err
 		}
@@ -259,7 +260,7 @@ func makeHeader(text string, ends []int, sec section) (http.Header, error) {
 }
 
 // content returns the Body of a message whose header section has been read, and its length or -1.
-func (d *decoder) content(h http.Header, allowed bool, tr *http.Header) (io.ReadCloser, int64, error) {
+func (d *decoder) content(h http.Header, allowed bool, tr http.Header) (io.ReadCloser, int64, error) {
 	declared := int64(-1)
 	if vs := h["Content-Length"]; len(vs) > 0 {
 		n, err := strconv.ParseUint(vs[0], 10, 63)
@@ -306,7 +307,7 @@ type body struct {
 	declared int64 // Content-Length, or -1
 	allowed  bool
 	chunks   bool // at least one chunk has been seen
-	trailer  *http.Header
+	trailer  http.Header // filled at the end; a map, so that copies of the message have it too
 	err      error
 }
 
@@ -390,9 +391,7 @@ func (b *body) finish() error {
 			return io.ErrNoProgress
 		}
 	}
-	if len(tr) > 0 {
-		*b.trailer = tr
-	}
+	maps.Copy(b.trailer, tr)
 	return io.EOF
 }
 

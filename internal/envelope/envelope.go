@@ -19,6 +19,9 @@
 //	handler.ServeHTTP(rw, req)
 //	err = rw.Close()                          // only if all went well
 //
+// A net/http server that speaks HTTP/1 stops reading the request when the response starts, unless
+// http.ResponseController.EnableFullDuplex has been called; with HTTP/2 there is no such thing.
+//
 // # What holds
 //
 // Content, header fields, method, path and status are secret and cannot be altered, reordered, cut or swapped between

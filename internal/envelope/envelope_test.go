@@ -282,6 +282,8 @@ func TestOverHTTP(t *testing.T) {
 			http.Error(w, err.Error(), http.StatusBadRequest)
 			return
 		}
+		// Without this, a HTTP/1 server stops reading when the answer starts.
+		http.NewResponseController(w).EnableFullDuplex()
 		w.Header().Set("Content-Type", ResponseMediaType)
 		rw := sealer.Respond(w, http.NewResponseController(w).Flush)
 		if _, err := io.Copy(rw, req.Body); err != nil {
@@ -319,7 +321,7 @@ func TestOverHTTP(t *testing.T) {
 		defer resp.Body.Close()
 		return io.ReadAll(resp.Body)
 	}
-	for _, n := range []int{0, 100, 1 << 20} {
+	for _, n := range []int{0, 100, 100_000, 1 << 20} {
 		got, err := do("/echo", text(n))
 		if err != nil || !bytes.Equal(got, text(n)) {
 			t.Errorf("%d bytes: %v, %d back", n, err, len(got))

@@ -19,19 +19,24 @@ func PaddedLen(n int64) int64 {
 
 // spread pads the content in run, which starts with 2 bytes of room for its length, by up to pad bytes, and returns the new
 // end of the run. Content itself does not change: RFC 9292 lets content be cut into chunks anywhere and lets a length take
-// more bytes than it needs. So some leading bytes become chunks of one byte, each with a length of 8, 4, 2 or 1 bytes; the
-// rest follows as one chunk. A run of n bytes of content can take 8(n-1) bytes of padding at most.
+// more bytes than it needs (sections 3.2 and 3). So some leading bytes become chunks of one byte, each with a length of 8, 4, 2 or 1 bytes; the
+// rest follows as one chunk. Few bytes of content take less padding than asked for: n bytes take 8(n-1) at most.
 //
 // buf[at:end] is the run; buf must have room for pad more bytes.
 func spread(buf []byte, at, end, pad int) int {
 	n := end - at - 2
-	wide, odd := pad/8, pad%8
-	ones := bits.OnesCount(uint(odd))
-	if wide+ones > n-1 {
-		wide, odd, ones = max(n-1, 0), 0, 0
-		pad = 8 * wide
+	left := max(n-1, 0) // bytes that can be split off: one stays for the last chunk
+	wide := min(pad/8, left)
+	left -= wide
+	odd := 0 // sizes 4, 2 and 1 still to use, as bits
+	for size := 4; size > 0 && wide == pad/8; size /= 2 {
+		if pad%8&size != 0 && left > 0 {
+			odd |= size
+			left--
+		}
 	}
-	split := wide + ones
+	pad = 8*wide + odd
+	split := wide + bits.OnesCount(uint(odd))
 	copy(buf[at+2+split+pad:], buf[at+2+split:end])
 	// From the last to the first: each lands to the right of those that are still to move.
 	pos := at + split + pad

@@ -365,7 +365,7 @@ func TestChunkedDraft(t *testing.T) {
 }
 
 // sealChunks seals from the start; the last part is the final chunk.
-func sealChunks(t *testing.T, c *chunkCipher, parts ...[]byte) []byte {
+func sealChunks(t testing.TB, c *chunkCipher, parts ...[]byte) []byte {
 	t.Helper()
 	c.count = 0
 	var out []byte
