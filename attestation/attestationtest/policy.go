@@ -1,6 +1,7 @@
 package attestationtest
 
 import (
+	"strings"
 	"time"
 
 	"github.com/bombyx-network/bombyx/attestation/policy"
@@ -42,7 +43,7 @@ func (a *Authority) Policy(now time.Time, images ...string) *policy.Policy {
 	}
 	for _, name := range images {
 		m := a.Image(name)
-		image := policy.TDImage{Name: "mock image " + name, Reason: "made by package attestationtest", MRTD: policy.Want{Value: m.MRTD}}
+		image := policy.TDImage{Name: strings.TrimSpace("mock image " + name), Reason: "made by package attestationtest", MRTD: policy.Want{Value: m.MRTD}}
 		for _, r := range m.RTMR {
 			image.RTMR = append(image.RTMR, policy.Want{Value: r})
 		}

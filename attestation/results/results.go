@@ -94,7 +94,8 @@ type TableOptions struct {
 	Style func(attestation.Status, string) string
 }
 
-// Table writes one line per numbered check, its clause and values below those that did not pass, and the verdict.
+// Table writes one line per numbered check: its outcome, what it is about, the clause of the specification, the value seen
+// and the value wanted. Below a check that stands in the way of the verdict it says why. The verdict comes last.
 func Table(w io.Writer, r *attestation.Result, o TableOptions) error {
 	var b strings.Builder
 	style := o.Style
@@ -102,29 +103,32 @@ func Table(w io.Writer, r *attestation.Result, o TableOptions) error {
 		style = func(_ attestation.Status, s string) string { return s }
 	}
 	line := func(s string) {
+		s = printable(s)
 		if n := o.Width; n > 3 && len([]rune(s)) > n {
 			s = string([]rune(s)[:n-3]) + "..."
 		}
 		b.WriteString(s + "\n")
 	}
-	clean := func(s string) string { return printable(s) }
 	for i, c := range r.Checks {
 		status := string(c.Status)
 		if status == "" {
 			status = "NONE"
 		}
-		note := ""
-		if c.Status == attestation.Skip && !c.Required {
-			note = " (not required)"
+		text := prefix(c.ID) + c.Title + " [" + c.Clause + "]"
+		if c.Seen != "" {
+			text += " seen " + c.Seen
 		}
+		if c.Wanted != "" {
+			text += "; wanted " + c.Wanted
+		}
+		if c.Status == attestation.Skip && !c.Required {
+			text += " (not required: " + c.Detail + ")"
+		}
+		// Only the status word is styled, so that the width counts what is seen.
 		fmt.Fprintf(&b, "%3d  %s  ", i+1, style(c.Status, fmt.Sprintf("%-4s", status)))
-		line(fmt.Sprintf("%s%s: %s", prefix(c.ID), c.Title, clean(short(c))) + note)
-		if c.Status != attestation.Pass {
-			for _, f := range [][2]string{{"check", c.ID}, {"clause", c.Clause}, {"seen", c.Seen}, {"wanted", c.Wanted}, {"why", c.Detail}} {
-				if f[1] != "" {
-					line(fmt.Sprintf("             %-7s %s", f[0], clean(f[1])))
-				}
-			}
+		line(text)
+		if c.Status == attestation.Fail || c.Status == attestation.Skip && c.Required {
+			line("           " + c.ID + ": " + c.Detail)
 		}
 	}
 	b.WriteString("\n")
@@ -132,12 +136,14 @@ func Table(w io.Writer, r *attestation.Result, o TableOptions) error {
 		line("TCB status   " + r.TCBStatus + advisories(r.Advisories))
 	}
 	if err := r.Err(); err != nil {
-		line("Verdict      " + style(attestation.Fail, "REJECTED") + " under policy \"" + clean(r.Policy) + "\"")
+		b.WriteString("Verdict      " + style(attestation.Fail, "REJECTED"))
+		line(" under policy \"" + r.Policy + "\"")
 		if len(r.Missing) > 0 {
-			line("Missing      " + clean(strings.Join(r.Missing, ", ")))
+			line("Missing      " + strings.Join(r.Missing, ", "))
 		}
 	} else {
-		line("Verdict      " + style(attestation.Pass, "VERIFIED") + " under policy \"" + clean(r.Policy) + "\"")
+		b.WriteString("Verdict      " + style(attestation.Pass, "VERIFIED"))
+		line(" under policy \"" + r.Policy + "\"")
 		line("Valid until  " + r.ValidUntil.UTC().Format(time.RFC3339))
 	}
 	_, err := io.WriteString(w, b.String())
@@ -158,21 +164,6 @@ func prefix(id string) string {
 		return device + " "
 	}
 	return ""
-}
-
-// short is the value seen, cut to what fits beside a title.
-func short(c attestation.Check) string {
-	s := c.Seen
-	if s == "" {
-		s = c.Detail
-	}
-	if s == "" {
-		s = strings.ToLower(string(c.Status))
-	}
-	if r := []rune(s); len(r) > 72 {
-		s = string(r[:69]) + "..."
-	}
-	return s
 }
 
 // printable keeps foreign text, such as a certificate's names, from steering a terminal.

@@ -95,12 +95,13 @@ func TestZeroResult(t *testing.T) {
 func TestTable(t *testing.T) {
 	var b bytes.Buffer
 	r := appraise(t, attestationtest.NodeConfig{GPUs: 1, Debug: true})
-	if err := results.Table(&b, r, results.TableOptions{Width: 120}); err != nil {
+	if err := results.Table(&b, r, results.TableOptions{Width: 200}); err != nil {
 		t.Fatal(err)
 	}
 	out := b.String()
-	for _, want := range []string{"  1  PASS  policy is in force", "FAIL  closed to its host", "check   policy.debug", "clause  Bombyx policy",
-		"seen    TUD bits 0x01", "wanted  0x00", "SKIP  gpu0 firmware is in production state", "(not required)", "Verdict      REJECTED"} {
+	for _, want := range []string{"  1  PASS  policy is in force [Bombyx policy] seen 2026-11-22T12:00:00Z; wanted before ",
+		"FAIL  closed to its host (not debug) [Bombyx policy] seen TUD bits 0x01; wanted 0x00\n           policy.debug: the TD is debuggable",
+		"SKIP  gpu0 firmware is in production state [", "(not required: ", "Verdict      REJECTED under policy"} {
 		if !strings.Contains(out, want) {
 			t.Errorf("%q is missing in\n%s", want, out)
 		}
