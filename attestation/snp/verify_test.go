@@ -279,8 +279,7 @@ func TestParseRefuses(t *testing.T) {
 		{"long r", Turin, func(b []byte) { b[0x2a0+48] = 1 }, "384 bits"},
 		{"long s", Turin, func(b []byte) { b[0x2e8+71] = 1 }, "384 bits"},
 	} {
-		w := newWorld(c.product, VCEK)
-		_, b, _ := w.build(t)
+		b := newWorld(c.product, VCEK).report
 		c.bend(b)
 		_, err := ParseReport(b)
 		var pe *ParseError

@@ -11,6 +11,8 @@ import (
 	"encoding/asn1"
 	"encoding/binary"
 	"encoding/pem"
+	"fmt"
+	"maps"
 	"math/big"
 	"os"
 	"slices"
@@ -131,7 +133,19 @@ func newWorld(p Product, kind SigningKey) *world {
 	return w
 }
 
+// issued remembers certificates: RSA-4096 signatures are what these tests would spend their time on.
+var issued sync.Map
+
 func (w *world) issue(t testing.TB, template, parent *x509.Certificate, pub any, by *rsa.PrivateKey) *x509.Certificate {
+	spki, err := x509.MarshalPKIXPublicKey(pub)
+	if err != nil {
+		t.Fatal(err)
+	}
+	key := fmt.Sprint(template.Subject, template.SerialNumber, template.NotBefore, template.NotAfter, template.KeyUsage, template.IsCA, template.MaxPathLen,
+		template.SignatureAlgorithm, template.ExtraExtensions, parent.Subject, spki, by.N)
+	if c, ok := issued.Load(key); ok {
+		return c.(*x509.Certificate)
+	}
 	issuer := *parent // crypto/x509 refuses to sign with a key that is not the parent's
 	issuer.PublicKey = &by.PublicKey
 	b, err := x509.CreateCertificate(rand.Reader, template, &issuer, pub, by)
@@ -142,6 +156,7 @@ func (w *world) issue(t testing.TB, template, parent *x509.Certificate, pub any,
 	if err != nil {
 		t.Fatal(err)
 	}
+	issued.Store(key, c)
 	return c
 }
 
@@ -162,7 +177,8 @@ func sign(t testing.TB, report []byte, key *ecdsa.PrivateKey) {
 // build makes everything as bent.
 func (w *world) build(t testing.TB) (*Verifier, []byte, *Collateral) {
 	t.Helper()
-	for id, value := range w.extensions {
+	for _, id := range slices.Sorted(maps.Keys(w.extensions)) {
+		value := w.extensions[id]
 		var arcs asn1.ObjectIdentifier
 		for _, c := range id {
 			if c != '.' {
