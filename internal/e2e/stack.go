@@ -1,0 +1,228 @@
+// Package e2e runs enclave, host and client against each other over real
+// sockets, for tests and benchmarks of the whole.
+package e2e
+
+import (
+	"context"
+	"crypto/ed25519"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"github.com/bombyx-network/bombyx/attestation"
+	"github.com/bombyx-network/bombyx/attestation/attestationtest"
+	"github.com/bombyx-network/bombyx/client"
+	"github.com/bombyx-network/bombyx/enclave"
+	"github.com/bombyx-network/bombyx/enclave/engine"
+	"github.com/bombyx-network/bombyx/host"
+	"github.com/bombyx-network/bombyx/host/ledger"
+	"github.com/bombyx-network/bombyx/internal/manifest"
+	"github.com/bombyx-network/bombyx/internal/price"
+	"github.com/bombyx-network/bombyx/internal/ton/channel"
+)
+
+// Model is the name that the stack's engine serves.
+const Model = "test-model"
+
+// Network is the TON global id of the stack.
+const Network = -3
+
+// Options vary a stack. Zero values are ordinary.
+type Options struct {
+	Dir       string // for sockets and the ledger; required
+	Engine    engine.Engine
+	Collector attestation.Collector // default: a GPU node of the mock authority
+	Node      attestationtest.NodeConfig
+	Deposit   uint64
+	Window    uint64
+	Patience  time.Duration
+	Timeout   time.Duration
+	Now       func() time.Time
+	// Between sees every request of the host to its enclave, and Outside of
+	// the client to its host: where a hostile host or network sits.
+	Between, Outside func(http.RoundTripper) http.RoundTripper
+	Trace            client.Trace
+}
+
+// A Stack is one enclave behind one host, with one client.
+type Stack struct {
+	Authority *attestationtest.Authority
+	Enclave   *enclave.Enclave
+	Host      *host.Host
+	Ledger    *ledger.Ledger
+	Chain     *Chain
+	Client    *client.Transport
+	Config    client.Config // of Client
+	URL       string        // of the host
+	closers   []func()
+}
+
+// Prices of the stack's model.
+var Prices = price.List{Model: {Prompt: 1_000_000, Cached: 100_000, Completion: 10_000_000, Reasoning: 10_000_000}}
+
+// Start runs a stack. Close it.
+func Start(o Options) (s *Stack, err error) {
+	s = new(Stack)
+	defer func() {
+		if err != nil {
+			s.Close()
+		}
+	}()
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	if o.Deposit == 0 {
+		o.Deposit = 1_000_000_000
+	}
+	if o.Window == 0 {
+		o.Window = 1_000_000
+	}
+	if o.Patience == 0 {
+		o.Patience = 5 * time.Second
+	}
+	if o.Node.Name == "" {
+		o.Node = attestationtest.NodeConfig{Name: "node", GPUs: 1}
+	}
+	s.Authority = attestationtest.New("e2e")
+	if o.Collector == nil {
+		if o.Collector, err = s.Authority.NewNode(o.Node); err != nil {
+			return s, err
+		}
+	}
+	m := &manifest.Manifest{Version: 1, Models: []manifest.Model{{ID: Model, Format: "gguf", SHA256: hex.EncodeToString(make([]byte, 32)), Size: 1, ContextLength: 4096}}}
+	doc, err := m.Encode()
+	if err != nil {
+		return s, err
+	}
+	s.Enclave, err = enclave.New(enclave.Config{Engine: o.Engine, Collector: o.Collector, Manifest: doc, Prices: Prices,
+		Build: sha256.Sum256([]byte("build")), Digest: sha256.Sum256([]byte("config")),
+		KeyLifetime: time.Hour, Patience: o.Patience, Window: 2 * time.Minute, Now: o.Now})
+	if err != nil {
+		return s, err
+	}
+	path := filepath.Join(o.Dir, "enclave.sock")
+	l, err := net.Listen("unix", path)
+	if err != nil {
+		return s, err
+	}
+	s.serve(l, s.Enclave.Handler())
+
+	if s.Ledger, err = ledger.Open(context.Background(), filepath.Join(o.Dir, "ledger.db"), o.Now); err != nil {
+		return s, err
+	}
+	s.closers = append(s.closers, func() { s.Ledger.Close() })
+	_, identity, err := ed25519.GenerateKey(rand.Reader)
+	if err != nil {
+		return s, err
+	}
+	pub, key, err := ed25519.GenerateKey(rand.Reader)
+	if err != nil {
+		return s, err
+	}
+	params := channel.Params{Payee: channel.Address{1}, Client: channel.Address{2}, ClientKey: [32]byte(pub),
+		CloseDelay: 3600, ExpiresAt: uint32(o.Now().Add(30 * 24 * time.Hour).Unix())}
+	s.Chain = &Chain{channels: map[channel.Address]*host.OnChain{
+		params.Address(): {State: channel.State{Params: params, CloseAt: params.ExpiresAt}, Balance: o.Deposit + channel.Reserve, Time: o.Now()},
+	}}
+	up := Transport(func(ctx context.Context) (net.Conn, error) { return new(net.Dialer).DialContext(ctx, "unix", path) })
+	if o.Between != nil {
+		up = o.Between(up)
+	}
+	bundle, err := s.Authority.Collateral(attestationtest.CollateralOptions{Now: o.Now()})
+	if err != nil {
+		return s, err
+	}
+	s.Host, err = host.New(host.Config{Identity: identity, Network: Network, Payee: params.Payee, Prices: Prices, Window: o.Window,
+		ClosingDelay: time.Hour, CardLifetime: time.Hour, Collateral: bundle,
+		Claims:   host.Claims{Every: time.Hour, Threshold: 1, Age: time.Hour, Margin: time.Minute},
+		Enclaves: []host.Enclave{{ID: "e0", Transport: up, Authority: "enclave"}}, Ledger: s.Ledger, Chain: s.Chain, Now: o.Now})
+	if err != nil {
+		return s, err
+	}
+	s.closers = append(s.closers, s.Host.Close)
+	hl, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return s, err
+	}
+	s.serve(hl, s.Host.Handler())
+	s.URL = "http://" + hl.Addr().String()
+
+	p := s.Authority.Policy(o.Now())
+	p.Devices.GPU.MinCount = 1
+	s.Config = client.Config{Host: s.URL, HostKey: s.Host.Key(), Policy: p,
+		Payment:   client.Payment{Network: Network, Channel: params, Key: key, Deposit: o.Deposit},
+		MaxPrices: Prices[Model], Window: o.Window, Timeout: o.Timeout, Now: o.Now, Trace: o.Trace}
+	s.Config.Base = http.DefaultTransport.(*http.Transport).Clone()
+	if o.Outside != nil {
+		s.Config.Base = o.Outside(s.Config.Base)
+	}
+	s.Client, err = client.New(s.Config)
+	return s, err
+}
+
+// Transport speaks to an enclave over connections that dial makes.
+func Transport(dial func(context.Context) (net.Conn, error)) http.RoundTripper {
+	p := new(http.Protocols)
+	p.SetHTTP1(true)
+	return &http.Transport{Protocols: p, MaxIdleConnsPerHost: 64, DisableCompression: true,
+		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) { return dial(ctx) }}
+}
+
+func (s *Stack) serve(l net.Listener, h http.Handler) {
+	srv := &http.Server{Handler: h, ReadHeaderTimeout: 10 * time.Second}
+	go srv.Serve(l)
+	s.closers = append(s.closers, func() { srv.Close() })
+}
+
+// Close ends everything, the last started first.
+func (s *Stack) Close() {
+	for i := len(s.closers) - 1; i >= 0; i-- {
+		s.closers[i]()
+	}
+}
+
+// Chain is a chain of channels alone, in memory.
+type Chain struct {
+	mu       sync.Mutex
+	channels map[channel.Address]*host.OnChain
+	Down     bool
+	Claims   []channel.SignedVoucher
+}
+
+// Channel implements host.Chain.
+func (c *Chain) Channel(_ context.Context, a channel.Address) (*host.OnChain, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.Down {
+		return nil, errors.New("the chain is down")
+	}
+	on := c.channels[a]
+	if on == nil {
+		return nil, fmt.Errorf("%s: %w", a, host.ErrNoChannel)
+	}
+	copy := *on
+	return &copy, nil
+}
+
+// Claim implements host.Chain.
+func (c *Chain) Claim(_ context.Context, v *channel.SignedVoucher) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	on := c.channels[v.Channel]
+	if on == nil || v.Verify(on.ClientKey) != nil {
+		return os.ErrInvalid
+	}
+	paid := on.Claimable(on.Balance, v.Total)
+	on.Paid += paid
+	on.Balance -= paid
+	c.Claims = append(c.Claims, *v)
+	return nil
+}
