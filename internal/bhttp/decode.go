@@ -240,9 +240,6 @@ func makeHeader(text string, ends []int, sec section) (http.Header, error) {
 		if !validValue(value) {
 			return nil, invalid("value of field %.40q", name)
 		}
-		if sec == trailer && !httpguts.ValidTrailerHeader(key) {
-			return nil, invalid("field %.40q in a trailer section", name)
-		}
 		if have := h[key]; have != nil {
 			h[key] = append(have, value)
 			continue
@@ -306,7 +303,7 @@ type body struct {
 	total    int64
 	declared int64 // Content-Length, or -1
 	allowed  bool
-	chunks   bool // at least one chunk has been seen
+	chunks   bool        // at least one chunk has been seen
 	trailer  http.Header // filled at the end; a map, so that copies of the message have it too
 	err      error
 }
