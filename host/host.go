@@ -30,8 +30,8 @@ type Chain interface {
 	// Channel reads a channel's account. ErrNoChannel when there is none or
 	// its code is not the channel contract's.
 	Channel(ctx context.Context, address channel.Address) (*OnChain, error)
-	// Claim presents a voucher. It returns once the claim has been sent;
-	// whether it arrived shows in the channel's state.
+	// Claim presents a voucher and returns when that is in a block. What it
+	// paid shows in the channel's state.
 	Claim(ctx context.Context, v *channel.SignedVoucher) error
 }
 
@@ -39,11 +39,7 @@ type Chain interface {
 var ErrNoChannel = errors.New("host: no channel at this address")
 
 // OnChain is a channel as the chain has it.
-type OnChain struct {
-	channel.State
-	Balance uint64    // nanogram
-	Time    time.Time // of the block that says so
-}
+type OnChain = channel.Account
 
 // An Enclave is one that this host relays to.
 type Enclave struct {

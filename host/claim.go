@@ -1,0 +1,156 @@
+package host
+
+import (
+	"context"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/xssnick/tonutils-go/tlb"
+
+	"github.com/bombyx-network/bombyx/host/ledger"
+	"github.com/bombyx-network/bombyx/internal/ton"
+	"github.com/bombyx-network/bombyx/internal/ton/channel"
+	"github.com/bombyx-network/bombyx/internal/ton/wallet"
+)
+
+// TON is the real chain. Wallet may be nil: claims then go out as external
+// messages, whose fees come out of the claim, and claims too small for that
+// wait until they have grown.
+type TON struct {
+	Client ton.Chain
+	Wallet *wallet.Wallet
+}
+
+// Channel implements Chain.
+func (t *TON) Channel(ctx context.Context, a channel.Address) (*OnChain, error) {
+	on, err := channel.Load(ctx, t.Client, a)
+	if errors.Is(err, channel.ErrNone) {
+		return nil, ErrNoChannel
+	}
+	return on, err
+}
+
+// ErrTooSmall means that a claim would not pay its fees, and waits.
+var ErrTooSmall = errors.New("host: claim too small for an external message")
+
+// externalTTL bounds how long an external claim is sent again.
+const externalTTL = 2 * time.Minute
+
+// Claim implements Chain. It returns when the claim's transaction is proven.
+func (t *TON) Claim(ctx context.Context, v *channel.SignedVoucher) error {
+	on, err := channel.Load(ctx, t.Client, v.Channel)
+	if err != nil {
+		return err
+	}
+	due := on.Claimable(on.Balance, v.Total)
+	if due >= channel.MinExternalClaim {
+		msg, err := tlb.ToCell(channel.ClaimExternal(v))
+		if err != nil {
+			return err
+		}
+		_, err = t.Client.SendExternal(ctx, msg.ToBOC(), on.Time.Add(externalTTL))
+		return err
+	}
+	if t.Wallet == nil || due == 0 {
+		return ErrTooSmall
+	}
+	m := channel.Claim(v, channel.GasValue, 0)
+	_, err = t.Wallet.Send(ctx, t.Client, wallet.Message{To: v.Channel.Std(), Amount: channel.GasValue, Bounce: true, Body: m.Body})
+	return err
+}
+
+// Run claims until ctx ends. It looks at every open channel each Claims.Every,
+// so nothing depends on this process having been up.
+func (h *Host) Run(ctx context.Context) {
+	tick := time.NewTicker(h.cfg.Claims.Every)
+	defer tick.Stop()
+	for {
+		if err := h.ClaimDue(ctx); err != nil && ctx.Err() == nil {
+			h.cfg.Log.Error("claims", "err", err)
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// ClaimDue looks at every open channel once and claims what is due.
+func (h *Host) ClaimDue(ctx context.Context) error {
+	rows, err := h.cfg.Ledger.OpenChannels(ctx)
+	if err != nil {
+		return err
+	}
+	var failed []error
+	for _, row := range rows {
+		if err := h.claim(ctx, row); err != nil {
+			failed = append(failed, fmt.Errorf("channel %s: %w", row.Address, err))
+		}
+	}
+	return errors.Join(failed...)
+}
+
+func (h *Host) claim(ctx context.Context, row *ledger.Channel) error {
+	address, err := parseRaw(row.Address)
+	if err != nil {
+		return err
+	}
+	on, err := h.cfg.Chain.Channel(ctx, address)
+	if errors.Is(err, ErrNoChannel) {
+		return h.cfg.Ledger.SetChainState(ctx, row.Address, row.Claimed, true)
+	} else if err != nil {
+		return err
+	}
+	now := h.cfg.Now()
+	deadline := time.Unix(int64(on.CloseAt), 0)
+	if on.Paid != row.Claimed {
+		if err := h.cfg.Ledger.SetChainState(ctx, row.Address, on.Paid, false); err != nil {
+			return err
+		}
+	}
+	if !now.Before(deadline) {
+		return h.cfg.Ledger.SetChainState(ctx, row.Address, on.Paid, true)
+	}
+	if row.Voucher == nil {
+		return nil
+	}
+	v, err := channel.ParseVoucher(row.Voucher)
+	if err != nil {
+		return err
+	}
+	due := on.Claimable(on.Balance, v.Total)
+	near := deadline.Sub(now) <= h.cfg.Claims.Margin
+	switch {
+	case due == 0:
+		return nil
+	case on.Closing(), near, due >= h.cfg.Claims.Threshold, now.Sub(row.VoucherAt) >= h.cfg.Claims.Age:
+	default:
+		return nil
+	}
+	if near {
+		h.cfg.Log.Warn("deadline is near", "channel", row.Address, "deadline", deadline.UTC(), "due", due)
+	}
+	if err := h.cfg.Chain.Claim(ctx, &v); errors.Is(err, ErrTooSmall) && !near && !on.Closing() {
+		return nil
+	} else if err != nil {
+		return err
+	}
+	if on, err = h.cfg.Chain.Channel(ctx, address); err != nil {
+		return err
+	}
+	h.cfg.Log.Info("claimed", "channel", row.Address, "paid", on.Paid)
+	return h.cfg.Ledger.SetChainState(ctx, row.Address, on.Paid, false)
+}
+
+func parseRaw(s string) (channel.Address, error) {
+	id, ok := strings.CutPrefix(s, "0:")
+	b, err := hex.DecodeString(id)
+	if !ok || err != nil || len(b) != 32 {
+		return channel.Address{}, fmt.Errorf("host: %q is not a raw address", s)
+	}
+	return channel.Address(b), nil
+}
