@@ -13,6 +13,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 )
 
@@ -136,27 +137,29 @@ AiEA4J0lrHoMs+Xo5o/sX6O9QWxHRAvZUGOdRQ7cvqRXaqI=
 -----END CERTIFICATE-----
 `
 
-// IntelRoot returns Intel's production root certificate for SGX and TDX. Nothing in this package trusts it by itself: pass
-// it to NewVerifier, or pass your own copy of it.
-func IntelRoot() *x509.Certificate {
+var intelRoot = sync.OnceValue(func() *x509.Certificate {
 	block, _ := pem.Decode([]byte(intelRootPEM))
 	cert, err := x509.ParseCertificate(block.Bytes)
 	if err != nil {
 		panic(err) // a constant
 	}
 	return cert
-}
+})
 
-// NewVerifier returns a Verifier that trusts exactly the given self-signed roots. Chains must end in one of them, byte for
-// byte.
+// IntelRoot returns Intel's production root certificate for SGX and TDX. Nothing in this package trusts it by itself: pass
+// it to NewVerifier, or pass your own copy of it.
+func IntelRoot() *x509.Certificate { return intelRoot() }
+
+// NewVerifier returns a Verifier that trusts exactly the given roots. As trust anchors they need no proof: their own signatures
+// are not looked at. Chains must end in one of them, byte for byte.
 func NewVerifier(roots ...*x509.Certificate) (*Verifier, error) {
 	if len(roots) == 0 {
 		return nil, errors.New("dcap: no trust anchors; for genuine Intel platforms pass IntelRoot()")
 	}
 	v := &Verifier{anchors: slices.Clone(roots)}
 	for _, r := range roots {
-		if err := v.link(r, r); err != nil {
-			return nil, fmt.Errorf("dcap: trust anchor %q: %w", r.Subject.CommonName, err)
+		if _, err := p256Key(r); err != nil || !r.IsCA || !bytes.Equal(r.RawIssuer, r.RawSubject) {
+			return nil, fmt.Errorf("dcap: trust anchor %q is not the certificate of a root CA with a P-256 key", r.Subject.CommonName)
 		}
 	}
 	return v, nil
@@ -413,7 +416,7 @@ func (v *Verifier) link(cert, issuer *x509.Certificate) error {
 		return fmt.Errorf("certificate %q has the unsupported critical extension %v", name, cert.UnhandledCriticalExtensions[0])
 	case !issuer.BasicConstraintsValid || !issuer.IsCA || issuer.KeyUsage&x509.KeyUsageCertSign == 0:
 		return fmt.Errorf("certificate %q is issued by %q, which is not a CA", name, issuer.Subject.CommonName)
-	case cert.IsCA && issuer != cert && issuer.MaxPathLen == 0 && issuer.MaxPathLenZero:
+	case cert.IsCA && issuer.MaxPathLen == 0 && issuer.MaxPathLenZero:
 		return fmt.Errorf("CA certificate %q exceeds the path length of %q", name, issuer.Subject.CommonName)
 	}
 	pub, err := p256Key(issuer)

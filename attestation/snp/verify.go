@@ -15,6 +15,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"sync"
 	"time"
 )
 
@@ -128,18 +129,20 @@ func (c *CRL) Revoked(cert *x509.Certificate) bool {
 //go:embed amd.pem
 var amdPEM []byte
 
-func amdCertificates(want func(*x509.Certificate) bool) (certs []*x509.Certificate) {
+var amd = sync.OnceValue(func() (certs struct{ roots, intermediates []*x509.Certificate }) {
 	for block, rest := pem.Decode(amdPEM); block != nil; block, rest = pem.Decode(rest) {
 		c, err := x509.ParseCertificate(block.Bytes)
 		if err != nil {
 			panic(err) // a constant
 		}
-		if want(c) {
-			certs = append(certs, c)
+		if bytes.Equal(c.RawIssuer, c.RawSubject) {
+			certs.roots = append(certs.roots, c)
+		} else {
+			certs.intermediates = append(certs.intermediates, c)
 		}
 	}
 	return certs
-}
+})
 
 // AMDRoots returns AMD's production root keys (ARK) for Milan, Genoa and Turin. Nothing in this package trusts them by itself:
 // pass them to NewVerifier, or pass your own copies. SHA-256 of the certificates:
@@ -147,15 +150,11 @@ func amdCertificates(want func(*x509.Certificate) bool) (certs []*x509.Certifica
 //	Milan 69d063b45344d26a2e94e1f4210de49ef555308287d4c174445c95639a540bcd
 //	Genoa 4c6598d19c18719c5dfd4a7d335f674e5bfe1d8f800cea2cf270c10d103db2f1
 //	Turin 1f084161a44bb6d93778a904877d4819cafa5d05ef4193b2ded9dd9c73dd3f6a
-func AMDRoots() []*x509.Certificate {
-	return amdCertificates(func(c *x509.Certificate) bool { return bytes.Equal(c.RawIssuer, c.RawSubject) })
-}
+func AMDRoots() []*x509.Certificate { return slices.Clone(amd().roots) }
 
 // AMDIntermediates returns AMD's ASK and ASVK for the same products, for Collateral.Intermediates. They are not trusted but
 // verified, and need not be fetched.
-func AMDIntermediates() []*x509.Certificate {
-	return amdCertificates(func(c *x509.Certificate) bool { return !bytes.Equal(c.RawIssuer, c.RawSubject) })
-}
+func AMDIntermediates() []*x509.Certificate { return slices.Clone(amd().intermediates) }
 
 // Result is what an appraisal found.
 type Result struct {
@@ -173,15 +172,16 @@ type Verifier struct {
 	signatures cache[struct{}]
 }
 
-// NewVerifier returns a Verifier that trusts exactly the given self-signed roots (ARK).
+// NewVerifier returns a Verifier that trusts exactly the given roots (ARK). As trust anchors they need no proof: their own
+// signatures are not looked at.
 func NewVerifier(roots ...*x509.Certificate) (*Verifier, error) {
 	if len(roots) == 0 {
 		return nil, errors.New("snp: no trust anchors; for genuine AMD platforms pass AMDRoots()")
 	}
 	v := &Verifier{anchors: slices.Clone(roots)}
 	for _, r := range roots {
-		if err := v.link(r, r); err != nil {
-			return nil, fmt.Errorf("snp: trust anchor %q: %w", r.Subject.CommonName, err)
+		if _, ok := r.PublicKey.(*rsa.PublicKey); !ok || !r.IsCA || !bytes.Equal(r.RawIssuer, r.RawSubject) {
+			return nil, fmt.Errorf("snp: trust anchor %q is not the certificate of a root CA with an RSA key", r.Subject.CommonName)
 		}
 	}
 	return v, nil
@@ -370,7 +370,7 @@ func (v *Verifier) link(cert, issuer *x509.Certificate) error {
 		return fmt.Errorf("certificate %q has the unsupported critical extension %v", name, cert.UnhandledCriticalExtensions[0])
 	case !issuer.BasicConstraintsValid || !issuer.IsCA || issuer.KeyUsage&x509.KeyUsageCertSign == 0:
 		return fmt.Errorf("certificate %q is issued by %q, which is not a CA", name, issuer.Subject.CommonName)
-	case cert.IsCA && issuer != cert && issuer.MaxPathLen == 0 && issuer.MaxPathLenZero:
+	case cert.IsCA && issuer.MaxPathLen == 0 && issuer.MaxPathLenZero:
 		return fmt.Errorf("CA certificate %q exceeds the path length of %q", name, issuer.Subject.CommonName)
 	}
 	if !v.verify(issuer, sha512.Sum384(cert.RawTBSCertificate), cert.Signature) {
