@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"math/big"
+	"strings"
 
 	"github.com/xssnick/tonutils-go/address"
 	"github.com/xssnick/tonutils-go/tlb"
@@ -193,6 +194,9 @@ func (c *Chain) execute(acc *account, dst *address.Address, msg *tvm.PreparedMes
 	}
 	res, err := c.machine.EmulateTransaction(block, acc.state, msg, tvm.TransactionOptions{LogicalTime: int64(c.lt), AccountStorageStat: acc.stat})
 	if err != nil {
+		if msg.Message().MsgType == tlb.MsgTypeExternalIn && strings.Contains(err.Error(), "import fees exceed") {
+			err = ErrNotAccepted
+		}
 		return tx, nil, fmt.Errorf("emulator: %s: %w", dst, err)
 	}
 	if res.TransactionCell == nil {
