@@ -57,7 +57,7 @@ func (t *TON) Claim(ctx context.Context, v *channel.SignedVoucher) error {
 	if t.Wallet == nil || due == 0 {
 		return ErrTooSmall
 	}
-	m := channel.Claim(v, channel.GasValue, 0)
+	m := channel.Claim(v, channel.GasValue)
 	_, err = t.Wallet.Send(ctx, t.Client, wallet.Message{To: v.Channel.Std(), Amount: channel.GasValue, Bounce: true, Body: m.Body})
 	return err
 }
