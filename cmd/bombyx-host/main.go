@@ -1,0 +1,281 @@
+// Command bombyx-host is the provider's side: it offers enclaves on a signed
+// card, relays sealed requests, keeps the ledger and claims on TON. It sees
+// ciphertext only. docs/operating.md is its manual.
+package main
+
+import (
+	"context"
+	"crypto/ed25519"
+	"crypto/rand"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/spf13/cobra"
+	"github.com/xssnick/tonutils-go/address"
+
+	"github.com/bombyx-network/bombyx/host"
+	"github.com/bombyx-network/bombyx/host/ledger"
+	"github.com/bombyx-network/bombyx/internal/cli"
+	"github.com/bombyx-network/bombyx/internal/price"
+	"github.com/bombyx-network/bombyx/internal/ton"
+	"github.com/bombyx-network/bombyx/internal/ton/channel"
+	"github.com/bombyx-network/bombyx/internal/ton/wallet"
+)
+
+// config is host.json. Every member is required unless it says optional.
+type config struct {
+	Listen       string     `json:"listen"`        // address and port; without TLS a loopback address
+	TLSCert      string     `json:"tls_cert"`      // optional: PEM chain; clients pin the host key, this hides who talks to whom
+	TLSKey       string     `json:"tls_key"`       // optional: PEM key
+	Identity     string     `json:"identity"`      // file with the Ed25519 seed in hexadecimal: lose it, and every client must be told a new key
+	Network      string     `json:"network"`       // TON's global.config.json; its chain decides what a channel holds
+	GlobalID     int32      `json:"global_id"`     // -239 mainnet, -3 testnet: a voucher for another network is refused
+	Payee        string     `json:"payee"`         // the only account that claims pay: check it twice
+	Wallet       string     `json:"wallet"`        // optional: wallet file that pays for small claims
+	Passphrase   string     `json:"passphrase"`    // optional: file with the wallet's passphrase
+	Prices       price.List `json:"prices"`        // nanogram per million tokens, by model; the enclave must have the same
+	Window       uint64     `json:"window"`        // nanogram of credit ahead of delivery that clients should give
+	MinDeposit   uint64     `json:"min_deposit"`   // nanogram a channel must hold
+	ClosingDelay uint32     `json:"closing_delay"` // seconds a channel must leave for claims: longer than any outage of yours
+	CardLifetime uint32     `json:"card_lifetime"` // seconds: how long clients may keep prices
+	Ledger       string     `json:"ledger"`        // SQLite file or postgres:// URL: the money; back it up
+	Collateral   string     `json:"collateral"`    // optional: bundle handed to clients
+	Claims       struct {
+		Every     uint32 `json:"every"`     // seconds between looks at the channels
+		Threshold uint64 `json:"threshold"` // nanogram worth a claim's fee
+		Age       uint32 `json:"age"`       // seconds after which less is claimed too
+		Margin    uint32 `json:"margin"`    // seconds before a deadline that everything is claimed
+	} `json:"claims"`
+	Enclaves []struct {
+		ID      string `json:"id"`      // in URLs and on the card
+		Address string `json:"address"` // unix:PATH, tcp:127.0.0.1:PORT or vsock:CID:PORT
+	} `json:"enclaves"`
+}
+
+func main() { cli.Main(root()) }
+
+func root() *cobra.Command {
+	c := &cobra.Command{Use: "bombyx-host", Short: "Relay sealed requests to enclaves and be paid on TON",
+		Long: "bombyx-host offers enclaves on a signed card, admits requests against vouchers, relays\nciphertext both ways, and claims what it earned on TON. It can read nothing it relays."}
+	var path string
+	withConfig := func(cmd *cobra.Command) *cobra.Command {
+		cmd.Flags().StringVar(&path, "config", "host.json", "configuration file")
+		cmd.Args = cobra.NoArgs
+		return cmd
+	}
+	var asJSON bool
+	earnings := withConfig(&cobra.Command{Use: "earnings", Short: "Show what each enclave earned, day by day",
+		RunE: func(cmd *cobra.Command, _ []string) error { return earnings(cmd, path, asJSON) }})
+	earnings.Flags().BoolVar(&asJSON, "json", false, "print JSON")
+	c.AddCommand(
+		withConfig(&cobra.Command{Use: "serve", Short: "Serve clients until interrupted",
+			RunE: func(cmd *cobra.Command, _ []string) error { return serve(cmd, path) }}),
+		&cobra.Command{Use: "init FILE", Short: "Make an identity key in FILE and print the public key that clients pin", Args: cobra.ExactArgs(1),
+			RunE: func(cmd *cobra.Command, args []string) error { return initIdentity(cmd, args[0]) }},
+		earnings)
+	return c
+}
+
+func initIdentity(cmd *cobra.Command, path string) error {
+	pub, key, err := ed25519.GenerateKey(rand.Reader)
+	if err != nil {
+		return err
+	}
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		return cli.Errorf(cli.Usage, "choose another file; an identity is never overwritten", "%w", err)
+	}
+	_, werr := fmt.Fprintf(f, "%x\n", key.Seed())
+	if err := errors.Join(werr, f.Sync(), f.Close()); err != nil {
+		return err
+	}
+	fmt.Fprintf(cmd.OutOrStdout(), "%x\n", pub)
+	return nil
+}
+
+func readIdentity(path string) (ed25519.PrivateKey, error) {
+	b, err := cli.ReadSecret(path)
+	if err != nil {
+		return nil, err
+	}
+	seed, err := hex.DecodeString(strings.TrimSpace(string(b)))
+	if err != nil || len(seed) != ed25519.SeedSize {
+		return nil, cli.Errorf(cli.Usage, "make one with bombyx-host init", "%s: not an identity key", path)
+	}
+	return ed25519.NewKeyFromSeed(seed), nil
+}
+
+// setUp builds a host from its configuration. The caller closes what it gets.
+func setUp(ctx context.Context, c *config, dir string, log *slog.Logger) (h *host.Host, closeAll func(), err error) {
+	var closers []func()
+	closeAll = func() {
+		for i := len(closers) - 1; i >= 0; i-- {
+			closers[i]()
+		}
+	}
+	defer func() {
+		if err != nil {
+			closeAll()
+		}
+	}()
+	at := func(path string) string { // relative paths are relative to the file
+		if path == "" || filepath.IsAbs(path) {
+			return path
+		}
+		return filepath.Join(dir, path)
+	}
+	cfg := host.Config{Network: c.GlobalID, Prices: c.Prices, Window: c.Window, MinDeposit: c.MinDeposit,
+		ClosingDelay: seconds(c.ClosingDelay), CardLifetime: seconds(c.CardLifetime),
+		Claims: host.Claims{Every: seconds(c.Claims.Every), Threshold: c.Claims.Threshold, Age: seconds(c.Claims.Age), Margin: seconds(c.Claims.Margin)},
+		Now:    time.Now, Log: log}
+	if cfg.Identity, err = readIdentity(at(c.Identity)); err != nil {
+		return nil, nil, err
+	}
+	payee, err := address.ParseAddr(c.Payee)
+	if err == nil {
+		cfg.Payee, err = channel.AddressOf(payee)
+	}
+	if err != nil {
+		return nil, nil, cli.Errorf(cli.Usage, "give a basechain address such as UQ...", "payee: %w", err)
+	}
+	if c.Collateral != "" {
+		if cfg.Collateral, err = cli.ReadFile(at(c.Collateral), 32<<20); err != nil {
+			return nil, nil, err
+		}
+	}
+	network, err := cli.ReadFile(at(c.Network), 1<<20)
+	if err != nil {
+		return nil, nil, err
+	}
+	chain, err := ton.Dial(ctx, network, ton.Options{})
+	if err != nil {
+		return nil, nil, cli.Errorf(cli.Unreachable, "check the network file, and whether its liteservers are up", "%w", err)
+	}
+	closers = append(closers, chain.Close)
+	if chain.GlobalID() != c.GlobalID {
+		return nil, nil, cli.Errorf(cli.Usage, "make global_id and network agree", "the chain's global id is %d, the configuration's %d", chain.GlobalID(), c.GlobalID)
+	}
+	t := &host.TON{Client: chain}
+	if c.Wallet != "" {
+		pass, err := cli.ReadSecret(at(c.Passphrase))
+		if err != nil {
+			return nil, nil, err
+		}
+		if t.Wallet, err = wallet.Load(at(c.Wallet), strings.TrimRight(string(pass), "\r\n")); err != nil {
+			return nil, nil, cli.Errorf(cli.Usage, "check the passphrase file", "%w", err)
+		}
+		closers = append(closers, t.Wallet.Wipe)
+	}
+	cfg.Chain = t
+	source := c.Ledger
+	if !strings.Contains(source, "://") {
+		source = at(source)
+	}
+	if cfg.Ledger, err = ledger.Open(ctx, source, time.Now); err != nil {
+		return nil, nil, cli.Errorf(cli.Usage, "check the path or the database", "%w", err)
+	}
+	closers = append(closers, func() { cfg.Ledger.Close() })
+	for _, e := range c.Enclaves {
+		a, err := cli.ParseAddr(e.Address)
+		if err != nil {
+			return nil, nil, err
+		}
+		cfg.Enclaves = append(cfg.Enclaves, host.Enclave{ID: e.ID, Authority: "enclave", Transport: host.EnclaveTransport(a.Dial)})
+	}
+	h, err = host.New(cfg)
+	if err != nil {
+		return nil, nil, cli.Errorf(cli.Usage, "fix the configuration", "%w", err)
+	}
+	closers = append(closers, h.Close)
+	return h, closeAll, nil
+}
+
+func seconds(n uint32) time.Duration { return time.Duration(n) * time.Second }
+
+func serve(cmd *cobra.Command, path string) error {
+	ctx := cmd.Context()
+	var c config
+	if _, err := cli.ReadConfig(path, &c); err != nil {
+		return err
+	}
+	log := slog.New(slog.NewTextHandler(cmd.ErrOrStderr(), nil))
+	h, closeAll, err := setUp(ctx, &c, filepath.Dir(path), log)
+	if err != nil {
+		return err
+	}
+	defer closeAll()
+	l, err := net.Listen("tcp", c.Listen)
+	if err != nil {
+		return cli.Errorf(cli.Usage, "choose another address", "%w", err)
+	}
+	if c.TLSCert == "" && !l.Addr().(*net.TCPAddr).IP.IsLoopback() {
+		l.Close()
+		return cli.Errorf(cli.Usage, "set tls_cert and tls_key, or listen on 127.0.0.1 behind a proxy", "%s is not a loopback address", c.Listen)
+	}
+	srv := host.NewServer(h)
+	done := make(chan error, 1)
+	claims, stopClaims := context.WithCancel(ctx)
+	claimed := make(chan struct{})
+	go func() { defer close(claimed); h.Run(claims) }()
+	go func() {
+		if c.TLSCert != "" {
+			done <- srv.ServeTLS(l, c.TLSCert, c.TLSKey)
+		} else {
+			done <- srv.Serve(l)
+		}
+	}()
+	fmt.Fprintf(cmd.OutOrStdout(), "host %x serves on %s\n", h.Key(), l.Addr())
+	select {
+	case err = <-done:
+	case <-ctx.Done():
+		grace, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+		defer cancel()
+		srv.Shutdown(grace)
+		srv.Close()
+	}
+	stopClaims()
+	<-claimed
+	if errors.Is(err, http.ErrServerClosed) {
+		return nil
+	}
+	return err
+}
+
+func earnings(cmd *cobra.Command, path string, asJSON bool) error {
+	var c config
+	if _, err := cli.ReadConfig(path, &c); err != nil {
+		return err
+	}
+	source := c.Ledger
+	if !strings.Contains(source, "://") && !filepath.IsAbs(source) {
+		source = filepath.Join(filepath.Dir(path), source)
+	}
+	l, err := ledger.Open(cmd.Context(), source, time.Now)
+	if err != nil {
+		return cli.Errorf(cli.Usage, "check the path or the database", "%w", err)
+	}
+	defer l.Close()
+	list, err := l.Earnings(cmd.Context(), time.Unix(0, 0))
+	if err != nil {
+		return err
+	}
+	if asJSON {
+		return json.NewEncoder(cmd.OutOrStdout()).Encode(list)
+	}
+	w := tabwriter.NewWriter(cmd.OutOrStdout(), 0, 0, 2, ' ', 0)
+	fmt.Fprintln(w, "day\tenclave\tanswers\tGRAM")
+	for _, e := range list {
+		fmt.Fprintf(w, "%s\t%s\t%d\t%s\n", e.Day.Format(time.DateOnly), e.Enclave, e.Answers, ton.Nano(e.Earned))
+	}
+	return w.Flush()
+}

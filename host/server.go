@@ -1,0 +1,26 @@
+package host
+
+import (
+	"context"
+	"net"
+	"net/http"
+	"time"
+)
+
+// NewServer returns a server for clients: HTTP/1.1 and HTTP/2, over TLS or on
+// loopback without.
+func NewServer(h *Host) *http.Server {
+	p := new(http.Protocols)
+	p.SetHTTP1(true)
+	p.SetHTTP2(true)
+	p.SetUnencryptedHTTP2(true)
+	return &http.Server{Handler: h.Handler(), Protocols: p, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 16 << 10}
+}
+
+// EnclaveTransport speaks to an enclave, over connections that dial makes.
+func EnclaveTransport(dial func(context.Context) (net.Conn, error)) http.RoundTripper {
+	p := new(http.Protocols)
+	p.SetUnencryptedHTTP2(true)
+	return &http.Transport{Protocols: p, MaxIdleConnsPerHost: 64, DisableCompression: true,
+		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) { return dial(ctx) }}
+}

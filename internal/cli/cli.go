@@ -1,0 +1,119 @@
+// Package cli is what the commands share: errors with a hint on stderr, an
+// exit code for each class of failure, strict configuration files and the
+// addresses that host and enclave listen on.
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/spf13/cobra"
+
+	"github.com/bombyx-network/bombyx/internal/strictjson"
+)
+
+// Exit codes.
+const (
+	Refused     = 1 // evidence, answer or peer was judged, and refused
+	Usage       = 2 // the command line, a file or a configuration is wrong
+	Missing     = 3 // collateral is missing: more of it could change the verdict
+	Unreachable = 4 // host, enclave, engine or chain does not answer
+	Money       = 5 // balance or credit does not suffice
+)
+
+// An Error ends a command.
+type Error struct {
+	Code int // exit code
+	Err  error
+	Hint string // what to do about it; may be empty
+}
+
+func (e *Error) Error() string { return e.Err.Error() }
+func (e *Error) Unwrap() error { return e.Err }
+
+// Errorf returns an Error.
+func Errorf(code int, hint, format string, args ...any) error {
+	return &Error{code, fmt.Errorf(format, args...), hint}
+}
+
+// Main runs a command and exits. An interrupt cancels the command's context;
+// a second one kills the process.
+func Main(root *cobra.Command) {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	context.AfterFunc(ctx, stop)
+	os.Exit(Run(ctx, root))
+}
+
+// Run runs a command and returns its exit code.
+func Run(ctx context.Context, root *cobra.Command) int {
+	root.SilenceErrors = true
+	root.SilenceUsage = true
+	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
+		return Errorf(Usage, "see "+c.CommandPath()+" --help", "%w", err)
+	})
+	c, err := root.ExecuteContextC(ctx)
+	if err == nil {
+		return 0
+	}
+	var e *Error
+	if !errors.As(err, &e) {
+		e = &Error{Code: Refused, Err: err}
+		if c != nil && c.Args != nil && c.ValidateArgs(c.Flags().Args()) != nil || isUnknownCommand(err) {
+			e = &Error{Code: Usage, Err: err, Hint: "see " + c.CommandPath() + " --help"}
+		}
+	}
+	fmt.Fprintf(root.ErrOrStderr(), "%s: error: %v\n", root.Name(), e.Err)
+	if e.Hint != "" {
+		fmt.Fprintf(root.ErrOrStderr(), "%s: hint: %s\n", root.Name(), e.Hint)
+	}
+	return e.Code
+}
+
+func isUnknownCommand(err error) bool {
+	return len(err.Error()) > 15 && err.Error()[:15] == "unknown command"
+}
+
+// ReadFile reads a file of at most limit bytes.
+func ReadFile(path string, limit int64) ([]byte, error) {
+	info, err := os.Stat(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, Errorf(Usage, "check the path", "%s: no such file", path)
+	}
+	if err == nil && info.Size() > limit {
+		return nil, Errorf(Usage, "is it the right file?", "%s: %d bytes, limit %d", path, info.Size(), limit)
+	}
+	b, err := os.ReadFile(path)
+	if err != nil {
+		return nil, Errorf(Usage, "check the path and its permissions", "%w", err)
+	}
+	return b, nil
+}
+
+// ReadConfig decodes a JSON configuration file strictly.
+func ReadConfig(path string, v any) ([]byte, error) {
+	b, err := ReadFile(path, 1<<20)
+	if err != nil {
+		return nil, err
+	}
+	if err := strictjson.Decode(b, 1<<20, v); err != nil {
+		return nil, Errorf(Usage, "fix the file: unknown and repeated members are refused", "%s: %w", path, err)
+	}
+	return b, nil
+}
+
+// ReadSecret reads a small file that only its owner may read.
+func ReadSecret(path string) ([]byte, error) {
+	info, err := os.Stat(path)
+	if err != nil {
+		return nil, Errorf(Usage, "check the path", "%w", err)
+	}
+	if info.Mode().Perm()&0o077 != 0 {
+		return nil, Errorf(Usage, "chmod 600 "+path, "%s: others may read it", path)
+	}
+	return ReadFile(path, 1<<16)
+}
