@@ -2,10 +2,12 @@ package attestation
 
 import (
 	"bytes"
+	"crypto/sha256"
 	"crypto/x509"
 	"encoding/pem"
 	"fmt"
 
+	"github.com/bombyx-network/bombyx/attestation/policy"
 	"github.com/bombyx-network/bombyx/attestation/snp"
 )
 
@@ -61,6 +63,8 @@ func (a *appraisal) snp(raw, certificates, reportData []byte) {
 	if image.Err == nil {
 		a.res.Claims["image"] = image.Seen
 	}
+	// A masked id or a VLEK leaves the chip unnamed; then it is on no list.
+	a.machine("", policy.MachineChipID, r.ChipID[:], sha256.Sum256(raw), a.v.policy.Hardware.CPU)
 	a.reportData(r.ReportData, reportData)
 	m := a.res.Claims
 	hexClaims(m, "snp.measurement", r.Measurement, "snp.host_data", r.HostData, "snp.chip_id", r.ChipID, "snp.id_key_digest", r.IDKeyDigest,

@@ -28,6 +28,7 @@ const (
 	CheckDeviceCC      = "policy.cc_mode"        // the GPU is in the confidential mode that the node's mode demands
 	CheckDriver        = "policy.driver"         // the driver is recent enough
 	CheckVBIOS         = "policy.vbios"          // VBIOS or BIOS is recent enough
+	CheckMachine       = "policy.hardware"       // the machine is known, and not denied
 	CheckBuild         = "policy.workload.build"
 	CheckConfig        = "policy.workload.config"
 	CheckModel         = "policy.workload.model"
@@ -54,6 +55,7 @@ var titles = map[string]string{
 	CheckDeviceCC:      "GPU is in the right confidential mode",
 	CheckDriver:        "driver is recent enough",
 	CheckVBIOS:         "firmware is recent enough",
+	CheckMachine:       "machine is on a list, and denied by none",
 	CheckBuild:         "enclave build is on the list",
 	CheckConfig:        "enclave configuration is on the list",
 	CheckModel:         "model manifest is on the list",

@@ -27,6 +27,7 @@ type Verifier struct {
 	amd    *snp.Verifier    // nil when the policy pins no AMD root
 	nvidia *nvidia.Verifier // nil when the policy pins no NVIDIA root
 	gpu    nvidia.Collateral
+	known  policy.Registry // what issuers say about machines
 }
 
 // NewVerifier returns a Verifier. The policy pins roots by fingerprint; their certificates must be in the bundle, except
@@ -44,7 +45,7 @@ func NewVerifier(pol *policy.Policy, c *collateral.Bundle) (*Verifier, error) {
 	if pol, err = policy.Parse(encoded); err != nil {
 		return nil, fmt.Errorf("attestation: %w", err)
 	}
-	v := &Verifier{policy: pol, bundle: c}
+	v := &Verifier{policy: pol, bundle: c, known: c.Registry()}
 
 	known := slices.Concat(c.Certificates(), []*x509.Certificate{dcap.IntelRoot()}, snp.AMDRoots())
 	if len(pol.Roots.Intel) > 0 {
@@ -306,7 +307,25 @@ func (a *appraisal) intel(q *dcap.Quote, want dcap.TEEType, reportData []byte) {
 	if image.Err == nil {
 		a.res.Claims["image"] = image.Seen
 	}
+	if r.PCK != nil {
+		a.machine("", policy.MachinePPID, r.PCK.PPID[:], sha256.Sum256(q.Raw), pol.Hardware.CPU)
+	}
 	a.reportData(q.ReportData(), reportData)
+}
+
+// machine judges one piece of hardware by its identity.
+func (a *appraisal) machine(prefix string, kind policy.MachineKind, identity []byte, quote [32]byte, rule policy.Rule) {
+	f, listed := a.v.policy.Hardware.Judge(a.now, policy.NameMachine(kind, identity), quote, a.v.known)
+	c := decided(CheckMachine, f)
+	c.ID, c.Title, c.Required = prefix+CheckMachine, titles[CheckMachine], rule == policy.Required
+	if f.Err == nil && !listed {
+		c.Status, c.Detail = Skip, "nobody whom the policy listens to vouches for this machine"
+		if c.Required {
+			a.res.missing("a hardware list or token for " + f.Seen)
+		}
+	}
+	a.append(c)
+	a.res.until(f.Until)
 }
 
 func (a *appraisal) reportData(seen [64]byte, want []byte) {
@@ -496,6 +515,7 @@ func (a *appraisal) device(prefix string, r *nvidia.Result, rim, ocsp policy.Rul
 		}
 	}
 	if r.Device != nil {
+		a.machine(prefix, policy.MachineGPU, r.Device.Identity[:], [32]byte{}, a.v.policy.Hardware.GPU)
 		m[prefix+"model"] = r.Device.Model
 		m[prefix+"ueid"] = r.Device.Serial
 		m[prefix+"pdi"] = r.Device.PDI.String()

@@ -39,6 +39,8 @@ func (a *Authority) Policy(now time.Time, images ...string) *policy.Policy {
 			Switch: &policy.Switch{Models: []string{"LS_10"}, MinCount: 1, MaxCount: 4, BIOS: SwitchVersion,
 				RIM: policy.Required, OCSP: policy.SkipUnsafe},
 		},
+		Hardware: policy.Hardware{CPU: policy.SkipUnsafe, GPU: policy.SkipUnsafe, MinLevel: 1, ListKeys: []policy.PublicKey{},
+			ProofOfCloudKeys: []policy.PublicKey{}, Deny: []policy.Machine{}},
 		Workload: policy.Workload{Builds: open, Configs: open, Models: open},
 	}
 	for _, name := range images {

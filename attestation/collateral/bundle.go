@@ -1,5 +1,5 @@
 // Package collateral holds Endorsements and reference values (RFC 9334) for offline appraisal: Intel TCB info, QE
-// identities, certificate revocation lists, certificates, NVIDIA RIMs and OCSP answers.
+// identities, certificate revocation lists, certificates, NVIDIA RIMs, OCSP answers and hardware lists.
 //
 // A [Bundle] recognises its items by what they contain, never by their names. It is not trusted: every item carries its
 // own signature, which the appraisal checks against the policy's roots, so a host can serve a bundle to its clients. The
@@ -21,6 +21,7 @@ import (
 	"github.com/bombyx-network/bombyx/attestation/dcap"
 	"github.com/bombyx-network/bombyx/attestation/internal/strictjson"
 	"github.com/bombyx-network/bombyx/attestation/nvidia"
+	"github.com/bombyx-network/bombyx/attestation/policy"
 	"github.com/bombyx-network/bombyx/attestation/snp"
 )
 
@@ -44,6 +45,8 @@ const (
 	KindCertificate Kind = "certificate" // DER (RFC 5280)
 	KindRIM         Kind = "rim"         // NVIDIA reference integrity manifest, XML
 	KindOCSP        Kind = "ocsp"        // DER OCSP response (RFC 6960)
+	KindHardware    Kind = "hardware"    // signed list of machines, DSSE envelope
+	KindToken       Kind = "token"       // Proof of Cloud token, JWT
 )
 
 // An Item is one recognised piece of collateral.
@@ -65,6 +68,7 @@ type Bundle struct {
 	certificates []*x509.Certificate
 	rims         []*nvidia.RIM
 	ocsp         [][]byte
+	registry     policy.Registry
 
 	signers map[[64]byte][]*x509.Certificate // by signature of a TCB info or QE identity
 }
@@ -316,3 +320,8 @@ func (b *Bundle) RIMs() []*nvidia.RIM { return slices.Clone(b.rims) }
 
 // OCSP returns every OCSP response, DER.
 func (b *Bundle) OCSP() [][]byte { return slices.Clone(b.ocsp) }
+
+// Registry returns what the bundle holds about machines.
+func (b *Bundle) Registry() policy.Registry {
+	return policy.Registry{Lists: slices.Clone(b.registry.Lists), Tokens: slices.Clone(b.registry.Tokens)}
+}

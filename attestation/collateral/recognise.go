@@ -16,10 +16,11 @@ import (
 
 	"github.com/bombyx-network/bombyx/attestation/dcap"
 	"github.com/bombyx-network/bombyx/attestation/nvidia"
+	"github.com/bombyx-network/bombyx/attestation/policy"
 	"github.com/bombyx-network/bombyx/attestation/snp"
 )
 
-var errUnknown = errors.New("not collateral: want TCB info, QE identity, CRL, certificate, RIM, OCSP response or bundle")
+var errUnknown = errors.New("not collateral: want TCB info, QE identity, CRL, certificate, RIM, OCSP response, hardware list, token or bundle")
 
 // add recognises one item in its signed form and indexes it.
 func (b *Bundle) add(content []byte) (Kind, error) {
@@ -50,6 +51,20 @@ func (b *Bundle) add(content []byte) (Kind, error) {
 		}
 		b.qeIdentities = append(b.qeIdentities, q)
 		return KindQEIdentity, nil
+	case trimmed[0] == '{' && hasMember(trimmed, "payloadType"):
+		l, err := policy.ParseHardwareList(content)
+		if err != nil {
+			return "", err
+		}
+		b.registry.Lists = append(b.registry.Lists, l)
+		return KindHardware, nil
+	case bytes.HasPrefix(trimmed, []byte("eyJ")):
+		t, err := policy.ParseProofOfCloudToken(content)
+		if err != nil {
+			return "", err
+		}
+		b.registry.Tokens = append(b.registry.Tokens, t)
+		return KindToken, nil
 	}
 	// The three DER structures exclude each other: tbsCertificate starts with a version or serial and holds two names, a
 	// CRL one name, an OCSP response starts with an ENUMERATED.
@@ -116,6 +131,9 @@ func split(in []byte) ([][]byte, error) {
 		return splitHTTP(text)
 	case bytes.Contains(text, []byte("-----BEGIN ")):
 		return splitPEM(text)
+	}
+	if bytes.HasPrefix(text, []byte("eyJ")) {
+		return [][]byte{text}, nil
 	}
 	// PCS and PCCS give CRLs in hexadecimal when not asked for DER.
 	if der, err := hex.DecodeString(string(text)); err == nil {
@@ -192,7 +210,7 @@ func splitJSON(text []byte) ([][]byte, error) {
 	switch {
 	case hasMember(text, "bombyx_collateral"):
 		return parseDocument(text)
-	case hasMember(text, "tcbInfo"), hasMember(text, "enclaveIdentity"):
+	case hasMember(text, "tcbInfo"), hasMember(text, "enclaveIdentity"), hasMember(text, "payloadType"):
 		return [][]byte{text}, nil
 	case hasMember(text, "tcb_info_signature"):
 		return splitQuoteCollateral(text)

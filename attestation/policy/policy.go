@@ -42,6 +42,8 @@ type Policy struct {
 	SNP *SNP `json:"sev_snp,optional"`
 	// Devices says which GPUs and switches a node must have.
 	Devices Devices `json:"devices"`
+	// Hardware says which machines are acceptable.
+	Hardware Hardware `json:"hardware"`
 	// Workload says which programs and models may speak for the node.
 	Workload Workload `json:"workload"`
 }
@@ -120,12 +122,19 @@ func unwant(dst []byte, s string) (any bool, err error) {
 	if s == AnyUnsafe {
 		return true, nil
 	}
+	if err := unhex(dst, s); err != nil {
+		return false, fmt.Errorf("%w or %q", err, AnyUnsafe)
+	}
+	return false, nil
+}
+
+func unhex(dst []byte, s string) error {
 	b, err := hex.DecodeString(s)
 	if err != nil || len(b) != len(dst) || strings.ToLower(s) != s {
-		return false, fmt.Errorf("want %d lower-case hexadecimal characters or %q", 2*len(dst), AnyUnsafe)
+		return fmt.Errorf("want %d lower-case hexadecimal characters", 2*len(dst))
 	}
 	copy(dst, b)
-	return false, nil
+	return nil
 }
 
 func want(any bool, value []byte) string {
@@ -300,6 +309,9 @@ func (p *Policy) check() error {
 	}
 	if err := p.Devices.check(p.Roots); err != nil {
 		return fmt.Errorf("devices.%w", err)
+	}
+	if err := p.Hardware.check(); err != nil {
+		return fmt.Errorf("hardware.%w", err)
 	}
 	for name, a := range map[string]Allowed{"builds": p.Workload.Builds, "configs": p.Workload.Configs, "models": p.Workload.Models} {
 		if a.AnyUnsafe == (len(a.Allow) > 0) {
