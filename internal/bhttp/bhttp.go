@@ -59,12 +59,16 @@ func (l Limits) withDefaults() Limits {
 	return l
 }
 
-// Reader is the source of a message: *bufio.Reader, *bytes.Reader behind one, or a decrypting reader.
+// Reader is the source of a message: a *bufio.Reader, or a decrypting reader with the same methods.
 type Reader interface {
 	io.Reader
 	io.ByteReader
 	// Buffered is the number of bytes that can be read without waiting for the peer.
 	Buffered() int
+	// Peek returns the next n bytes, at most Buffered, without reading them.
+	Peek(n int) ([]byte, error)
+	// Discard reads n bytes, at most Buffered, and drops them.
+	Discard(n int) (int, error)
 }
 
 // Framing indicators, RFC 9292 section 3.3.

@@ -308,39 +308,72 @@ type body struct {
 	err      error
 }
 
+// Read hands out all that has arrived, over several chunks, and waits only with nothing to hand out.
 func (b *body) Read(p []byte) (int, error) {
-	n := 0
-	for b.err == nil && n < len(p) {
+	if b.err != nil || len(p) == 0 {
+		return 0, b.err
+	}
+	for {
+		if n := b.take(p); n > 0 || b.err != nil {
+			return n, b.err
+		}
 		if b.left == 0 {
-			// Wait for the peer only with nothing to hand out: an integer takes at most 8 bytes.
-			if n > 0 && b.d.r.Buffered() < 8 {
-				break
-			}
 			if b.err = b.next(); b.err != nil {
-				break
+				return 0, b.err
 			}
+			continue
 		}
-		if n > 0 && b.d.r.Buffered() == 0 {
-			break
-		}
-		m, err := b.d.r.Read(p[n:][:min(uint64(len(p)-n), b.left)])
-		n += m
-		b.left -= uint64(m)
-		b.total += int64(m)
-		if err != nil && !(err == io.EOF && m > 0) {
+		n, err := b.d.r.Read(p[:min(uint64(len(p)), b.left)])
+		b.took(n)
+		if err != nil && b.err == nil && !(err == io.EOF && n > 0) {
 			b.err = cutShort(err)
 		}
-		if b.declared >= 0 && b.total > b.declared {
-			b.err = b.mismatch()
-		}
-		if m == 0 {
-			break
-		}
+		return n, b.err
 	}
-	if n > 0 && b.err == io.EOF {
-		return n, nil
+}
+
+// take copies the content that is buffered, up to the end of the content or of the buffer.
+func (b *body) take(p []byte) int {
+	window, err := b.d.r.Peek(b.d.r.Buffered())
+	if err != nil {
+		return 0
 	}
-	return n, b.err
+	n, at := 0, 0
+	for n < len(p) && at < len(window) {
+		if b.left == 0 {
+			size := 1 << (window[at] >> 6)
+			if b.d.known || window[at] == 0 || at+size > len(window) {
+				break // the end, a partial length: for next
+			}
+			v := uint64(window[at] & 0x3f)
+			for _, c := range window[at+1 : at+size] {
+				v = v<<8 | uint64(c)
+			}
+			if v == 0 {
+				break
+			}
+			at += size
+			b.left, b.chunks = v, true
+		}
+		rest := window[at:]
+		if uint64(len(rest)) > b.left {
+			rest = rest[:b.left]
+		}
+		m := copy(p[n:], rest)
+		n += m
+		at += m
+		b.took(m)
+	}
+	b.d.r.Discard(at)
+	return n
+}
+
+func (b *body) took(n int) {
+	b.left -= uint64(n)
+	b.total += int64(n)
+	if b.declared >= 0 && b.total > b.declared {
+		b.err = b.mismatch()
+	}
 }
 
 // next moves to the next chunk of content, or past the end of the message with io.EOF.
@@ -432,3 +465,10 @@ func (s *sliceReader) ReadByte() (byte, error) {
 }
 
 func (s *sliceReader) Buffered() int { return len(*s) }
+
+func (s *sliceReader) Peek(n int) ([]byte, error) { return (*s)[:n], nil }
+
+func (s *sliceReader) Discard(n int) (int, error) {
+	*s = (*s)[n:]
+	return n, nil
+}

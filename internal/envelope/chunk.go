@@ -171,9 +171,16 @@ func (c *chunkReader) ReadByte() (byte, error) {
 
 func (c *chunkReader) Buffered() int { return len(c.plain) }
 
-// putPrefix writes the length of a sealed chunk so that it ends at b[at], and returns where it starts.
+func (c *chunkReader) Peek(n int) ([]byte, error) { return c.plain[:n], nil }
+
+func (c *chunkReader) Discard(n int) (int, error) {
+	c.plain = c.plain[n:]
+	return n, nil
+}
+
+// putPrefix writes the length of a sealed chunk, at most maxSealed, so that it ends at b[at], and returns where it starts.
 func putPrefix(b []byte, at, n int) int {
-	var room [8]byte
-	v := bhttp.AppendVarint(room[:0], uint64(n))
-	return at - copy(b[at-len(v):], v)
+	at -= bhttp.VarintLen(uint64(n))
+	bhttp.AppendVarint(b[:at], uint64(n))
+	return at
 }

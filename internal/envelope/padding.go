@@ -1,6 +1,9 @@
 package envelope
 
-import "math/bits"
+import (
+	"encoding/binary"
+	"math/bits"
+)
 
 // PadUnit is the unit, in bytes, to which whole messages are padded at least.
 const PadUnit = 1 << 10
@@ -40,27 +43,24 @@ func spread(buf []byte, at, end, pad int) int {
 	copy(buf[at+2+split+pad:], buf[at+2+split:end])
 	// From the last to the first: each lands to the right of those that are still to move.
 	pos := at + split + pad
-	for i, size := split-1, 1; i >= 0; i-- {
-		for i >= wide && odd&size == 0 {
-			size <<= 1
+	from := at + 2 + split
+	for size := 1; size <= 4; size *= 2 {
+		if odd&size != 0 {
+			from--
+			c := buf[from]
+			pos -= size + 1
+			clear(buf[pos : pos+size])
+			buf[pos] = byte(bits.TrailingZeros(uint(size))) << 6
+			buf[pos+size-1] |= 1
+			buf[pos+size] = c
 		}
-		if i < wide {
-			size = 8
-		}
-		c := buf[at+2+i]
-		pos -= size + 1
-		clear(buf[pos : pos+size])
-		switch size {
-		case 8:
-			buf[pos] = 0xc0
-		case 4:
-			buf[pos] = 0x80
-		case 2:
-			buf[pos] = 0x40
-		}
-		buf[pos+size-1] |= 1
-		buf[pos+size] = c
-		size <<= 1
+	}
+	for pos > at {
+		from--
+		c := buf[from]
+		pos -= 9
+		binary.BigEndian.PutUint64(buf[pos:], 3<<62|1)
+		buf[pos+8] = c
 	}
 	at += split + pad
 	putLen(buf[at:], n-split)
