@@ -47,6 +47,9 @@ type IntelTCB struct {
 	AllowDynamicPlatform bool `json:"allow_dynamic_platform"`
 	// AllowCachedKeys accepts platforms whose root keys Intel's registration service keeps.
 	AllowCachedKeys bool `json:"allow_cached_keys"`
+	// RequireMemoryIntegrity refuses platforms whose memory encryption does not detect tampering (SGX types Standard and
+	// Scalable).
+	RequireMemoryIntegrity bool `json:"require_memory_integrity"`
 }
 
 // A Tolerance accepts one TCB status until a date.
@@ -309,6 +312,12 @@ func (t *IntelTCB) JudgeConfiguration(pck *dcap.PCK) Finding {
 		}
 	}
 	f.Seen, f.Wanted = list(seen), "at most "+list(wanted)
+	if t.RequireMemoryIntegrity {
+		f.Wanted += "; memory integrity"
+		if pck.SGXType != dcap.SGXScalableIntegrity && f.Err == nil {
+			f.Err = errors.New("the platform's memory encryption does not detect tampering")
+		}
+	}
 	return f
 }
 

@@ -1,0 +1,477 @@
+package policy_test
+
+import (
+	"bytes"
+	"crypto/ed25519"
+	"encoding/base64"
+	"fmt"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/bombyx-network/bombyx/attestation/dcap"
+	"github.com/bombyx-network/bombyx/attestation/nvidia"
+	"github.com/bombyx-network/bombyx/attestation/policy"
+	"github.com/bombyx-network/bombyx/attestation/snp"
+)
+
+func read(t testing.TB, name string) string {
+	t.Helper()
+	b, err := os.ReadFile("testdata/" + name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(b)
+}
+
+func parse(t testing.TB, name string) *policy.Policy {
+	t.Helper()
+	p, err := policy.Parse([]byte(read(t, name)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return p
+}
+
+// The examples must load, and survive being written again.
+func TestExamples(t *testing.T) {
+	for _, name := range []string{"strict.json", "cocoon-like.json"} {
+		p := parse(t, name)
+		b, err := p.Encode()
+		if err != nil {
+			t.Fatal(err)
+		}
+		again, err := policy.Parse(b)
+		if err != nil {
+			t.Fatal(err)
+		}
+		c, err := again.Encode()
+		if err != nil || !bytes.Equal(b, c) {
+			t.Errorf("%s: written twice it differs (%v)", name, err)
+		}
+	}
+}
+
+func TestParseRefusals(t *testing.T) {
+	strict := read(t, "strict.json")
+	zero := strings.Repeat("0", 96)
+	for _, c := range []struct{ name, old, new, want string }{
+		{"version", `"bombyx_policy": 1`, `"bombyx_policy": 2`, "bombyx_policy is 2"},
+		{"unknown member", `"name": "strict"`, `"name": "strict", "skip": true`, "skip: unknown member"},
+		{"missing member", `"allow_smt": true,`, ``, "allow_smt: missing"},
+		{"case variant", `"tdx": {`, `"TDX": {`, "TDX: unknown member"},
+		{"empty name", `"name": "strict"`, `"name": ""`, "name is empty"},
+		{"no age", `"max_age_seconds": 600`, `"max_age_seconds": 0`, "max_age_seconds is 0"},
+		{"no Intel root", `"intel": ["44a0196b2b99f889b8e149e95b807a350e7424964399e885a7cbb8ccfab674d3"]`, `"intel": []`, "roots.intel is empty"},
+		{"no NVIDIA root", `"nvidia_device": ["102bf659d5419614c9d8e6aecebc80454eb26b1df6a769ac720b9a69b167b48"]`, ``, ""},
+		{"no RIM root", `"nvidia_rim": ["12977b5115acb0381179279fffeb5a8c4d264971ebb32298023a465fa41df5d1"]`, `"nvidia_rim": []`, "roots.nvidia_rim is empty"},
+		{"short fingerprint", `"44a0196b`, `"44a019`, "roots.intel[0]: want 64"},
+		{"DEBUG allowed", `["PKS"]`, `["DEBUG"]`, "allowed_attributes[0]: \"DEBUG\" is no TD attribute"},
+		{"no evaluation floor", `"min_evaluation_data_number": 20`, `"min_evaluation_data_number": 0`, "tdx.tcb.min_evaluation_data_number"},
+		{"Revoked tolerated", `"tolerated_statuses": []`, `"tolerated_statuses": [{"status":"Revoked","until":"2027-01-01T00:00:00Z","advisories":[],"reason":"x"}]`, "cannot be tolerated"},
+		{"NotSupported tolerated", `"tolerated_statuses": []`, `"tolerated_statuses": [{"status":"NotSupported","until":"2027-01-01T00:00:00Z","advisories":[],"reason":"x"}]`, "cannot be tolerated"},
+		{"status tolerated without a reason", `"tolerated_statuses": []`, `"tolerated_statuses": [{"status":"OutOfDate","until":"2027-01-01T00:00:00Z","advisories":[],"reason":""}]`, "needs a reason"},
+		{"status tolerated without an end", `"tolerated_statuses": []`, `"tolerated_statuses": [{"status":"OutOfDate","advisories":[],"reason":"x"}]`, "until: missing"},
+		{"three RTMRs", `"rtmr": [
+          "` + zero + `",`, `"rtmr": [`, "3 registers, want 4"},
+		{"register given up by another word", `"mrowner": "` + zero + `"`, `"mrowner": "any"`, "tdx.images[0].mrowner: want 96"},
+		{"unknown mode", `["single-gpu", "multi-gpu"]`, `["gpu"]`, "unknown mode"},
+		{"mode twice", `["single-gpu", "multi-gpu"]`, `["single-gpu", "single-gpu"]`, "again"},
+		{"no mode", `["single-gpu", "multi-gpu"]`, `[]`, "devices.modes is empty"},
+		{"counts", `"max_count": 8`, `"max_count": 1`, "counts 8 to 1"},
+		{"RIM rule", `"rim": "required"`, `"rim": "optional"`, "rim: \"optional\""},
+		{"floor", `"570.124.06"`, `"latest"`, "min_driver"},
+		{"unknown product", `"Genoa": {`, `"Rome": {`, "unknown product"},
+		{"FMC on Genoa", `"Genoa": {"fmc": 0`, `"Genoa": {"fmc": 1`, "min_tcb.Genoa.fmc"},
+		{"unknown key", `["VCEK"]`, `["VCEK2"]`, "unknown key"},
+		{"VMPL", `"max_vmpl": 0`, `"max_vmpl": 4`, "max_vmpl: 4"},
+		{"list and any", `"any_unsafe": false,
+      "allow": [
+        {
+          "name": "example model"`, `"any_unsafe": true,
+      "allow": [
+        {
+          "name": "example model"`, "workload.models: want either"},
+		{"hardware without issuers", `"proof_of_cloud_keys": ["5ea69fede5bcf71054395b273bad67f67158c242d77945d436374020ece525cb"]`, `"proof_of_cloud_keys": []`, "hardware.list_keys"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			in := strings.Replace(strict, c.old, c.new, 1)
+			if c.want == "" {
+				// Emptying one root pins on a document where text replacement is awkward.
+				p := parse(t, "strict.json")
+				p.Roots.NVIDIADevice = nil
+				if _, err := p.Encode(); err == nil || !strings.Contains(err.Error(), "roots.nvidia_device is empty") {
+					t.Errorf("error %v", err)
+				}
+				return
+			}
+			if in == strict {
+				t.Fatal("the case changes nothing")
+			}
+			if _, err := policy.Parse([]byte(in)); err == nil || !strings.Contains(err.Error(), c.want) {
+				t.Errorf("error %v, want %q", err, c.want)
+			}
+		})
+	}
+	if _, err := policy.Parse([]byte(`{"bombyx_policy":1}`)); err == nil {
+		t.Error("an all but empty policy was accepted")
+	}
+	p := parse(t, "cocoon-like.json")
+	p.TDX = nil
+	if _, err := p.Encode(); err == nil {
+		t.Error("a policy that accepts no CPU was accepted")
+	}
+}
+
+func TestFloors(t *testing.T) {
+	g := parse(t, "strict.json").Devices.GPU
+	for version, ok := range map[string]bool{
+		"570.124.06": true, "570.124.6": true, "570.124.07": true, "570.124.06.1": true, "590.12": true, "1000": true,
+		"570.124.05": false, "570.124": false, "570": false, "535.86.09": false, "": false, "570.x": false, "570..1": false, "-1": false,
+		"99999999999999999999": false, "1.2.3.4.5.6.7.8.9": false,
+	} {
+		if f := g.JudgeDriver(version); (f.Err == nil) != ok {
+			t.Errorf("driver %q: %v", version, f.Err)
+		}
+	}
+	for version, ok := range map[string]bool{"96.00.A5.00.00": true, "96.00.A5.00.01": true, "96.00.B0.00.00": true, "96.00.9F.00.01": false, "96.00.74.00.1A": false} {
+		if f := g.JudgeVBIOS("GH100", version); (f.Err == nil) != ok {
+			t.Errorf("VBIOS %q: %v", version, f.Err)
+		}
+	}
+	if g.JudgeVBIOS("GA100", "99.00.00.00.00").Err == nil {
+		t.Error("a model without a floor was accepted")
+	}
+}
+
+func TestGPUMode(t *testing.T) {
+	for _, c := range []struct {
+		mode  string
+		gpu   nvidia.Mode
+		ppcie nvidia.Toggle
+		ok    bool
+	}{
+		{"single-gpu", nvidia.ModeSinglePass, nvidia.ToggleDisabled, true},
+		{"single-gpu", nvidia.ModeUnknown, nvidia.ToggleAbsent, true},
+		{"single-gpu", nvidia.ModeUnknown, nvidia.ToggleEnabled, false},
+		{"single-gpu", nvidia.ModeProtectedPCIe, nvidia.ToggleEnabled, false},
+		{"single-gpu", nvidia.ModeMultiPass, nvidia.ToggleDisabled, false},
+		{"multi-gpu", nvidia.ModeProtectedPCIe, nvidia.ToggleEnabled, true},
+		{"multi-gpu", nvidia.ModeUnknown, nvidia.ToggleEnabled, true},
+		{"multi-gpu", nvidia.ModeMultiPass, nvidia.ToggleDisabled, true},
+		{"multi-gpu", nvidia.ModeSinglePass, nvidia.ToggleDisabled, false},
+		{"multi-gpu", nvidia.ModeUnknown, nvidia.ToggleDisabled, false},
+		{"multi-gpu", nvidia.ModeUnknown, nvidia.ToggleAbsent, false},
+		{"multi-gpu", nvidia.ModeProtectedPCIe, nvidia.ToggleDisabled, false},
+		{"cpu", nvidia.ModeSinglePass, nvidia.ToggleDisabled, false},
+	} {
+		if f := policy.JudgeGPUMode(c.mode, c.gpu, c.ppcie); (f.Err == nil) != c.ok {
+			t.Errorf("%s with %v and %v: %v", c.mode, c.gpu, c.ppcie, f.Err)
+		}
+	}
+}
+
+func TestTDX(t *testing.T) {
+	p := parse(t, "cocoon-like.json").TDX
+	now := time.Date(2026, 11, 1, 0, 0, 0, 0, time.UTC)
+	for _, c := range []struct {
+		status     dcap.TCBStatus
+		advisories []string
+		ok         bool
+	}{
+		{dcap.UpToDate, nil, true},
+		{dcap.SWHardeningNeeded, []string{"INTEL-SA-00615"}, true},
+		{dcap.SWHardeningNeeded, []string{"INTEL-SA-00615", "INTEL-SA-99999"}, false},
+		{dcap.OutOfDate, []string{"INTEL-SA-00837"}, true},
+		{dcap.ConfigurationNeeded, nil, false},
+		{dcap.Revoked, nil, false},
+		{dcap.NotSupported, nil, false},
+		{"", nil, false},
+	} {
+		if f := p.TCB.JudgeStatus(now, c.status, c.advisories); (f.Err == nil) != c.ok {
+			t.Errorf("%s %v: %v", c.status, c.advisories, f.Err)
+		}
+	}
+	if f := p.TCB.JudgeStatus(now.AddDate(0, 3, 0), dcap.OutOfDate, nil); f.Err == nil {
+		t.Error("a tolerance outlived its end")
+	}
+	for a, ok := range map[dcap.TDAttributes]bool{
+		dcap.TDSeptVEDisable: true, 0: false, dcap.TDSeptVEDisable | dcap.TDPKS: false, dcap.TDSeptVEDisable | 1<<27: false,
+	} {
+		if f := p.JudgeAttributes(a); (f.Err == nil) != ok {
+			t.Errorf("attributes %#x: %v", uint64(a), f.Err)
+		}
+	}
+	// Every bit of the debug group counts, not only the lowest.
+	for bit := range 8 {
+		if p.JudgeDebug(1<<bit).Err == nil {
+			t.Errorf("TUD bit %d was accepted", bit)
+		}
+	}
+	yes, no := true, false
+	strictCPU := parse(t, "strict.json").TDX.TCB
+	strictCPU.AllowSMT, strictCPU.AllowCachedKeys, strictCPU.AllowDynamicPlatform = false, false, false
+	for _, c := range []struct {
+		config *dcap.PCKConfiguration
+		ok     bool
+	}{
+		{nil, true}, {&dcap.PCKConfiguration{}, true}, {&dcap.PCKConfiguration{SMTEnabled: &no}, true},
+		{&dcap.PCKConfiguration{SMTEnabled: &yes}, false}, {&dcap.PCKConfiguration{CachedKeys: &yes}, false},
+		{&dcap.PCKConfiguration{DynamicPlatform: &yes}, false},
+	} {
+		if f := strictCPU.JudgeConfiguration(&dcap.PCK{Configuration: c.config}); (f.Err == nil) != c.ok {
+			t.Errorf("configuration %+v: %v", c.config, f.Err)
+		}
+	}
+	strictCPU.RequireMemoryIntegrity = true
+	if strictCPU.JudgeConfiguration(&dcap.PCK{SGXType: dcap.SGXScalable}).Err == nil {
+		t.Error("memory without integrity was accepted")
+	}
+	if strictCPU.JudgeConfiguration(&dcap.PCK{SGXType: dcap.SGXScalableIntegrity}).Err != nil {
+		t.Error("memory with integrity was refused")
+	}
+}
+
+// Every register that an image names must count.
+func TestTDImageRegisters(t *testing.T) {
+	p := parse(t, "strict.json").TDX // all zero
+	if f := p.JudgeImage(&dcap.TDReport{}); f.Err != nil {
+		t.Fatal(f.Err)
+	}
+	for i, change := range []func(*dcap.TDReport){
+		func(r *dcap.TDReport) { r.MRTD[0] = 1 }, func(r *dcap.TDReport) { r.RTMR[0][0] = 1 }, func(r *dcap.TDReport) { r.RTMR[1][0] = 1 },
+		func(r *dcap.TDReport) { r.RTMR[2][0] = 1 }, func(r *dcap.TDReport) { r.RTMR[3][47] = 1 }, func(r *dcap.TDReport) { r.MRCONFIGID[0] = 1 },
+		func(r *dcap.TDReport) { r.MROWNER[0] = 1 }, func(r *dcap.TDReport) { r.MROWNERCONFIG[0] = 1 },
+	} {
+		r := &dcap.TDReport{}
+		change(r)
+		if p.JudgeImage(r).Err == nil {
+			t.Errorf("change %d was accepted", i)
+		}
+	}
+}
+
+func TestSNP(t *testing.T) {
+	p := parse(t, "strict.json").SNP
+	if f := p.JudgeGuest(&snp.Report{}); f.Err != nil {
+		t.Fatal(f.Err)
+	}
+	for i, change := range []func(*snp.Report){
+		func(r *snp.Report) { r.Measurement[0] = 1 }, func(r *snp.Report) { r.HostData[0] = 1 },
+		func(r *snp.Report) { r.IDKeyDigest[0] = 1 }, func(r *snp.Report) { r.AuthorKeyDigest[0] = 1 },
+	} {
+		r := &snp.Report{}
+		change(r)
+		if p.JudgeGuest(r).Err == nil {
+			t.Errorf("change %d was accepted", i)
+		}
+	}
+	if p.JudgeDebug(snp.PolicyDebug).Err == nil || p.JudgeDebug(0).Err != nil {
+		t.Error("debug")
+	}
+	for bits, ok := range map[snp.Policy]bool{0: true, snp.PolicySMT: true, snp.PolicyMigrateMA: false, snp.PolicyCXLAllow: false} {
+		if f := p.JudgeGuestPolicy(bits); (f.Err == nil) != ok {
+			t.Errorf("guest policy %#x: %v", uint64(bits), f.Err)
+		}
+	}
+	if p.JudgeVMPL(0).Err != nil || p.JudgeVMPL(1).Err == nil {
+		t.Error("VMPL")
+	}
+	if p.JudgePlatform(0).Err == nil || p.JudgePlatform(snp.PlatformAliasCheckComplete).Err != nil {
+		t.Error("alias check")
+	}
+	if p.JudgeKey(&snp.EndorsementKey{Kind: snp.VLEK}).Err == nil || p.JudgeKey(&snp.EndorsementKey{Kind: snp.VCEK}).Err != nil {
+		t.Error("kind of key")
+	}
+	good := snp.TCB(84<<56 | 23<<48 | 10)
+	for _, c := range []struct {
+		reported, committed snp.TCB
+		product             snp.Product
+		ok                  bool
+	}{
+		{good, good, snp.Genoa, true}, {good - 1, good, snp.Genoa, false}, {good, good - 1, snp.Genoa, false},
+		{good, good, snp.Milan, false}, {good - 1<<56, good, snp.Genoa, false}, {good - 1<<48, good, snp.Genoa, false},
+	} {
+		if f := p.JudgeTCB(&snp.Report{ReportedTCB: c.reported, CommittedTCB: c.committed}, c.product); (f.Err == nil) != c.ok {
+			t.Errorf("%+v: %v", c, f.Err)
+		}
+	}
+}
+
+func TestSGX(t *testing.T) {
+	s := &policy.SGX{Enclaves: []policy.SGXEnclave{{Name: "e", Reason: "r", MRENCLAVE: policy.Want32{Any: true}, MRSIGNER: policy.Want32{Value: [32]byte{1}}, ISVProdID: 3, MinISVSVN: 5}}}
+	good := dcap.EnclaveReport{MRSIGNER: [32]byte{1}, ISVProdID: 3, ISVSVN: 5}
+	if f := s.JudgeEnclave(&good); f.Err != nil {
+		t.Fatal(f.Err)
+	}
+	for i, change := range []func(*dcap.EnclaveReport){
+		func(r *dcap.EnclaveReport) { r.MRSIGNER[0] = 2 }, func(r *dcap.EnclaveReport) { r.ISVProdID = 4 }, func(r *dcap.EnclaveReport) { r.ISVSVN = 4 },
+	} {
+		r := good
+		change(&r)
+		if s.JudgeEnclave(&r).Err == nil {
+			t.Errorf("change %d was accepted", i)
+		}
+	}
+	good.Attributes[0] = 2
+	if s.JudgeDebug(&good).Err == nil {
+		t.Error("a debug enclave was accepted")
+	}
+}
+
+func TestHardware(t *testing.T) {
+	now := time.Date(2026, 11, 22, 0, 0, 0, 0, time.UTC)
+	key := ed25519.NewKeyFromSeed(make([]byte, 32))
+	other := ed25519.NewKeyFromSeed(bytes.Repeat([]byte{1}, 32))
+	pub := policy.PublicKey(key.Public().(ed25519.PublicKey))
+	m := policy.NameMachine(policy.MachinePPID, []byte("ppid"))
+	list := func(signer ed25519.PrivateKey, level uint8, expires time.Time, denied ...policy.Machine) *policy.SignedHardwareList {
+		l := policy.HardwareList{Version: 1, Issuer: "test", Issued: now.Add(-time.Hour), Expires: expires,
+			Machines: []policy.ListedMachine{{Kind: m.Kind, ID: m.ID, Level: level, Label: "rack"}}, Denied: append([]policy.Machine{}, denied...)}
+		b, err := l.Sign(signer)
+		if err != nil {
+			t.Fatal(err)
+		}
+		s, err := policy.ParseHardwareList(b)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return s
+	}
+	h := &policy.Hardware{CPU: policy.Required, GPU: policy.SkipUnsafe, MinLevel: 2, ListKeys: []policy.PublicKey{pub}}
+	later := now.Add(time.Hour)
+	for _, c := range []struct {
+		name   string
+		lists  []*policy.SignedHardwareList
+		denied bool
+		listed bool
+	}{
+		{"on no list", nil, false, false},
+		{"listed", []*policy.SignedHardwareList{list(key, 2, later)}, false, true},
+		{"level too low", []*policy.SignedHardwareList{list(key, 1, later)}, false, false},
+		{"expired", []*policy.SignedHardwareList{list(key, 2, now)}, false, false},
+		{"another signer", []*policy.SignedHardwareList{list(other, 2, later)}, false, false},
+		{"denied beside listed", []*policy.SignedHardwareList{list(key, 2, later), list(key, 2, later, m)}, true, false},
+		{"denied by an expired list", []*policy.SignedHardwareList{list(key, 2, later), list(key, 2, now, m)}, true, false},
+		{"denied by a stranger", []*policy.SignedHardwareList{list(key, 2, later), list(other, 2, later, m)}, false, true},
+	} {
+		f, listed := h.Judge(now, m, policy.Hash{}, policy.Registry{Lists: c.lists})
+		if listed != c.listed || (f.Err != nil) != c.denied {
+			t.Errorf("%s: listed %v, error %v", c.name, listed, f.Err)
+		}
+		if listed && !f.Until.Equal(later) {
+			t.Errorf("%s: until %v", c.name, f.Until)
+		}
+	}
+	// A GPU with the same digest is another machine.
+	if _, listed := h.Judge(now, policy.Machine{Kind: policy.MachineGPU, ID: m.ID}, policy.Hash{}, policy.Registry{Lists: []*policy.SignedHardwareList{list(key, 2, later)}}); listed {
+		t.Error("the kind of machine does not count")
+	}
+	h.Deny = []policy.Machine{m}
+	if f, _ := h.Judge(now, m, policy.Hash{}, policy.Registry{Lists: []*policy.SignedHardwareList{list(key, 2, later)}}); f.Err == nil {
+		t.Error("the policy's own deny-list does not count")
+	}
+
+	// A flipped byte anywhere in an envelope is refused.
+	l := policy.HardwareList{Version: 1, Issuer: "test", Issued: now, Expires: later, Machines: []policy.ListedMachine{}, Denied: []policy.Machine{}}
+	b, err := l.Sign(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range b {
+		bad := bytes.Clone(b)
+		bad[i] ^= 1
+		if s, err := policy.ParseHardwareList(bad); err == nil {
+			t.Fatalf("byte %d flipped and accepted: %+v", i, s)
+		}
+	}
+}
+
+func token(key ed25519.PrivateKey, header, claims string) []byte {
+	e := base64.RawURLEncoding
+	signed := e.EncodeToString([]byte(header)) + "." + e.EncodeToString([]byte(claims))
+	return []byte(signed + "." + e.EncodeToString(ed25519.Sign(key, []byte(signed))))
+}
+
+func TestProofOfCloud(t *testing.T) {
+	key := ed25519.NewKeyFromSeed(make([]byte, 32))
+	pub := policy.PublicKey(key.Public().(ed25519.PublicKey))
+	header := fmt.Sprintf(`{"alg":"EdDSA","typ":"JWT","kid":"%x"}`, pub)
+	m := policy.NameMachine(policy.MachinePPID, []byte("ppid"))
+	quote := policy.Hash{7}
+	claims := fmt.Sprintf(`{"quote_hash":"%x","machine_id":"%x","label":"rack"}`, quote, m.ID)
+	tok, err := policy.ParseProofOfCloudToken(token(key, header, claims))
+	if err != nil {
+		t.Fatal(err)
+	}
+	h := &policy.Hardware{MinLevel: 1, ProofOfCloudKeys: []policy.PublicKey{pub}}
+	r := policy.Registry{Tokens: []*policy.ProofOfCloudToken{tok}}
+	now := time.Now()
+	if _, listed := h.Judge(now, m, quote, r); !listed {
+		t.Error("a good token does not count")
+	}
+	if _, listed := h.Judge(now, m, policy.Hash{8}, r); listed {
+		t.Error("a token for another quote counts")
+	}
+	if _, listed := h.Judge(now, policy.NameMachine(policy.MachinePPID, []byte("other")), quote, r); listed {
+		t.Error("a token for another machine counts")
+	}
+	h.MinLevel = 2
+	if _, listed := h.Judge(now, m, quote, r); listed {
+		t.Error("a token counts as level 2")
+	}
+	h.MinLevel, h.ProofOfCloudKeys = 1, nil
+	if _, listed := h.Judge(now, m, quote, r); listed {
+		t.Error("a token of an unknown signer counts")
+	}
+	other := ed25519.NewKeyFromSeed(bytes.Repeat([]byte{1}, 32))
+	for name, b := range map[string][]byte{
+		"wrong signature": token(other, header, claims),
+		"RS256":           token(key, strings.Replace(header, "EdDSA", "RS256", 1), claims),
+		"none":            token(key, strings.Replace(header, "EdDSA", "none", 1), claims),
+		"no kid":          token(key, `{"alg":"EdDSA"}`, claims),
+		"short hash":      token(key, header, `{"quote_hash":"00","machine_id":"00","label":""}`),
+		"two parts":       []byte("a.b"),
+		"not base64":      []byte("a.b.%"),
+		"too long":        bytes.Repeat([]byte("a"), 10000),
+		"empty":           nil,
+	} {
+		if _, err := policy.ParseProofOfCloudToken(b); err == nil {
+			t.Errorf("%s: accepted", name)
+		}
+	}
+}
+
+func FuzzParse(f *testing.F) {
+	f.Add([]byte(read(f, "strict.json")))
+	f.Add([]byte(read(f, "cocoon-like.json")))
+	f.Fuzz(func(t *testing.T, in []byte) {
+		p, err := policy.Parse(in)
+		if err != nil {
+			return
+		}
+		b, err := p.Encode()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := policy.Parse(b); err != nil {
+			t.Fatal(err)
+		}
+	})
+}
+
+func FuzzParseHardware(f *testing.F) {
+	key := ed25519.NewKeyFromSeed(make([]byte, 32))
+	l := policy.HardwareList{Version: 1, Machines: []policy.ListedMachine{}, Denied: []policy.Machine{}}
+	b, err := l.Sign(key)
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(b)
+	f.Add(token(key, `{}`, `{}`))
+	f.Fuzz(func(_ *testing.T, in []byte) {
+		policy.ParseHardwareList(in)
+		policy.ParseProofOfCloudToken(in)
+	})
+}
