@@ -109,6 +109,9 @@ const (
 	// lookBack is how many transactions are searched for a message that may
 	// have taken effect before it was sent again.
 	lookBack = 64
+	// settle is how far the head must be past a message's expiry: a basechain
+	// block from before it may still be on its way into the masterchain.
+	settle = 30 * time.Second
 )
 
 // Client is a connection to a TON network. It is safe for concurrent use.
@@ -466,7 +469,7 @@ func (c *Client) SendExternal(ctx context.Context, boc []byte, expires time.Time
 		switch {
 		case tx != nil:
 			return tx, nil
-		case err == nil && h.Time.After(expires):
+		case err == nil && h.Time.After(expires.Add(settle)):
 			return nil, fmt.Errorf("ton: send to %s: %w: send a new one", msg.DstAddr, ErrExpired)
 		case ctx.Err() != nil:
 			return nil, fmt.Errorf("ton: send to %s: %w; it may still take effect until %s: %w", msg.DstAddr, ErrUnconfirmed, expires.UTC().Format(time.RFC3339), ctx.Err())

@@ -103,3 +103,15 @@ func addressSlice(a *address.Address) (*cell.Slice, error) {
 	}
 	return b.EndCell().BeginParse()
 }
+
+// Int is a get method's result number i as an integer.
+func Int(results []any, i int) (*big.Int, error) {
+	if i < 0 || i >= len(results) {
+		return nil, fmt.Errorf("get method: no result %d of %d", i, len(results))
+	}
+	n, ok := results[i].(*big.Int)
+	if !ok {
+		return nil, fmt.Errorf("get method: result %d is %T, not an integer", i, results[i])
+	}
+	return n, nil
+}

@@ -34,6 +34,7 @@ type block struct {
 type txRecord struct {
 	account [32]byte
 	lt      uint64
+	prevLT  uint64 // of the account's transaction before, as the chain has it
 	cell    *cell.Cell
 	block   *block
 }

@@ -240,7 +240,7 @@ func (c *collation) execute(j job) ([]job, error) {
 	if err = c.store(k, &account{prepared: res.NextAccount, stat: res.AccountStorageStat}); err != nil {
 		return nil, err
 	}
-	c.txs = append(c.txs, &txRecord{account: k, lt: tx.LT, cell: res.TransactionCell})
+	c.txs = append(c.txs, &txRecord{account: k, lt: tx.LT, prevLT: tx.PrevTxLT, cell: res.TransactionCell})
 	if err = c.describeIn(j, dst, res.TransactionCell); err != nil {
 		return nil, err
 	}

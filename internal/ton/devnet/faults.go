@@ -1,10 +1,16 @@
 package devnet
 
 import (
+	"errors"
+	"fmt"
+	"math/big"
+	"slices"
 	"time"
 
 	"github.com/xssnick/tonutils-go/tl"
+	"github.com/xssnick/tonutils-go/tlb"
 	tonapi "github.com/xssnick/tonutils-go/ton"
+	"github.com/xssnick/tonutils-go/tvm/cell"
 )
 
 // Faults are what a liteserver does wrong. The zero value is an honest one.
@@ -27,26 +33,45 @@ const (
 	LieBalance Lie = "balance"
 	// LieAbsent says that accounts do not exist, and prunes them from the proof.
 	LieAbsent Lie = "absent"
-	// LieHead names a newest block that the validator did not sign.
+	// LieHead names a newest block that the validator did not sign: well formed,
+	// with a proof whose signature is another key's.
 	LieHead Lie = "head"
 	// LieStale answers as if the chain had stopped at its first block.
 	LieStale Lie = "stale"
-	// LieResult gives get methods another result, beside the proof of the true state.
+	// LieResult gives get methods another result, beside the proof of the true
+	// state. Only running the method oneself finds out.
 	LieResult Lie = "result"
 	// LieHistory leaves the newest transaction out of transaction lists.
 	LieHistory Lie = "history"
-	// LieConfig gives configuration parameters of another block.
+	// LieConfig gives the first block's configuration as every block's.
 	LieConfig Lie = "config"
+	// LieKeyless links to the newest block from an ordinary block as if it were
+	// a key block, which makes careless verifiers crash.
+	LieKeyless Lie = "keyless"
 )
 
 // Lies lists every Lie.
-var Lies = []Lie{LieBalance, LieAbsent, LieHead, LieStale, LieResult, LieHistory, LieConfig}
+var Lies = []Lie{LieBalance, LieAbsent, LieHead, LieStale, LieResult, LieHistory, LieConfig, LieKeyless}
+
+func (f Faults) check() error {
+	if f.Lie != "" && !slices.Contains(Lies, f.Lie) {
+		return fmt.Errorf("devnet: no lie %q: one of %q", f.Lie, Lies)
+	}
+	if f.Delay < 0 {
+		return errors.New("devnet: a negative delay")
+	}
+	return nil
+}
 
 // SetFaults replaces the liteserver's faults.
-func (s *Liteserver) SetFaults(f Faults) {
+func (s *Liteserver) SetFaults(f Faults) error {
+	if err := f.check(); err != nil {
+		return err
+	}
 	s.mu.Lock()
+	defer s.mu.Unlock()
 	s.faults = f
-	s.mu.Unlock()
+	return nil
 }
 
 func (s *Liteserver) current() Faults {
@@ -70,6 +95,176 @@ func (s *Liteserver) loses() bool {
 
 // lie turns the honest answer to q into a false one.
 func (s *Liteserver) lie(l Lie, q tl.Serializable) tl.Serializable {
-	_ = tonapi.LSError{}
-	return s.honest(q)
+	a, err := s.falsify(l, q)
+	if err != nil {
+		return tonapi.LSError{Code: 500, Text: err.Error()}
+	}
+	if a == nil {
+		return s.honest(q)
+	}
+	return a
+}
+
+// falsify returns nil where the lie has nothing to say.
+func (s *Liteserver) falsify(l Lie, q tl.Serializable) (tl.Serializable, error) {
+	c := s.chain
+	switch v := q.(type) {
+	case tonapi.GetMasterchainInf:
+		switch l {
+		case LieStale:
+			b := c.sealedAt(1)
+			return tonapi.MasterchainInfo{Last: b.id, StateRootHash: b.state.Hash(), Init: c.zero()}, nil
+		case LieHead:
+			b, err := c.forged()
+			if err != nil {
+				return nil, err
+			}
+			return tonapi.MasterchainInfo{Last: b.id, StateRootHash: b.state.Hash(), Init: c.zero()}, nil
+		}
+	case tonapi.GetBlockProof:
+		from := c.find(v.KnownBlock)
+		if from == nil || from.root == nil || v.TargetBlock == nil {
+			return nil, nil
+		}
+		switch l {
+		case LieHead:
+			to, err := c.forged()
+			if err != nil {
+				return nil, err
+			}
+			if !to.id.Equals(v.TargetBlock) {
+				return nil, nil
+			}
+			res := tonapi.PartialBlockProof{Complete: true, From: from.id, To: to.id}
+			if !from.key {
+				back, err := linkBack(from, c.sealedAt(1))
+				if err != nil {
+					return nil, err
+				}
+				res.Steps = append(res.Steps, back)
+			}
+			forward, err := c.linkForward(c.sealedAt(1), to)
+			res.Steps = append(res.Steps, forward)
+			return res, err
+		case LieKeyless:
+			to := c.find(v.TargetBlock)
+			if to == nil || from.key || from.id.SeqNo >= to.id.SeqNo {
+				return nil, nil
+			}
+			forward, err := c.linkForward(c.sealedAt(1), to)
+			if err != nil {
+				return nil, err
+			}
+			link := forward.(tonapi.BlockLinkForward)
+			link.From = from.id
+			whole, err := cell.CreateMerkleProof(from.root)
+			if err != nil {
+				return nil, err
+			}
+			link.ConfigProof = whole.ToBOC()
+			return tonapi.PartialBlockProof{Complete: true, From: from.id, To: to.id, Steps: []any{link}}, nil
+		}
+	case tonapi.GetAccountState:
+		a, ok := s.honest(q).(tonapi.AccountState)
+		if !ok || a.State == nil {
+			return nil, nil
+		}
+		switch l {
+		case LieBalance:
+			var st tlb.AccountState
+			if err := tlb.Parse(&st, a.State); err != nil {
+				return nil, err
+			}
+			st.Balance = tlb.FromNanoTONU(supply)
+			var err error
+			a.State, err = toCell(&st)
+			return a, err
+		case LieAbsent:
+			b := c.find(a.Shard)
+			if b == nil {
+				return nil, nil
+			}
+			pruned, err := prove(b.state, func(r *cell.Cell) error {
+				_, err := openState(r)
+				return err
+			})
+			a.State, a.Proof = nil, []*cell.Cell{a.Proof[0], pruned}
+			return a, err
+		}
+	case tonapi.RunSmcMethod, *tonapi.RunSmcMethod:
+		if r, ok := s.honest(q).(tonapi.RunMethodResult); ok && l == LieResult {
+			stack := tlb.NewStack()
+			stack.Push(big.NewInt(supply))
+			var err error
+			r.Result, err = stack.ToCell()
+			return r, err
+		}
+	case tonapi.GetTransactions:
+		if r, ok := s.honest(q).(tonapi.TransactionList); ok && l == LieHistory {
+			txs, err := cell.FromBOCMultiRoot(r.Transactions)
+			if err != nil {
+				return nil, err
+			}
+			r.IDs, r.Transactions = r.IDs[1:], nil
+			if len(txs) > 1 {
+				r.Transactions = cell.ToBOCWithFlags(txs[1:], false)
+			}
+			return r, nil
+		}
+	case tonapi.GetConfigAll:
+		if l == LieConfig {
+			return c.oldConfig(v.BlockID)
+		}
+	case tonapi.GetConfigParams:
+		if l == LieConfig {
+			return c.oldConfig(v.BlockID)
+		}
+	}
+	return nil, nil
+}
+
+func (c *Chain) oldConfig(as *tonapi.BlockIDExt) (tl.Serializable, error) {
+	a, err := c.configInfo(c.sealedAt(1).id, 0, nil)
+	if r, ok := a.(tonapi.ConfigAll); ok {
+		r.ID = as
+		return r, nil
+	}
+	return nil, err
+}
+
+// forged is the newest block with another random seed and another's signature.
+func (c *Chain) forged() (*block, error) {
+	b := *c.head()
+	list, err := refs(b.root)
+	if err != nil {
+		return nil, err
+	}
+	extra := list[3]
+	s, err := extra.BeginParse()
+	if err != nil {
+		return nil, err
+	}
+	data, err := s.LoadSlice(s.BitsLeft())
+	if err != nil {
+		return nil, err
+	}
+	data[4] ^= 1 // in rand_seed
+	inner, err := refs(extra)
+	if err != nil {
+		return nil, err
+	}
+	w := newWriter().do(func(x *cell.Builder) error { return x.StoreSlice(data, extra.BitsSize()) })
+	for _, r := range inner {
+		w.ref(r)
+	}
+	if list[3], err = w.cell(); err != nil {
+		return nil, err
+	}
+	if b.root, err = withRefs(b.root, list); err != nil {
+		return nil, err
+	}
+	b.id = blockID(masterchain, b.id.SeqNo, b.root)
+	forger := &validator{key: c.key("forger")}
+	b.signature, err = forger.sign(b.id.RootHash, b.id.FileHash)
+	return &b, err
 }

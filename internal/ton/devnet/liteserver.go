@@ -688,6 +688,9 @@ func (c *Chain) transactions(v tonapi.GetTransactions) (tl.Serializable, error) 
 	var cells []*cell.Cell
 	for ; i >= 0 && len(cells) < int(min(max(v.Limit, 0), pageLimit)); i-- {
 		ids, cells = append(ids, list[i].block.id), append(cells, list[i].cell)
+		if i > 0 && list[i].prevLT != list[i-1].lt { // the account was deleted in between
+			break
+		}
 	}
 	return tonapi.TransactionList{IDs: ids, Transactions: cell.ToBOCWithFlags(cells, false)}, nil
 }
