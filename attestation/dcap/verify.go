@@ -2,12 +2,9 @@ package dcap
 
 import (
 	"bytes"
-	"crypto/ecdsa"
-	"crypto/elliptic"
 	"crypto/sha256"
 	"crypto/subtle"
 	"crypto/x509"
-	"encoding/binary"
 	"encoding/pem"
 	"errors"
 	"fmt"
@@ -172,6 +169,8 @@ func (v *Verifier) Verify(now time.Time, q *Quote, c *Collateral) (*Result, erro
 		c = &Collateral{}
 	}
 	a := &appraisal{v: v, now: now, q: q, c: c, res: &Result{Checks: make([]Check, 0, 20)}}
+	a.certificates()
+	a.ahead()
 	a.parse()
 	a.chain()
 	a.rootCRL()
@@ -195,7 +194,11 @@ type appraisal struct {
 	c   *Collateral
 	res *Result
 
-	leaf, intermediate, root *x509.Certificate // set as far as they could be parsed
+	pckChain                 []*x509.Certificate // nil after pckChainErr
+	pckChainErr              error
+	leaf, intermediate, root *x509.Certificate // set as far as they could be parsed; root is an anchor
+
+	verdicts map[[32]byte]*verdict // signatures that other cores verify
 }
 
 func (a *appraisal) report(id, clause string, status CheckStatus, format string, args ...any) {
@@ -314,32 +317,16 @@ func (a *appraisal) chain() {
 		clause   = "PCK Certificate and CRL Profile, 1.3; QVL 4.1.2.4.4"
 		validity = "RFC 5280, 4.1.2.5"
 	)
-	chain := a.c.PCKChain
-	if a.q.CertificationDataType == CertPCKChain {
-		if a.q.chainErr != nil {
-			a.fail(CheckChain, clause, "PCK certificate chain in the quote: %v", a.q.chainErr)
-			a.skip(CheckChainValidity, validity, "the chain could not be parsed")
-			return
-		}
-		chain = make([]*x509.Certificate, 0, maxChain)
-		for i, der := range a.q.PCKChain {
-			cert, err := a.v.parse(der)
-			if err != nil {
-				a.fail(CheckChain, clause, "certificate %d: %v", i+1, err)
-				a.skip(CheckChainValidity, validity, "the chain could not be parsed")
-				return
-			}
-			chain = append(chain, cert)
-		}
-	}
-	if len(chain) == 0 {
+	chain := a.pckChain
+	switch {
+	case a.pckChainErr != nil:
+		a.fail(CheckChain, clause, "PCK certificate chain in the quote: %v", a.pckChainErr)
+		a.skip(CheckChainValidity, validity, "the chain could not be parsed")
+		return
+	case len(chain) == 0:
 		a.missing(CheckChain, clause, "PCK certificate chain")
 		a.missing(CheckChainValidity, validity, "PCK certificate chain")
 		return
-	}
-	a.leaf = chain[0]
-	if len(chain) > 1 {
-		a.intermediate = chain[1]
 	}
 	err := func() (err error) {
 		if len(chain) != 2 && len(chain) != 3 {
@@ -354,10 +341,10 @@ func (a *appraisal) chain() {
 		if cn := a.leaf.Subject.CommonName; cn != cnPCK || a.leaf.IsCA {
 			return fmt.Errorf("leaf is %q, want %q", cn, cnPCK)
 		}
-		if err := a.v.link(a.intermediate, a.root); err != nil {
+		if err := a.link(a.intermediate, a.root); err != nil {
 			return err
 		}
-		return a.v.link(a.leaf, a.intermediate)
+		return a.link(a.leaf, a.intermediate)
 	}()
 	pck, pckErr := ParsePCK(a.leaf)
 	if pckErr == nil {
@@ -372,20 +359,6 @@ func (a *appraisal) chain() {
 		a.pass(CheckChain, clause, "%s, serial %x, FMSPC %x", a.leaf.Issuer.CommonName, a.leaf.SerialNumber, pck.FMSPC)
 	}
 	a.decide(CheckChainValidity, validity, a.certsValid(a.leaf, a.intermediate, a.root), "every certificate is valid")
-}
-
-// parse parses a certificate, or finds it parsed.
-func (v *Verifier) parse(der []byte) (*x509.Certificate, error) {
-	key := sha256.Sum256(der)
-	if c, ok := v.certs.get(key); ok {
-		return c, nil
-	}
-	cert, err := x509.ParseCertificate(der)
-	if err != nil {
-		return nil, err
-	}
-	v.certs.put(key, cert)
-	return cert, nil
 }
 
 // anchor returns the trust anchor that issued cert. A root that came along must be that anchor, byte for byte.
@@ -405,7 +378,7 @@ func (v *Verifier) anchor(cert *x509.Certificate, rest []*x509.Certificate) (*x5
 }
 
 // link verifies that issuer, a CA, issued cert (RFC 5280, 6.1, as far as two-link chains need it).
-func (v *Verifier) link(cert, issuer *x509.Certificate) error {
+func (a *appraisal) link(cert, issuer *x509.Certificate) error {
 	name := cert.Subject.CommonName
 	switch {
 	case !bytes.Equal(cert.RawIssuer, issuer.RawSubject):
@@ -419,44 +392,14 @@ func (v *Verifier) link(cert, issuer *x509.Certificate) error {
 	case cert.IsCA && issuer.MaxPathLen == 0 && issuer.MaxPathLenZero:
 		return fmt.Errorf("CA certificate %q exceeds the path length of %q", name, issuer.Subject.CommonName)
 	}
-	pub, err := p256Key(issuer)
+	s, err := signedBy(issuer, sha256.Sum256(cert.RawTBSCertificate), cert.Signature)
 	if err != nil {
 		return err
 	}
-	digest := sha256.Sum256(cert.RawTBSCertificate)
-	if !v.verify(pub, issuer.RawSubjectPublicKeyInfo, digest, cert.Signature) {
+	if !a.verified(s) {
 		return fmt.Errorf("signature of certificate %q does not verify", name)
 	}
 	return nil
-}
-
-func p256Key(cert *x509.Certificate) (*ecdsa.PublicKey, error) {
-	pub, ok := cert.PublicKey.(*ecdsa.PublicKey)
-	if !ok || pub.Curve != elliptic.P256() {
-		return nil, fmt.Errorf("certificate %q has no P-256 key", cert.Subject.CommonName)
-	}
-	return pub, nil
-}
-
-// verify verifies a DER signature over a digest, or finds it verified. It remembers only what does not change with time, and
-// only successes, so that nobody can fill the memory with rubbish.
-func (v *Verifier) verify(pub *ecdsa.PublicKey, spki []byte, digest [32]byte, sig []byte) bool {
-	h := sha256.New()
-	var n [4]byte
-	binary.BigEndian.PutUint32(n[:], uint32(len(spki)))
-	h.Write(n[:])
-	h.Write(spki)
-	h.Write(digest[:])
-	h.Write(sig)
-	key := [32]byte(h.Sum(nil))
-	if _, ok := v.signatures.get(key); ok {
-		return true
-	}
-	if !ecdsa.VerifyASN1(pub, digest[:], sig) {
-		return false
-	}
-	v.signatures.put(key, struct{}{})
-	return true
 }
 
 func (a *appraisal) rootCRL() {
@@ -499,11 +442,11 @@ func (a *appraisal) crl(id, clause string, crl *CRL, issuer *x509.Certificate) {
 		if issuer.KeyUsage&x509.KeyUsageCRLSign == 0 {
 			return fmt.Errorf("%q may not sign CRLs", issuer.Subject.CommonName)
 		}
-		pub, err := p256Key(issuer)
+		s, err := signedBy(issuer, crl.digest, crl.List.Signature)
 		if err != nil {
 			return err
 		}
-		if crl.List.SignatureAlgorithm != x509.ECDSAWithSHA256 || !a.v.verify(pub, issuer.RawSubjectPublicKeyInfo, crl.digest, crl.List.Signature) {
+		if crl.List.SignatureAlgorithm != x509.ECDSAWithSHA256 || !a.verified(s) {
 			return fmt.Errorf("signature of the CRL of %q does not verify", crl.List.Issuer.CommonName)
 		}
 		return a.within(fmt.Sprintf("CRL of %q", crl.List.Issuer.CommonName), crl.List.ThisUpdate, crl.List.NextUpdate)
@@ -528,14 +471,14 @@ func (a *appraisal) signed(chain []*x509.Certificate, digest [32]byte, sig [64]b
 	if cn := signer.Subject.CommonName; cn != cnTCBSigning || signer.IsCA || signer.KeyUsage&x509.KeyUsageDigitalSignature == 0 {
 		return fmt.Errorf("signed by %q, want %q", cn, cnTCBSigning)
 	}
-	if err := a.v.link(signer, root); err != nil {
+	if err := a.link(signer, root); err != nil {
 		return err
 	}
-	pub, err := p256Key(signer)
+	s, err := signedBy(signer, digest, derSignature(sig))
 	if err != nil {
 		return err
 	}
-	if !a.v.verify(pub, signer.RawSubjectPublicKeyInfo, digest, derSignature(sig)) {
+	if !a.verified(s) {
 		return errors.New("signature does not verify")
 	}
 	return nil
@@ -649,12 +592,9 @@ func (a *appraisal) qeSignature() {
 		a.skip(CheckQESignature, clause, "no PCK certificate to verify it with")
 		return
 	}
-	pub, err := p256Key(a.leaf)
-	if err == nil {
-		digest := sha256.Sum256(a.q.QEReportSigned)
-		if !ecdsa.VerifyASN1(pub, digest[:], derSignature(a.q.QEReportSignature)) {
-			err = errors.New("QE report is not signed by the PCK")
-		}
+	s, err := a.qeReport()
+	if err == nil && !a.verdict(s) {
+		err = errors.New("QE report is not signed by the PCK")
 	}
 	a.decide(CheckQESignature, clause, err, "QE report is signed by the PCK")
 }
@@ -675,41 +615,16 @@ func (a *appraisal) qeBinding() {
 
 func (a *appraisal) quoteSignature() {
 	const clause = "QVL 4.1.2.4.16"
-	point := append([]byte{4}, a.q.AttestationKey[:]...)
-	pub, err := ecdsa.ParseUncompressedPublicKey(elliptic.P256(), point)
+	s, err := a.quote()
 	if err != nil {
-		a.fail(CheckQuoteSignature, clause, "attestation key is not a point of P-256")
+		a.fail(CheckQuoteSignature, clause, "%v", err)
 		return
 	}
-	digest := sha256.Sum256(a.q.Signed)
-	if !ecdsa.VerifyASN1(pub, digest[:], derSignature(a.q.Signature)) {
+	if !a.verdict(s) {
 		a.fail(CheckQuoteSignature, clause, "quote is not signed by the attestation key")
 		return
 	}
 	a.pass(CheckQuoteSignature, clause, "quote is signed by the attestation key")
-}
-
-// derSignature encodes r || s as an ECDSA-Sig-Value.
-func derSignature(sig [64]byte) []byte {
-	integer := func(out, v []byte) []byte {
-		for len(v) > 1 && v[0] == 0 {
-			v = v[1:]
-		}
-		n := len(v)
-		if v[0] >= 0x80 {
-			n++
-		}
-		out = append(out, 2, byte(n))
-		if n > len(v) {
-			out = append(out, 0)
-		}
-		return append(out, v...)
-	}
-	out := append(make([]byte, 0, 72), 0x30, 0)
-	out = integer(out, sig[:32])
-	out = integer(out, sig[32:])
-	out[1] = byte(len(out) - 2)
-	return out
 }
 
 // join lists advisories for a check's detail.

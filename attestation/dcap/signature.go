@@ -1,0 +1,214 @@
+package dcap
+
+import (
+	"bytes"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/sha256"
+	"crypto/x509"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"runtime"
+)
+
+// signature is an ECDSA P-256 signature to be verified.
+type signature struct {
+	pub    *ecdsa.PublicKey
+	digest [32]byte
+	der    []byte
+	name   [32]byte // SHA-256 of all the above
+}
+
+func newSignature(pub *ecdsa.PublicKey, encoded []byte, digest [32]byte, der []byte) *signature {
+	h := sha256.New()
+	var n [4]byte
+	binary.BigEndian.PutUint32(n[:], uint32(len(encoded)))
+	h.Write(n[:])
+	h.Write(encoded)
+	h.Write(digest[:])
+	h.Write(der)
+	s := &signature{pub: pub, digest: digest, der: der}
+	h.Sum(s.name[:0])
+	return s
+}
+
+// signedBy is a signature by a certificate's key.
+func signedBy(issuer *x509.Certificate, digest [32]byte, der []byte) (*signature, error) {
+	pub, err := p256Key(issuer)
+	if err != nil {
+		return nil, err
+	}
+	return newSignature(pub, issuer.RawSubjectPublicKeyInfo, digest, der), nil
+}
+
+func p256Key(cert *x509.Certificate) (*ecdsa.PublicKey, error) {
+	pub, ok := cert.PublicKey.(*ecdsa.PublicKey)
+	if !ok || pub.Curve != elliptic.P256() {
+		return nil, fmt.Errorf("certificate %q has no P-256 key", cert.Subject.CommonName)
+	}
+	return pub, nil
+}
+
+// qeReport is the signature of the QE report by the PCK.
+func (a *appraisal) qeReport() (*signature, error) {
+	return signedBy(a.leaf, sha256.Sum256(a.q.QEReportSigned), derSignature(a.q.QEReportSignature))
+}
+
+// quote is the signature of the quote by the attestation key.
+func (a *appraisal) quote() (*signature, error) {
+	pub, err := ecdsa.ParseUncompressedPublicKey(elliptic.P256(), append([]byte{4}, a.q.AttestationKey[:]...))
+	if err != nil {
+		return nil, errors.New("attestation key is not a point of P-256")
+	}
+	return newSignature(pub, a.q.AttestationKey[:], sha256.Sum256(a.q.Signed), derSignature(a.q.Signature)), nil
+}
+
+// verdict is the outcome of a verification on another core.
+type verdict struct {
+	done chan struct{}
+	ok   bool
+}
+
+// ahead lets other cores verify what the checks are going to ask for. It decides nothing, and whatever it cannot make sense of
+// it leaves to the checks.
+func (a *appraisal) ahead() {
+	if runtime.GOMAXPROCS(0) == 1 {
+		return
+	}
+	a.verdicts = make(map[[32]byte]*verdict, 9)
+	start := func(s *signature, err error) {
+		if err != nil || a.verdicts[s.name] != nil {
+			return
+		}
+		if _, ok := a.v.signatures.get(s.name); ok {
+			return
+		}
+		d := &verdict{done: make(chan struct{})}
+		a.verdicts[s.name] = d
+		go func() {
+			d.ok = ecdsa.VerifyASN1(s.pub, s.digest[:], s.der)
+			close(d.done)
+		}()
+	}
+	issued := func(cert, issuer *x509.Certificate) {
+		if cert != nil && issuer != nil {
+			start(signedBy(issuer, sha256.Sum256(cert.RawTBSCertificate), cert.Signature))
+		}
+	}
+	listed := func(crl *CRL, issuer *x509.Certificate) {
+		if crl != nil && issuer != nil {
+			start(signedBy(issuer, crl.digest, crl.List.Signature))
+		}
+	}
+	stated := func(chain []*x509.Certificate, digest [32]byte, sig [64]byte) {
+		if len(chain) > 0 {
+			root, _ := a.v.anchor(chain[0], chain[1:])
+			issued(chain[0], root)
+			start(signedBy(chain[0], digest, derSignature(sig)))
+		}
+	}
+	var root *x509.Certificate
+	if a.intermediate != nil {
+		root, _ = a.v.anchor(a.intermediate, a.pckChain[2:])
+	}
+	if a.leaf != nil {
+		start(a.qeReport())
+	}
+	start(a.quote())
+	issued(a.leaf, a.intermediate)
+	issued(a.intermediate, root)
+	listed(a.c.RootCRL, root)
+	listed(a.c.PCKCRL, a.intermediate)
+	if t := a.c.TCBInfo; t != nil {
+		stated(a.c.TCBInfoChain, t.digest, t.Signature)
+	}
+	if e := a.c.QEIdentity; e != nil {
+		stated(a.c.QEIdentityChain, e.digest, e.Signature)
+	}
+}
+
+// verdict verifies a signature, on this core unless another has begun.
+func (a *appraisal) verdict(s *signature) bool {
+	if d := a.verdicts[s.name]; d != nil {
+		<-d.done
+		return d.ok
+	}
+	return ecdsa.VerifyASN1(s.pub, s.digest[:], s.der)
+}
+
+// verified verifies a signature, or finds it verified in an earlier appraisal. It remembers successes only.
+func (a *appraisal) verified(s *signature) bool {
+	if _, ok := a.v.signatures.get(s.name); ok {
+		return true
+	}
+	if !a.verdict(s) {
+		return false
+	}
+	a.v.signatures.put(s.name, struct{}{})
+	return true
+}
+
+// certificates parses the PCK chain as far as it goes.
+func (a *appraisal) certificates() {
+	a.pckChain = a.c.PCKChain
+	if a.q.CertificationDataType == CertPCKChain {
+		a.pckChain, a.pckChainErr = nil, a.q.chainErr
+		for i, der := range a.q.PCKChain {
+			cert, err := a.v.parse(der)
+			if err != nil {
+				a.pckChain, a.pckChainErr = nil, fmt.Errorf("certificate %d: %w", i+1, err)
+				break
+			}
+			a.pckChain = append(a.pckChain, cert)
+		}
+	}
+	if len(a.pckChain) > 0 {
+		a.leaf = a.pckChain[0]
+	}
+	if len(a.pckChain) > 1 {
+		a.intermediate = a.pckChain[1]
+	}
+}
+
+// parse parses a certificate, or finds it parsed.
+func (v *Verifier) parse(der []byte) (*x509.Certificate, error) {
+	for _, r := range v.anchors {
+		if bytes.Equal(r.Raw, der) {
+			return r, nil
+		}
+	}
+	key := sha256.Sum256(der)
+	if c, ok := v.certs.get(key); ok {
+		return c, nil
+	}
+	cert, err := x509.ParseCertificate(der)
+	if err != nil {
+		return nil, err
+	}
+	v.certs.put(key, cert)
+	return cert, nil
+}
+
+// derSignature encodes r || s as an ECDSA-Sig-Value.
+func derSignature(sig [64]byte) []byte {
+	integer := func(out, v []byte) []byte {
+		for len(v) > 1 && v[0] == 0 {
+			v = v[1:]
+		}
+		n := len(v)
+		if v[0] >= 0x80 {
+			n++
+		}
+		out = append(out, 2, byte(n))
+		if n > len(v) {
+			out = append(out, 0)
+		}
+		return append(out, v...)
+	}
+	out := append(make([]byte, 0, 72), 0x30, 0)
+	out = integer(out, sig[:32])
+	out = integer(out, sig[32:])
+	out[1] = byte(len(out) - 2)
+	return out
+}
