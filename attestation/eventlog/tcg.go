@@ -1,0 +1,260 @@
+package eventlog
+
+import (
+	"bytes"
+	"crypto"
+	"encoding/binary"
+	"fmt"
+)
+
+// TPM algorithm ids (TCG Algorithm Registry 1.34).
+var algorithms = map[uint16]crypto.Hash{0x0004: crypto.SHA1, 0x000B: crypto.SHA256, 0x000C: crypto.SHA384, 0x000D: crypto.SHA512}
+
+// digestSizes also knows algorithms that cannot be replayed here.
+var digestSizes = map[uint16]int{0x0004: 20, 0x000B: 32, 0x000C: 48, 0x000D: 64, 0x0012: 32, 0x0027: 32, 0x0028: 48, 0x0029: 64}
+
+// maxRegister bounds PCR numbers.
+const maxRegister = 23
+
+// ParseCCEL parses the data area of the CCEL ACPI table of a TDX guest: a
+// crypto-agile log in SHA-384 whose register index i stands for RTMR i-1, with
+// padding of one byte value, 0x00 or 0xFF, after its last event. Index 0 is
+// MRTD, which no event can extend.
+func ParseCCEL(b []byte) (*Log, error) {
+	l := &Log{Registers: RTMR, Algorithm: crypto.SHA384}
+	if err := l.parse(b); err != nil {
+		return nil, err
+	}
+	return l, nil
+}
+
+// ParseTCG parses a TPM event log in the crypto-agile format and keeps the
+// digests of one algorithm. The SHA-1 format before it is refused.
+func ParseTCG(b []byte, alg crypto.Hash) (*Log, error) {
+	l := &Log{Registers: PCR, Algorithm: alg}
+	if err := l.parse(b); err != nil {
+		return nil, err
+	}
+	return l, nil
+}
+
+func (l *Log) parse(b []byte) error {
+	if len(b) > MaxSize {
+		return fmt.Errorf("eventlog: log of %d bytes, the most is %d", len(b), MaxSize)
+	}
+	in := reader{b: b}
+	// The first event is in the old format, and says what the others look like.
+	first := in.next(4+4+20, "first event")
+	spec := in.sized("first event")
+	if in.err != nil {
+		return in.err
+	}
+	if Type(binary.LittleEndian.Uint32(first[4:])) != EventNoAction || !zero(first[8:]) {
+		return fmt.Errorf("eventlog: the first event is not an unmeasured EV_NO_ACTION")
+	}
+	sizes, err := parseSpecID(spec)
+	if err != nil {
+		return err
+	}
+	var want uint16
+	for id := range sizes {
+		if algorithms[id] == l.Algorithm {
+			want = id
+		}
+	}
+	if want == 0 {
+		return fmt.Errorf("eventlog: the log has no %v digests", l.Algorithm)
+	}
+	for !in.padding() {
+		if len(l.Events) == MaxEvents {
+			return fmt.Errorf("eventlog: more than %d events", MaxEvents)
+		}
+		e, err := l.parseEvent(&in, sizes, want)
+		if err != nil {
+			return fmt.Errorf("eventlog: event %d: %w", len(l.Events)+1, err)
+		}
+		l.Events = append(l.Events, e)
+	}
+	return nil
+}
+
+// parseSpecID reads TCG_EfiSpecIDEvent (TCG PFP 1.06, 10.4.5.1) and returns the
+// digest size of each algorithm.
+func parseSpecID(b []byte) (map[uint16]int, error) {
+	in := reader{b: b}
+	signature := in.next(16, "Spec ID event")
+	in.next(4+1+1+1+1, "Spec ID event") // platform class, version, size of UINTN
+	n := in.u32("number of algorithms")
+	if in.err != nil {
+		return nil, in.err
+	}
+	if !bytes.Equal(signature, []byte("Spec ID Event03\x00")) {
+		return nil, fmt.Errorf("eventlog: not a crypto-agile log: it begins with %q, want \"Spec ID Event03\"", signature)
+	}
+	if n == 0 || n > 8 {
+		return nil, fmt.Errorf("eventlog: %d algorithms, want 1 to 8", n)
+	}
+	sizes := map[uint16]int{}
+	for range n {
+		id, size := uint16(in.u16("algorithm")), in.u16("digest size")
+		if in.err != nil {
+			return nil, in.err
+		}
+		if _, twice := sizes[id]; twice || size != digestSizes[id] {
+			return nil, fmt.Errorf("eventlog: algorithm %#04x with digests of %d bytes is unknown or appears twice", id, size)
+		}
+		sizes[id] = size
+	}
+	vendor := in.next(1, "size of vendor information")
+	if in.err == nil {
+		in.next(int(vendor[0]), "vendor information")
+	}
+	if in.err != nil {
+		return nil, in.err
+	}
+	if in.off != len(b) {
+		return nil, fmt.Errorf("eventlog: %d bytes behind the Spec ID event", len(b)-in.off)
+	}
+	return sizes, nil
+}
+
+// parseEvent reads TCG_PCR_EVENT2 (TCG PFP 1.06, 10.2.2).
+func (l *Log) parseEvent(in *reader, sizes map[uint16]int, want uint16) (e Event, err error) {
+	index := in.u32("register index")
+	e.Type = Type(in.u32("event type"))
+	n := in.u32("number of digests")
+	if in.err != nil {
+		return e, in.err
+	}
+	if n != uint32(len(sizes)) {
+		return e, fmt.Errorf("%d digests, want one for each of %d algorithms", n, len(sizes))
+	}
+	seen := map[uint16]bool{}
+	for range n {
+		id := uint16(in.u16("algorithm"))
+		if in.err != nil {
+			return e, in.err
+		}
+		if sizes[id] == 0 || seen[id] {
+			return e, fmt.Errorf("digest of algorithm %#04x is not announced or appears twice", id)
+		}
+		seen[id] = true
+		if d := in.next(sizes[id], "digest"); id == want {
+			e.Digest = d
+		}
+	}
+	e.Data = in.sized("event data")
+	if in.err != nil {
+		return e, in.err
+	}
+	measured := e.Type != EventNoAction
+	switch l.Registers {
+	case RTMR:
+		if index > 4 || index == 0 && measured {
+			return e, fmt.Errorf("register index %d, want 1 to 4 for RTMR 0 to 3", index)
+		}
+		e.Register = max(0, int(index)-1)
+	default:
+		if index > maxRegister {
+			return e, fmt.Errorf("register index %d, want 0 to %d", index, maxRegister)
+		}
+		e.Register = int(index)
+	}
+	e.bind(l.Algorithm)
+	return e, l.startup(&e)
+}
+
+// startup notes the locality from which the TPM was started (TCG PFP 1.06,
+// 10.4.5.3), which is the first value of PCR 0.
+func (l *Log) startup(e *Event) error {
+	if l.Registers != PCR || e.Register != 0 {
+		return nil
+	}
+	if locality, ok := bytes.CutPrefix(e.Data, []byte("StartupLocality\x00")); ok && e.Type == EventNoAction {
+		if len(locality) != 1 || locality[0] != 0 && locality[0] != 3 && locality[0] != 4 || l.extended(0) || l.locality != 0 {
+			return fmt.Errorf("startup locality %x is unknown, or not the first thing said of PCR 0", locality)
+		}
+		l.locality = locality[0]
+	}
+	if e.Type == EventEFIHCRTM && !l.extended(0) {
+		l.locality = 4
+	}
+	return nil
+}
+
+func (l *Log) extended(register int) bool {
+	for _, e := range l.Events {
+		if e.Register == register && e.Binding != NotMeasured {
+			return true
+		}
+	}
+	return false
+}
+
+// reader walks a byte slice; after the first error it returns zero values.
+type reader struct {
+	b   []byte
+	off int
+	err error
+}
+
+func (r *reader) next(n int, what string) []byte {
+	if r.err == nil && n > len(r.b)-r.off {
+		r.err = fmt.Errorf("eventlog: truncated in the %s: %d bytes wanted at offset %d of %d", what, n, r.off, len(r.b))
+	}
+	if r.err != nil {
+		return nil
+	}
+	v := r.b[r.off : r.off+n : r.off+n]
+	r.off += n
+	return v
+}
+
+func (r *reader) u16(what string) int {
+	if v := r.next(2, what); v != nil {
+		return int(binary.LittleEndian.Uint16(v))
+	}
+	return 0
+}
+
+func (r *reader) u32(what string) uint32 {
+	if v := r.next(4, what); v != nil {
+		return binary.LittleEndian.Uint32(v)
+	}
+	return 0
+}
+
+// sized returns the bytes behind a 32-bit length.
+func (r *reader) sized(what string) []byte {
+	n := r.u32("size of the " + what)
+	if uint64(n) > uint64(len(r.b)) {
+		n = uint32(len(r.b)) + 1 // does not fit an int everywhere; too large in any case
+	}
+	return r.next(int(n), what)
+}
+
+// padding says whether nothing but one repeated 0x00 or 0xFF follows.
+func (r *reader) padding() bool {
+	rest := r.b[r.off:]
+	if len(rest) == 0 {
+		return true
+	}
+	if rest[0] != 0 && rest[0] != 0xFF {
+		return false
+	}
+	for _, b := range rest {
+		if b != rest[0] {
+			return false
+		}
+	}
+	return true
+}
+
+func zero(b []byte) bool {
+	for _, x := range b {
+		if x != 0 {
+			return false
+		}
+	}
+	return true
+}
