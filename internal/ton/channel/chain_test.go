@@ -3,11 +3,11 @@ package channel
 import (
 	"crypto/ed25519"
 	"crypto/sha256"
-	"testing"
 
 	"github.com/bombyx-network/bombyx/internal/ton/channel/emulator"
 	"github.com/xssnick/tonutils-go/address"
 	"github.com/xssnick/tonutils-go/tlb"
+	"pgregory.net/rapid"
 )
 
 const (
@@ -39,13 +39,13 @@ func params() Params {
 
 // bench is one channel on an emulated chain.
 type bench struct {
-	testing.TB
+	rapid.TB
 	chain *emulator.Chain
 	Params
 	at *address.Address
 }
 
-func newBench(t testing.TB) *bench {
+func newBench(t rapid.TB) *bench {
 	t.Helper()
 	c, err := emulator.New(global, start)
 	if err != nil {
@@ -56,7 +56,7 @@ func newBench(t testing.TB) *bench {
 }
 
 // opened returns a bench whose channel holds deposit.
-func opened(t testing.TB, deposit uint64) *bench {
+func opened(t rapid.TB, deposit uint64) *bench {
 	t.Helper()
 	b := newBench(t)
 	if tx := b.send(client, Open(b.Params, deposit)); !tx.Success {

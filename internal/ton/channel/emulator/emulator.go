@@ -106,6 +106,24 @@ func (c *Chain) Balance(a *address.Address) uint64 {
 	return 0
 }
 
+// Rent is what an account owes for storage at the chain's time.
+func (c *Chain) Rent(a *address.Address) (uint64, error) {
+	s := c.Account(a)
+	if s == nil || !s.IsValid || s.StorageInfo.StorageUsed.BitsUsed == nil {
+		return 0, nil
+	}
+	info := s.StorageInfo
+	config := tlb.BlockchainConfig{Root: c.config.Root()}
+	fee, err := config.ComputeStorageFee(false, info.LastPaid, c.Now, info.StorageUsed.BitsUsed.Uint64(), info.StorageUsed.CellsUsed.Uint64())
+	if err != nil {
+		return 0, err
+	}
+	if info.DuePayment != nil {
+		fee.Add(fee, info.DuePayment.Nano())
+	}
+	return fee.Uint64(), nil
+}
+
 // Send delivers an internal message. It returns the transactions that follow, in order.
 func (c *Chain) Send(m *tlb.InternalMessage) ([]Tx, error) {
 	sent := *m
