@@ -391,7 +391,7 @@ func (v *Verifier) intelCollateral(q *dcap.Quote, now time.Time) *dcap.Collatera
 		tcbID, qeID = "SGX", "QE"
 	}
 	if c.QEIdentity = v.bundle.QEIdentity(qeID, now); c.QEIdentity != nil {
-		c.QEIdentityChain = v.bundle.Signer(c.QEIdentity.Signature)
+		c.QEIdentityChain = v.bundle.Signer(c.QEIdentity.Signature, now)
 	}
 	if len(q.PCKChain) == 0 {
 		return c
@@ -402,7 +402,7 @@ func (v *Verifier) intelCollateral(q *dcap.Quote, now time.Time) *dcap.Collatera
 	}
 	if pck, err := dcap.ParsePCK(leaf); err == nil {
 		if c.TCBInfo = v.bundle.TCBInfo(tcbID, pck.FMSPC, now); c.TCBInfo != nil {
-			c.TCBInfoChain = v.bundle.Signer(c.TCBInfo.Signature)
+			c.TCBInfoChain = v.bundle.Signer(c.TCBInfo.Signature, now)
 		}
 	}
 	c.PCKCRL = v.bundle.CRL(leaf.RawIssuer, leaf.AuthorityKeyId, now)

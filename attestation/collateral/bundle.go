@@ -13,6 +13,8 @@ import (
 	"crypto/elliptic"
 	"crypto/sha256"
 	"crypto/x509"
+	_ "embed"
+	"encoding/pem"
 	"fmt"
 	"math/big"
 	"slices"
@@ -268,20 +270,41 @@ func crlNumber(c *dcap.CRL) *big.Int {
 
 func within(now, from, to time.Time) bool { return !now.Before(from) && now.Before(to) }
 
-// Signer returns the chain, leaf first, of the certificate that signed a TCB info or QE identity of this bundle, or nil.
-// The chain is what the bundle holds of it; nothing about it has been checked but that one signature.
-func (b *Bundle) Signer(signature [64]byte) []*x509.Certificate { return b.signers[signature] }
+// intelSigners holds Intel's "Intel SGX TCB Signing" certificates, one key, 2018 and 2025: saved TCB info and QE identities
+// often come without their issuer chain. They are trusted no more than anything else in a bundle.
+//
+//go:embed intel.pem
+var intelSigners []byte
+
+// Signer returns the chain, leaf first, of the certificate that signed a TCB info or QE identity of this bundle, or nil. Of
+// several certificates for one key it is the one valid at now. The chain is what the bundle holds of it; nothing about it
+// has been checked but that one signature.
+func (b *Bundle) Signer(signature [64]byte, now time.Time) []*x509.Certificate {
+	c, ok := newest(b.signers[signature], func(c *x509.Certificate) bool { return within(now, c.NotBefore, c.NotAfter) },
+		func(x, y *x509.Certificate) int { return x.NotAfter.Compare(y.NotAfter) })
+	if !ok {
+		return nil
+	}
+	return b.chain(c)
+}
 
 // findSigners pairs signed documents with certificates by trying, since neither names the other.
 func (b *Bundle) findSigners() {
+	candidates := slices.Clone(b.certificates)
+	for block, rest := pem.Decode(intelSigners); block != nil; block, rest = pem.Decode(rest) {
+		c, err := x509.ParseCertificate(block.Bytes)
+		if err != nil {
+			panic(err) // a constant
+		}
+		candidates = append(candidates, c)
+	}
 	b.signers = make(map[[64]byte][]*x509.Certificate)
 	find := func(signed []byte, signature [64]byte) {
 		digest := sha256.Sum256(signed)
 		r, s := new(big.Int).SetBytes(signature[:32]), new(big.Int).SetBytes(signature[32:])
-		for _, c := range b.certificates {
+		for _, c := range candidates {
 			if k, ok := c.PublicKey.(*ecdsa.PublicKey); ok && !c.IsCA && k.Curve == elliptic.P256() && ecdsa.Verify(k, digest[:], r, s) {
-				b.signers[signature] = b.chain(c)
-				return
+				b.signers[signature] = append(b.signers[signature], c)
 			}
 		}
 	}
