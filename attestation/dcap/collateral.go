@@ -411,6 +411,10 @@ func ParseChain(pem []byte) ([]*x509.Certificate, error) {
 	}
 	chain := make([]*x509.Certificate, len(ders))
 	for i, der := range ders {
+		if bytes.Equal(der, intelRoot().Raw) { // closes every chain of Intel's: no need to parse it again
+			chain[i] = intelRoot()
+			continue
+		}
 		if chain[i], err = x509.ParseCertificate(der); err != nil {
 			return nil, fmt.Errorf("dcap: certificate %d of the chain: %w", i+1, err)
 		}
