@@ -364,7 +364,7 @@ func (c *Client) WaitTransaction(ctx context.Context, a *address.Address, afterL
 		}
 		switch {
 		case ctx.Err() != nil:
-			return nil, fmt.Errorf("ton: wait for a transaction of %s: %w", a, ctx.Err())
+			return nil, fmt.Errorf("ton: wait for a transaction of %s: %w", a, errors.Join(ctx.Err(), err))
 		case err == nil:
 			seen = h.Seqno
 		case !errors.Is(err, ErrUnreachable):
@@ -472,7 +472,7 @@ func (c *Client) SendExternal(ctx context.Context, boc []byte, expires time.Time
 		case err == nil && h.Time.After(expires.Add(settle)):
 			return nil, fmt.Errorf("ton: send to %s: %w: send a new one", msg.DstAddr, ErrExpired)
 		case ctx.Err() != nil:
-			return nil, fmt.Errorf("ton: send to %s: %w; it may still take effect until %s: %w", msg.DstAddr, ErrUnconfirmed, expires.UTC().Format(time.RFC3339), ctx.Err())
+			return nil, fmt.Errorf("ton: send to %s: %w; it may still take effect until %s: %w", msg.DstAddr, ErrUnconfirmed, expires.UTC().Format(time.RFC3339), errors.Join(ctx.Err(), err))
 		case err == nil:
 			seen = h.Seqno
 		case !errors.Is(err, ErrUnreachable):

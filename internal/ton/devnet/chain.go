@@ -313,7 +313,7 @@ func (c *Chain) GlobalID() int32 { return c.globalID }
 func (c *Chain) Fund(to *address.Address, nano uint64) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	msg, err := c.giverMessage(to, nano)
+	msg, err := c.giverMessage(to, nano, false)
 	if err != nil {
 		return fmt.Errorf("devnet: fund: %w", err)
 	}
@@ -328,7 +328,7 @@ func (c *Chain) Fund(to *address.Address, nano uint64) error {
 }
 
 // giverMessage is a signed V3R2 transfer of exactly nano, fees paid by the giver.
-func (c *Chain) giverMessage(to *address.Address, nano uint64) (*cell.Cell, error) {
+func (c *Chain) giverMessage(to *address.Address, nano uint64, bounce bool) (*cell.Cell, error) {
 	if to == nil || to.Type() != address.StdAddress {
 		return nil, errors.New("a standard address is needed")
 	}
@@ -344,7 +344,7 @@ func (c *Chain) giverMessage(to *address.Address, nano uint64) (*cell.Cell, erro
 	if err != nil {
 		return nil, err
 	}
-	transfer, err := toCell(&tlb.InternalMessage{IHRDisabled: true, DstAddr: to, Amount: tlb.FromNanoTONU(nano), Body: cell.BeginCell().EndCell()})
+	transfer, err := toCell(&tlb.InternalMessage{IHRDisabled: true, Bounce: bounce, DstAddr: to, Amount: tlb.FromNanoTONU(nano), Body: cell.BeginCell().EndCell()})
 	if err != nil {
 		return nil, err
 	}
