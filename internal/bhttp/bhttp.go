@@ -65,7 +65,8 @@ type Reader interface {
 	io.ByteReader
 	// Buffered is the number of bytes that can be read without waiting for the peer.
 	Buffered() int
-	// Peek returns the next n bytes, at most Buffered, without reading them.
+	// Peek returns the next n bytes without reading them. It waits for the first if need be; n is otherwise at most
+	// Buffered.
 	Peek(n int) ([]byte, error)
 	// Discard reads n bytes, at most Buffered, and drops them.
 	Discard(n int) (int, error)

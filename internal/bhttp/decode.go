@@ -317,18 +317,18 @@ func (b *body) Read(p []byte) (int, error) {
 		if n := b.take(p); n > 0 || b.err != nil {
 			return n, b.err
 		}
-		if b.left == 0 {
-			if b.err = b.next(); b.err != nil {
+		// Nothing has arrived, or not content.
+		if b.d.r.Buffered() == 0 {
+			if _, err := b.d.r.Peek(1); err == nil {
+				continue
+			} else if err != io.EOF || b.left > 0 {
+				b.err = cutShort(err)
 				return 0, b.err
 			}
-			continue
 		}
-		n, err := b.d.r.Read(p[:min(uint64(len(p)), b.left)])
-		b.took(n)
-		if err != nil && b.err == nil && !(err == io.EOF && n > 0) {
-			b.err = cutShort(err)
+		if b.err = b.next(); b.err != nil {
+			return 0, b.err
 		}
-		return n, b.err
 	}
 }
 
@@ -343,7 +343,7 @@ func (b *body) take(p []byte) int {
 		if b.left == 0 {
 			size := 1 << (window[at] >> 6)
 			if b.d.known || window[at] == 0 || at+size > len(window) {
-				break // the end, a partial length: for next
+				break // the end or a part of a length: for next
 			}
 			v := uint64(window[at] & 0x3f)
 			for _, c := range window[at+1 : at+size] {
@@ -466,7 +466,12 @@ func (s *sliceReader) ReadByte() (byte, error) {
 
 func (s *sliceReader) Buffered() int { return len(*s) }
 
-func (s *sliceReader) Peek(n int) ([]byte, error) { return (*s)[:n], nil }
+func (s *sliceReader) Peek(n int) ([]byte, error) {
+	if n > len(*s) {
+		return *s, io.EOF
+	}
+	return (*s)[:n], nil
+}
 
 func (s *sliceReader) Discard(n int) (int, error) {
 	*s = (*s)[n:]

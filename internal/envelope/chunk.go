@@ -171,7 +171,14 @@ func (c *chunkReader) ReadByte() (byte, error) {
 
 func (c *chunkReader) Buffered() int { return len(c.plain) }
 
-func (c *chunkReader) Peek(n int) ([]byte, error) { return c.plain[:n], nil }
+func (c *chunkReader) Peek(n int) ([]byte, error) {
+	for n > 0 && len(c.plain) == 0 {
+		if err := c.fill(); err != nil {
+			return nil, err
+		}
+	}
+	return c.plain[:n], nil
+}
 
 func (c *chunkReader) Discard(n int) (int, error) {
 	c.plain = c.plain[n:]
