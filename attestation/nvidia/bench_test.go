@@ -4,6 +4,8 @@ import (
 	"crypto/ecdsa"
 	"crypto/sha512"
 	"math/big"
+	"runtime"
+	"strings"
 	"testing"
 	"time"
 )
@@ -119,4 +121,41 @@ func BenchmarkP384(b *testing.B) {
 			ecdsa.Verify(&f.keys[0].PublicKey, digest[:], r, s)
 		}
 	})
+}
+
+// BenchmarkManyEvidences appraises evidence with ever new chains through one
+// verifier and reports how much the heap grew from the first to the last.
+// Run it with -benchtime 100000x.
+func BenchmarkManyEvidences(b *testing.B) {
+	f := newForge(b, layout{})
+	v, err := NewVerifier(Config{DeviceRoots: f.roots()})
+	if err != nil {
+		b.Fatal(err)
+	}
+	e := f.evidence(gpu())
+	heap := func() float64 {
+		runtime.GC()
+		var m runtime.MemStats
+		runtime.ReadMemStats(&m)
+		return float64(m.HeapAlloc)
+	}
+	var first float64
+	i := 0
+	for b.Loop() {
+		// White space makes the same certificates a chain that was not seen.
+		pad := strings.Repeat("\n", i%64) + strings.Repeat("\r", i/64%64)
+		chain := append(append([]byte(nil), e.Chain...), pad...)
+		if res := v.Verify(Evidence{Report: e.Report, Chain: chain}, Options{Nonce: forgedNonce, Time: at}); res.Device == nil {
+			b.Fatal(res.Checks)
+		}
+		if i++; i == 512 { // the cache is full
+			b.StopTimer()
+			first = heap()
+			b.StartTimer()
+		}
+	}
+	b.StopTimer()
+	if first != 0 {
+		b.ReportMetric((heap()-first)/(1<<10), "heap-growth-KiB")
+	}
 }

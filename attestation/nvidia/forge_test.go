@@ -17,6 +17,7 @@ import (
 	"math/big"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -65,10 +66,7 @@ func newForge(t testing.TB, l layout) *forge {
 		if i == 0 && l.curve != nil {
 			curve = l.curve
 		}
-		key, err := ecdsa.GenerateKey(curve, rand.Reader)
-		if err != nil {
-			t.Fatal(err)
-		}
+		key := forgedKey(t, curve, i)
 		f.keys[i] = key
 		c := &x509.Certificate{
 			SerialNumber: big.NewInt(int64(1000 + i)),
@@ -117,6 +115,28 @@ func newForge(t testing.TB, l layout) *forge {
 		}
 	}
 	return f
+}
+
+var (
+	forgedMu   sync.Mutex
+	forgedKeys = map[string]int{} // keys made so far, by test
+)
+
+// forgedKey makes the same keys in the same order in every run of a test, so
+// that a fuzzing corpus stays meaningful.
+func forgedKey(t testing.TB, curve elliptic.Curve, i int) *ecdsa.PrivateKey {
+	t.Helper()
+	forgedMu.Lock()
+	forgedKeys[t.Name()]++
+	seed := sha512.Sum512(fmt.Appendf(nil, "%s %d %d", t.Name(), forgedKeys[t.Name()], i))
+	forgedMu.Unlock()
+	d := seed[:(curve.Params().BitSize+7)/8]
+	d[0] = 0 // below the order
+	key, err := ecdsa.ParseRawPrivateKey(curve, d)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return key
 }
 
 func compositeDER(version int64, spki, fwid []byte) []byte {

@@ -342,12 +342,23 @@ func (v *Verifier) ocsp(res *Result, o Options, id string, certs []*x509.Certifi
 		c.Status, c.Detail = Skip, "no OCSP answers were given"
 		return c
 	}
+	if res.answers == nil {
+		answers := make([]*ocspResponse, len(o.Collateral.OCSP))
+		for i, answer := range o.Collateral.OCSP {
+			var err error
+			if answers[i], err = parseOCSP(answer.Response); err != nil {
+				c.Detail = err.Error()
+				return c
+			}
+		}
+		res.answers = answers
+	}
 	var good int
 	var missing string
 	until := time.Time{}
 	for i := first; i < len(certs)-1; i++ {
 		cert, issuer := certs[i], certs[i+1]
-		rev, err := v.revocation(o, cert, issuer)
+		rev, err := v.revocation(res.answers, o, cert, issuer)
 		if err != nil {
 			c.Detail = fmt.Sprintf("certificate %d (%s): %v", i, cert.Subject.CommonName, err)
 			return c
@@ -387,13 +398,10 @@ func (v *Verifier) ocsp(res *Result, o Options, id string, certs []*x509.Certifi
 // revocation finds the answer about cert and verifies it. Of several answers
 // the newest counts, and of two from the same moment the worse. Both results
 // are nil when there is none.
-func (v *Verifier) revocation(o Options, cert, issuer *x509.Certificate) (*Revocation, error) {
+func (v *Verifier) revocation(answers []*ocspResponse, o Options, cert, issuer *x509.Certificate) (*Revocation, error) {
 	var newest *Revocation
-	for _, answer := range o.Collateral.OCSP {
-		r, err := parseOCSP(answer.Response)
-		if err != nil {
-			return nil, err
-		}
+	for i, r := range answers {
+		nonce := o.Collateral.OCSP[i].Nonce
 		s := r.about(cert, issuer)
 		if s == nil {
 			continue
@@ -402,12 +410,12 @@ func (v *Verifier) revocation(o Options, cert, issuer *x509.Certificate) (*Revoc
 		if err != nil {
 			return nil, err
 		}
-		if answer.Nonce != nil && !bytes.Equal(answer.Nonce, r.nonce) {
-			return nil, fmt.Errorf("OCSP nonce is %q, want %q: the answer is to another request", hex.EncodeToString(r.nonce), hex.EncodeToString(answer.Nonce))
+		if nonce != nil && !bytes.Equal(nonce, r.nonce) {
+			return nil, fmt.Errorf("OCSP nonce is %q, want %q: the answer is to another request", hex.EncodeToString(r.nonce), hex.EncodeToString(nonce))
 		}
 		rev := &Revocation{
 			Subject: cert.Subject.CommonName, Serial: cert.SerialNumber.String(),
-			Status: s.status, Reason: s.reason, Nonced: answer.Nonce != nil,
+			Status: s.status, Reason: s.reason, Nonced: nonce != nil,
 			ThisUpdate: s.thisUpdate, NextUpdate: s.nextUpd,
 			// Without nextUpdate nothing says how long the answer holds.
 			Stale: o.Time.IsZero() || o.Time.Before(s.thisUpdate) || o.Time.After(s.nextUpd) || !responder.contains(o.Time),

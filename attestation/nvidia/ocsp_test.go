@@ -153,6 +153,9 @@ func TestOCSP(t *testing.T) {
 		o.Collateral.OCSP[3] = OCSP{Response: f.ocsp(answer{cert: f.certs[0], issuer: f.certs[1], signer: f.keys[1], status: RevocationRevoked, reason: 4})}
 		res := f.verifier().Verify(e, o)
 		wantStatus(t, res, map[string]Status{CheckDeviceOCSP: Pass, CheckDriverRIMOCSP: Fail, CheckVBIOSRIMOCSP: Fail})
+		// One answer that cannot be read spoils every check on answers.
+		o.Collateral.OCSP = append(all[:3:3], OCSP{Response: []byte{0x30, 0}})
+		wantStatus(t, f.verifier().Verify(e, o), map[string]Status{CheckDeviceOCSP: Fail, CheckDriverRIMOCSP: Fail, CheckVBIOSRIMOCSP: Fail})
 	})
 }
 

@@ -91,6 +91,8 @@ type Result struct {
 	Mismatches  []Mismatch
 	Revocations []Revocation
 	ValidUntil  time.Time // earliest expiry among everything that passed
+
+	answers []*ocspResponse // Collateral.OCSP, parsed once for all chains
 }
 
 // Verifier appraises evidence against pinned roots. It is immutable but for a
