@@ -80,7 +80,7 @@ type CPU struct {
 	Kind CPUKind `json:"kind"`
 	// Quote is the raw quote or report as the hardware gave it.
 	Quote []byte `json:"quote"`
-	// Certificates is the PEM chain of an AMD endorsement key, leaf first. Absent for TDX, whose quote carries its own.
+	// Certificates is the chain of an AMD endorsement key, leaf first, in PEM or DER. Absent for TDX, whose quote carries its own.
 	Certificates []byte `json:"certificates,optional"`
 }
 

@@ -90,7 +90,7 @@ type Expected struct {
 	Nonce []byte
 	// ReportData is the 64 bytes that a bare quote or SEV-SNP report must carry.
 	ReportData []byte
-	// Certificates is the PEM chain of a bare GPU, switch or SEV-SNP report, leaf first.
+	// Certificates is the chain of a bare GPU, switch or SEV-SNP report, leaf first, in PEM or DER.
 	Certificates []byte
 }
 

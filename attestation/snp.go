@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"crypto/x509"
 	"encoding/pem"
+	"errors"
 	"fmt"
 
 	"github.com/bombyx-network/bombyx/attestation/policy"
@@ -81,21 +82,12 @@ func (a *appraisal) snp(raw, certificates, reportData []byte) {
 // snpCollateral gathers the endorsement key, its intermediates and the revocation lists.
 func (a *appraisal) snpCollateral(r *snp.Report, certificates []byte) (*snp.Collateral, error) {
 	c := &snp.Collateral{CRLs: a.v.bundle.AMDCRLs(a.now)}
-	for rest := bytes.TrimSpace(certificates); len(rest) > 0; rest = bytes.TrimSpace(rest) {
-		block, after := pem.Decode(rest)
-		if block == nil || block.Type != "CERTIFICATE" || !bytes.HasPrefix(rest, []byte("-----BEGIN")) {
-			return nil, fmt.Errorf("the endorsement key's certificates are not PEM")
-		}
-		cert, err := x509.ParseCertificate(block.Bytes)
-		if err != nil {
-			return nil, err
-		}
-		if c.Key == nil {
-			c.Key = cert
-		} else {
-			c.Intermediates = append(c.Intermediates, cert)
-		}
-		rest = after
+	given, err := parseCertificates(certificates)
+	if err != nil {
+		return nil, err
+	}
+	if len(given) > 0 {
+		c.Key, c.Intermediates = given[0], given[1:]
 	}
 	for _, cert := range a.v.bundle.Certificates() {
 		k, err := snp.ParseEndorsementKey(cert)
@@ -109,4 +101,20 @@ func (a *appraisal) snpCollateral(r *snp.Report, certificates []byte) (*snp.Coll
 	}
 	c.Intermediates = append(c.Intermediates, snp.AMDIntermediates()...)
 	return c, nil
+}
+
+// parseCertificates reads a chain in PEM, nothing but CERTIFICATE blocks, or in concatenated DER.
+func parseCertificates(b []byte) ([]*x509.Certificate, error) {
+	if len(b) > 0 && b[0] == 0x30 { // a DER SEQUENCE
+		return x509.ParseCertificates(b)
+	}
+	var der []byte
+	for rest := bytes.TrimSpace(b); len(rest) > 0; rest = bytes.TrimSpace(rest) {
+		block, after := pem.Decode(rest)
+		if block == nil || block.Type != "CERTIFICATE" || !bytes.HasPrefix(rest, []byte("-----BEGIN CERTIFICATE")) {
+			return nil, errors.New("the endorsement key's certificates are not PEM")
+		}
+		der, rest = append(der, block.Bytes...), after
+	}
+	return x509.ParseCertificates(der)
 }
