@@ -1,0 +1,65 @@
+package client
+
+import (
+	"errors"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+)
+
+type tripper func(*http.Request) (*http.Response, error)
+
+func (f tripper) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
+
+func TestProxyGuards(t *testing.T) {
+	called := 0
+	h := Proxy(tripper(func(r *http.Request) (*http.Response, error) {
+		called++
+		return &http.Response{StatusCode: 200, Header: http.Header{"Content-Type": {"application/json"}}, Body: io.NopCloser(strings.NewReader("{}"))}, nil
+	}))
+	for _, c := range []struct {
+		host, origin string
+		want         int
+	}{
+		{"127.0.0.1:8080", "", 200}, {"localhost", "", 200}, {"[::1]:1", "", 200},
+		{"evil.example", "", 403}, {"127.0.0.1.evil.example:80", "", 403}, {"127.0.0.1", "https://evil.example", 403}, {"127.0.0.1", "null", 403},
+	} {
+		r := httptest.NewRequest("POST", "/v1/chat/completions", strings.NewReader("{}"))
+		r.Host = c.host
+		if c.origin != "" {
+			r.Header.Set("Origin", c.origin)
+		}
+		w := httptest.NewRecorder()
+		h.ServeHTTP(w, r)
+		if w.Code != c.want {
+			t.Errorf("host %q origin %q: %d, want %d", c.host, c.origin, w.Code, c.want)
+		}
+	}
+	if called != 3 {
+		t.Errorf("transport called %d times, want 3", called)
+	}
+}
+
+// An answer that breaks off must not look complete to any reader.
+func TestProxyShowsTheBreak(t *testing.T) {
+	srv := httptest.NewServer(Proxy(tripper(func(r *http.Request) (*http.Response, error) {
+		return &http.Response{StatusCode: 200, Header: http.Header{"Content-Type": {"text/event-stream"}},
+			Body: io.NopCloser(io.MultiReader(strings.NewReader("data: {}\n\n"), errReader{}))}, nil
+	})))
+	defer srv.Close()
+	resp, err := http.Post(srv.URL+"/v1/chat/completions", "application/json", strings.NewReader("{}"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	b, err := io.ReadAll(resp.Body)
+	if err == nil || !strings.Contains(string(b), "answer_broken") {
+		t.Fatalf("%q, %v", b, err)
+	}
+}
+
+type errReader struct{}
+
+func (errReader) Read([]byte) (int, error) { return 0, errors.New("cut") }
