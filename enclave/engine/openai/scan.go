@@ -87,7 +87,7 @@ func blank(b []byte, spans ...span) []byte {
 		spans[0], spans[1] = spans[1], spans[0]
 	}
 	for _, p := range spans {
-		if p.to > p.from {
+		if p.to-p.from >= len("null") { // an empty object says nothing
 			n := p.from + copy(b[p.from:], "null")
 			b = b[:n+copy(b[n:], b[p.to:])]
 		}
