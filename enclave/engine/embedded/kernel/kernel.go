@@ -1,14 +1,11 @@
 // Package kernel holds the arithmetic of a transformer: products of weight matrices in F32, F16 and Q8_0 with
 // activations, and the vector operations of attention and feed-forward layers.
 //
-// On amd64 with AVX2, FMA and F16C the inner loops are assembly; elsewhere, and for lengths that are no multiple of 8,
-// they are portable Go. On one machine a result depends only on the operands: neither the number of threads nor the
+// On amd64 with AVX2, FMA and F16C the inner loops are assembly; elsewhere they are portable Go. On one machine a result depends only on the operands: neither the number of threads nor the
 // other vectors of a batch change a bit of it.
 package kernel
 
-import (
-	"math"
-)
+import "math"
 
 // Block is the number of elements that share a scale in Q8_0.
 const Block = 32
@@ -23,7 +20,15 @@ const (
 	Q8_0
 )
 
-// Matrix is a matrix of weights. Its rows are contiguous.
+// panel is the number of rows that are multiplied together, and tile the number of their elements that F32 and F16 take at
+// a time. A [Matrix] is stored in that order: a tile (in Q8_0 a Block) of each of the panel's rows, then the next ones, so
+// that multiplying reads memory from front to back, once.
+const (
+	panel = 4
+	tile  = 8
+)
+
+// Matrix is a matrix of weights.
 type Matrix struct {
 	Rows, Cols int
 	Format     Format
@@ -34,23 +39,39 @@ type Matrix struct {
 	scale []float32 // Q8_0: one for each Block of q
 }
 
-// NewF32 makes a matrix of rows*cols elements; it keeps data.
+// NewF32 makes a matrix from its rows, back to back; cols is a multiple of 8.
 func NewF32(rows, cols int, data []float32) *Matrix {
-	mustHold(len(data) == rows*cols)
-	return &Matrix{Rows: rows, Cols: cols, Format: F32, f32: data}
+	mustHold(cols%tile == 0 && len(data) == rows*cols)
+	return &Matrix{Rows: rows, Cols: cols, Format: F32, f32: interleave(data, rows, cols, tile)}
 }
 
-// NewF16 makes a matrix of rows*cols IEEE 754 binary16 elements; it keeps data.
+// NewF16 makes a matrix of IEEE 754 binary16 elements from its rows, back to back; cols is a multiple of 8.
 func NewF16(rows, cols int, data []uint16) *Matrix {
-	mustHold(len(data) == rows*cols)
-	return &Matrix{Rows: rows, Cols: cols, Format: F16, f16: data}
+	mustHold(cols%tile == 0 && len(data) == rows*cols)
+	return &Matrix{Rows: rows, Cols: cols, Format: F16, f16: interleave(data, rows, cols, tile)}
 }
 
-// NewQ8 makes a matrix of rows*cols elements q[i]*scale[i/Block]; cols is a multiple of Block. It keeps both slices.
+// NewQ8 makes a matrix of the elements q[i]*scale[i/Block] from its rows, back to back; cols is a multiple of Block. No
+// element of q is -128.
 func NewQ8(rows, cols int, q []int8, scale []float32) *Matrix {
 	mustHold(cols%Block == 0 && len(q) == rows*cols && len(scale) == rows*cols/Block)
-	return &Matrix{Rows: rows, Cols: cols, Format: Q8_0, q: q, scale: scale}
+	return &Matrix{Rows: rows, Cols: cols, Format: Q8_0, q: interleave(q, rows, cols, Block), scale: interleave(scale, rows, cols/Block, 1)}
 }
+
+// interleave puts rows into panels of n elements of each row. A last panel with fewer rows is filled with zeros.
+func interleave[T any](data []T, rows, cols, n int) []T {
+	out := make([]T, (rows+panel-1)/panel*panel*cols)
+	for r := range rows {
+		from, to := data[r*cols:(r+1)*cols], out[place(r, cols, n):]
+		for i := 0; i < cols; i += n {
+			copy(to[i*panel:], from[i:i+n])
+		}
+	}
+	return out
+}
+
+// place is where row r begins; its next n elements follow n*panel elements later.
+func place(r, cols, n int) int { return r/panel*panel*cols + r%panel*n }
 
 func mustHold(ok bool) {
 	if !ok {
@@ -60,17 +81,26 @@ func mustHold(ok bool) {
 
 // Row writes row r as float32 to dst.
 func (m *Matrix) Row(dst []float32, r int) {
-	from := r * m.Cols
 	switch m.Format {
 	case F32:
-		copy(dst, m.f32[from:from+m.Cols])
+		at := place(r, m.Cols, tile)
+		for i := 0; i < m.Cols; i += tile {
+			copy(dst[i:i+tile], m.f32[at+i*panel:])
+		}
 	case F16:
-		for i, h := range m.f16[from : from+m.Cols] {
-			dst[i] = Float16(h)
+		at := place(r, m.Cols, tile)
+		for i := 0; i < m.Cols; i += tile {
+			for j, h := range m.f16[at+i*panel : at+i*panel+tile] {
+				dst[i+j] = Float16(h)
+			}
 		}
 	case Q8_0:
-		for i, q := range m.q[from : from+m.Cols] {
-			dst[i] = float32(q) * m.scale[(from+i)/Block]
+		at, scaleAt := place(r, m.Cols, Block), place(r, m.Cols/Block, 1)
+		for i := 0; i < m.Cols; i += Block {
+			f := m.scale[scaleAt+i/Block*panel]
+			for j, q := range m.q[at+i*panel : at+i*panel+Block] {
+				dst[i+j] = float32(q) * f
+			}
 		}
 	}
 }
@@ -108,10 +138,6 @@ func resize[T any](s []T, n int) []T {
 	return s[:n]
 }
 
-// groupRows rows are multiplied together. Work is split between threads at multiples of it, so that the split does not
-// change which rows go together.
-const groupRows = 4
-
 // parallelWork is the number of multiplications from which handing a part to another thread pays.
 const parallelWork = 1 << 19
 
@@ -129,58 +155,53 @@ func (m *Matrix) Mul(dst []float32, in *Input, p *Pool) {
 }
 
 func (m *Matrix) mulParallel(dst []float32, in *Input, p *Pool, parts int) {
-	groups := (m.Rows + groupRows - 1) / groupRows
+	panels := (m.Rows + panel - 1) / panel
 	p.Run(parts, func(i int) {
-		from, to := groups*i/parts*groupRows, groups*(i+1)/parts*groupRows
-		m.mulRows(dst, in, from, min(to, m.Rows))
+		m.mulRows(dst, in, panels*i/parts*panel, min(panels*(i+1)/parts*panel, m.Rows))
 	})
 }
 
+// mulRows computes the rows from, a multiple of panel, to to. A panel stays in the processor's nearest cache while it is
+// multiplied with every vector.
 func (m *Matrix) mulRows(dst []float32, in *Input, from, to int) {
-	switch m.Format {
-	case F32:
-		for r := from; r < to; r += groupRows {
-			n := min(groupRows, to-r)
-			w := m.f32[r*m.Cols : (r+n)*m.Cols]
-			for i := range in.n {
-				dotRowsF32(dst[i*m.Rows+r:i*m.Rows+r+n], w, in.x[i*m.Cols:(i+1)*m.Cols], m.Cols)
+	blocks := m.Cols / Block
+	for r := from; r < to; r += panel {
+		begin, end := r*m.Cols, (r+panel)*m.Cols
+		for i := range in.n {
+			var out [panel]float32
+			switch m.Format {
+			case F32:
+				dotF32(&out, m.f32[begin:end], tile, panel*tile, in.x[i*m.Cols:(i+1)*m.Cols])
+			case F16:
+				dotF16(&out, m.f16[begin:end], in.x[i*m.Cols:(i+1)*m.Cols])
+			case Q8_0:
+				dotQ8(&out, m.q[begin:end], m.scale[r*blocks:(r+panel)*blocks], in.q[i*m.Cols:(i+1)*m.Cols], in.scale[i*blocks:(i+1)*blocks])
 			}
-		}
-	case F16:
-		for r := from; r < to; r += groupRows {
-			n := min(groupRows, to-r)
-			w := m.f16[r*m.Cols : (r+n)*m.Cols]
-			for i := range in.n {
-				dotRowsF16(dst[i*m.Rows+r:i*m.Rows+r+n], w, in.x[i*m.Cols:(i+1)*m.Cols])
-			}
-		}
-	case Q8_0:
-		blocks := m.Cols / Block
-		for r := from; r < to; r += groupRows {
-			n := min(groupRows, to-r)
-			w, ws := m.q[r*m.Cols:(r+n)*m.Cols], m.scale[r*blocks:(r+n)*blocks]
-			for i := range in.n {
-				dotRowsQ8(dst[i*m.Rows+r:i*m.Rows+r+n], w, ws, in.q[i*m.Cols:(i+1)*m.Cols], in.scale[i*blocks:(i+1)*blocks])
-			}
+			copy(dst[i*m.Rows+r:i*m.Rows+to], out[:])
 		}
 	}
 }
 
-// DotRows writes the dot product of x with each of the len(dst) rows of w to dst; row r begins at w[r*stride].
+// DotRows writes the dot product of x with each of the len(dst) rows of w to dst; row r begins at w[r*stride]. The length
+// of x is a multiple of 8.
 func DotRows(dst, w, x []float32, stride int) {
-	for len(dst) > 0 {
-		n := min(groupRows, len(dst))
-		dotRowsF32(dst[:n], w[:(n-1)*stride+len(x)], x, stride)
-		dst = dst[n:]
-		if len(dst) > 0 {
-			w = w[n*stride:]
-		}
+	mustHold(len(x)%tile == 0)
+	for ; len(dst) >= panel; dst = dst[panel:] {
+		dotF32((*[panel]float32)(dst), w[:(panel-1)*stride+len(x)], stride, tile, x)
+		w = w[min(panel*stride, len(w)):]
+	}
+	for r := range dst {
+		var out [panel]float32
+		dotF32(&out, w[r*stride:r*stride+len(x)], 0, tile, x)
+		dst[r] = out[0]
 	}
 }
 
-// AddRows adds weight[r] times row r of v to dst for every r; row r begins at v[r*stride] and is as long as dst.
+// AddRows adds weight[r] times row r of v to dst for every r; row r begins at v[r*stride] and is as long as dst, a multiple
+// of 8.
 func AddRows(dst, v, weight []float32, stride int) {
-	if len(weight) == 0 {
+	mustHold(len(dst)%tile == 0)
+	if len(weight) == 0 || len(dst) == 0 {
 		return
 	}
 	_ = v[(len(weight)-1)*stride+len(dst)-1]

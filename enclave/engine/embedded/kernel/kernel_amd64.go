@@ -8,17 +8,17 @@ var accelerated = cpu.X86.HasAVX2 && cpu.X86.HasFMA && hasF16C()
 // hasF16C reads the F16C bit, which x/sys/cpu leaves out. That the system saves the wide registers is part of HasAVX2.
 func hasF16C() bool
 
-// The assembly works on four rows at a time, of which row r begins stride bytes after row r-1; n counts elements and is
-// a positive multiple of 8 (of Block for Q8).
+// The dot products are of x, n elements (a positive multiple of tile), with the four rows of a panel. dot4F32 is told in
+// bytes how far apart rows begin and tiles follow each other; the others know it.
 
 //go:noescape
-func dot4F32(w *float32, stride int, x *float32, n int, out *[4]float32)
+func dot4F32(w *float32, stride, step int, x *float32, n int, out *[4]float32)
 
 //go:noescape
-func dot4F16(w *uint16, stride int, x *float32, n int, out *[4]float32)
+func dot4F16(w *uint16, x *float32, n int, out *[4]float32)
 
 //go:noescape
-func dot4Q8(w *int8, stride int, wScale *float32, scaleStride int, x *int8, xScale *float32, blocks int, out *[4]float32)
+func dot4Q8(w *int8, wScale *float32, x *int8, xScale *float32, blocks int, out *[4]float32)
 
 // addRowsF32 adds Σ weight[r]*v[r] to the n elements of dst.
 //
@@ -36,56 +36,35 @@ func expSumF32(x *float32, n int, top float32) float32
 //go:noescape
 func swigluF32(gate, up *float32, n int)
 
-func dotRowsF32(dst, w, x []float32, stride int) {
-	if !accelerated || len(x)%8 != 0 || len(x) == 0 {
-		portableDotRowsF32(dst, w, x, stride)
-		return
-	}
-	if len(dst) == 4 {
-		dot4F32(&w[0], 4*stride, &x[0], len(x), (*[4]float32)(dst))
-		return
-	}
-	for r := range dst {
-		var out [4]float32
-		dot4F32(&w[r*stride], 0, &x[0], len(x), &out)
-		dst[r] = out[0]
-	}
-}
-
-func dotRowsF16(dst []float32, w []uint16, x []float32) {
-	if !accelerated || len(x)%8 != 0 || len(x) == 0 {
-		portableDotRowsF16(dst, w, x)
-		return
-	}
-	if len(dst) == 4 {
-		dot4F16(&w[0], 2*len(x), &x[0], len(x), (*[4]float32)(dst))
-		return
-	}
-	for r := range dst {
-		var out [4]float32
-		dot4F16(&w[r*len(x)], 0, &x[0], len(x), &out)
-		dst[r] = out[0]
-	}
-}
-
-func dotRowsQ8(dst []float32, w []int8, wScale []float32, x []int8, xScale []float32) {
+func dotF32(out *[panel]float32, w []float32, stride, step int, x []float32) {
 	if !accelerated || len(x) == 0 {
-		portableDotRowsQ8(dst, w, wScale, x, xScale)
+		portableDotF32(out, w, stride, step, x)
 		return
 	}
-	if len(dst) == 4 {
-		dot4Q8(&w[0], len(x), &wScale[0], 4*len(xScale), &x[0], &xScale[0], len(xScale), (*[4]float32)(dst))
+	_ = w[(panel-1)*stride+(len(x)/tile-1)*step+tile-1]
+	dot4F32(&w[0], 4*stride, 4*step, &x[0], len(x), out)
+}
+
+func dotF16(out *[panel]float32, w []uint16, x []float32) {
+	if !accelerated || len(x) == 0 {
+		portableDotF16(out, w, x)
 		return
 	}
-	for r := range dst {
-		var out [4]float32
-		dot4Q8(&w[r*len(x)], 0, &wScale[r*len(xScale)], 0, &x[0], &xScale[0], len(xScale), &out)
-		dst[r] = out[0]
+	_ = w[panel*len(x)-1]
+	dot4F16(&w[0], &x[0], len(x), out)
+}
+
+func dotQ8(out *[panel]float32, w []int8, wScale []float32, x []int8, xScale []float32) {
+	if !accelerated || len(x) == 0 {
+		portableDotQ8(out, w, wScale, x, xScale)
+		return
 	}
+	_, _ = w[panel*len(x)-1], wScale[panel*len(xScale)-1]
+	dot4Q8(&w[0], &wScale[0], &x[0], &xScale[0], len(xScale), out)
 }
 
 func addRows(dst, v, weight []float32, stride int) {
-	if !accelerated || len(dst)%8 != 0 || len(dst) == 0 {
+	if !accelerated {
 		portableAddRows(dst, v, weight, stride)
 		return
 	}

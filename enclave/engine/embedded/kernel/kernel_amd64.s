@@ -18,13 +18,14 @@ TEXT ·hasF16C(SB), NOSPLIT, $0-1
 	VEXTRACTF128 $1, Y0, X1; \
 	VADDPS X1, X0, X0
 
-// func dot4F32(w *float32, stride int, x *float32, n int, out *[4]float32)
-TEXT ·dot4F32(SB), NOSPLIT, $0-40
+// func dot4F32(w *float32, stride, step int, x *float32, n int, out *[4]float32)
+TEXT ·dot4F32(SB), NOSPLIT, $0-48
 	MOVQ w+0(FP), SI
 	MOVQ stride+8(FP), R8
-	MOVQ x+16(FP), DI
-	MOVQ n+24(FP), CX
-	MOVQ out+32(FP), DX
+	MOVQ step+16(FP), BX
+	MOVQ x+24(FP), DI
+	MOVQ n+32(FP), CX
+	MOVQ out+40(FP), DX
 	LEAQ (SI)(R8*1), R9
 	LEAQ (SI)(R8*2), R10
 	LEAQ (R9)(R8*2), R11
@@ -40,23 +41,25 @@ TEXT ·dot4F32(SB), NOSPLIT, $0-40
 	SUBQ $16, CX
 	JL f32tail
 f32loop:
-	VMOVUPS (DI)(AX*1), Y8
-	VMOVUPS 32(DI)(AX*1), Y9
+	VMOVUPS (DI), Y8
+	VMOVUPS 32(DI), Y9
 	VFMADD231PS (SI)(AX*1), Y8, Y0
 	VFMADD231PS (R9)(AX*1), Y8, Y1
 	VFMADD231PS (R10)(AX*1), Y8, Y2
 	VFMADD231PS (R11)(AX*1), Y8, Y3
-	VFMADD231PS 32(SI)(AX*1), Y9, Y4
-	VFMADD231PS 32(R9)(AX*1), Y9, Y5
-	VFMADD231PS 32(R10)(AX*1), Y9, Y6
-	VFMADD231PS 32(R11)(AX*1), Y9, Y7
-	ADDQ $64, AX
+	ADDQ BX, AX
+	VFMADD231PS (SI)(AX*1), Y9, Y4
+	VFMADD231PS (R9)(AX*1), Y9, Y5
+	VFMADD231PS (R10)(AX*1), Y9, Y6
+	VFMADD231PS (R11)(AX*1), Y9, Y7
+	ADDQ BX, AX
+	ADDQ $64, DI
 	SUBQ $16, CX
 	JGE f32loop
 f32tail:
 	ADDQ $16, CX
 	JZ f32done
-	VMOVUPS (DI)(AX*1), Y8
+	VMOVUPS (DI), Y8
 	VFMADD231PS (SI)(AX*1), Y8, Y0
 	VFMADD231PS (R9)(AX*1), Y8, Y1
 	VFMADD231PS (R10)(AX*1), Y8, Y2
@@ -71,32 +74,29 @@ f32done:
 	VZEROUPPER
 	RET
 
-// func dot4F16(w *uint16, stride int, x *float32, n int, out *[4]float32)
-TEXT ·dot4F16(SB), NOSPLIT, $0-40
+// func dot4F16(w *uint16, x *float32, n int, out *[4]float32)
+TEXT ·dot4F16(SB), NOSPLIT, $0-32
 	MOVQ w+0(FP), SI
-	MOVQ stride+8(FP), R8
-	MOVQ x+16(FP), DI
-	MOVQ n+24(FP), CX
-	MOVQ out+32(FP), DX
-	LEAQ (SI)(R8*1), R9
-	LEAQ (SI)(R8*2), R10
-	LEAQ (R9)(R8*2), R11
+	MOVQ x+8(FP), DI
+	MOVQ n+16(FP), CX
+	MOVQ out+24(FP), DX
 	VXORPS Y0, Y0, Y0
 	VXORPS Y1, Y1, Y1
 	VXORPS Y2, Y2, Y2
 	VXORPS Y3, Y3, Y3
-	XORQ AX, AX
 f16loop:
-	VMOVUPS (DI)(AX*2), Y8
-	VCVTPH2PS (SI)(AX*1), Y4
-	VCVTPH2PS (R9)(AX*1), Y5
-	VCVTPH2PS (R10)(AX*1), Y6
-	VCVTPH2PS (R11)(AX*1), Y7
+	PREFETCHT0 1024(SI)
+	VMOVUPS (DI), Y8
+	VCVTPH2PS (SI), Y4
+	VCVTPH2PS 16(SI), Y5
+	VCVTPH2PS 32(SI), Y6
+	VCVTPH2PS 48(SI), Y7
 	VFMADD231PS Y4, Y8, Y0
 	VFMADD231PS Y5, Y8, Y1
 	VFMADD231PS Y6, Y8, Y2
 	VFMADD231PS Y7, Y8, Y3
-	ADDQ $16, AX
+	ADDQ $64, SI
+	ADDQ $32, DI
 	SUBQ $8, CX
 	JG f16loop
 	SUM4
@@ -104,61 +104,50 @@ f16loop:
 	VZEROUPPER
 	RET
 
-// One row of one block: acc += float(Σ w*x) * wScale*xScale, with x in Y4, |x| in Y5, xScale in Y14 and ones in Y15.
-// VPMADDUBSW wants one unsigned operand, so |x| takes x's signs to w. Neither is -128: pairs stay within int16.
-#define ROWQ8(w, wScale, t, s, acc) \
-	VMOVDQU (w), t; \
+// One row of one block: t = 8 sums of w*x, with x in Y4, |x| in Y5 and ones in Y15. VPMADDUBSW wants one unsigned operand,
+// so |x| takes x's signs to w. Neither is -128, so pairs stay within int16.
+#define ROWQ8(at, t) \
+	VMOVDQU at(SI), t; \
 	VPSIGNB Y4, t, t; \
 	VPMADDUBSW t, Y5, t; \
-	VPMADDWD Y15, t, t; \
-	VCVTDQ2PS t, t; \
-	VBROADCASTSS (wScale), s; \
-	VMULPS Y14, s, s; \
-	VFMADD231PS s, t, acc
+	VPMADDWD Y15, t, t
 
-// func dot4Q8(w *int8, stride int, wScale *float32, scaleStride int, x *int8, xScale *float32, blocks int, out *[4]float32)
-TEXT ·dot4Q8(SB), NOSPLIT, $0-64
+// func dot4Q8(w *int8, wScale *float32, x *int8, xScale *float32, blocks int, out *[4]float32)
+TEXT ·dot4Q8(SB), NOSPLIT, $0-48
 	MOVQ w+0(FP), SI
-	MOVQ stride+8(FP), R8
-	MOVQ wScale+16(FP), R9
-	MOVQ scaleStride+24(FP), R10
-	MOVQ x+32(FP), DI
-	MOVQ xScale+40(FP), R11
-	MOVQ blocks+48(FP), CX
-	MOVQ out+56(FP), DX
-	LEAQ (SI)(R8*1), R12
-	LEAQ (SI)(R8*2), R13
-	LEAQ (R12)(R8*2), BX
-	LEAQ (R9)(R10*1), AX
-	LEAQ (R9)(R10*2), R15
-	LEAQ (AX)(R10*2), R8
+	MOVQ wScale+8(FP), R9
+	MOVQ x+16(FP), DI
+	MOVQ xScale+24(FP), R11
+	MOVQ blocks+32(FP), CX
+	MOVQ out+40(FP), DX
 	VXORPS Y0, Y0, Y0
-	VXORPS Y1, Y1, Y1
-	VXORPS Y2, Y2, Y2
-	VXORPS Y3, Y3, Y3
 	VPCMPEQW Y15, Y15, Y15
 	VPSRLW $15, Y15, Y15
 q8loop:
+	PREFETCHT0 1024(SI)
+	PREFETCHT0 1088(SI)
 	VMOVDQU (DI), Y4
 	VPABSB Y4, Y5
-	VBROADCASTSS (R11), Y14
-	ROWQ8(SI, R9, Y6, Y10, Y0)
-	ROWQ8(R12, AX, Y7, Y11, Y1)
-	ROWQ8(R13, R15, Y8, Y12, Y2)
-	ROWQ8(BX, R8, Y9, Y13, Y3)
-	ADDQ $32, SI
-	ADDQ $32, R12
-	ADDQ $32, R13
-	ADDQ $32, BX
+	ROWQ8(0, Y6)
+	ROWQ8(32, Y7)
+	ROWQ8(64, Y8)
+	ROWQ8(96, Y9)
+	VPHADDD Y7, Y6, Y6
+	VPHADDD Y9, Y8, Y8
+	VPHADDD Y8, Y6, Y6 // rows 0 to 3, twice
+	VCVTDQ2PS Y6, Y6
+	VBROADCASTSS (R11), Y10
+	VBROADCASTF128 (R9), Y11
+	VMULPS Y10, Y11, Y11
+	VFMADD231PS Y11, Y6, Y0
+	ADDQ $128, SI
+	ADDQ $16, R9
 	ADDQ $32, DI
-	ADDQ $4, R9
-	ADDQ $4, AX
-	ADDQ $4, R15
-	ADDQ $4, R8
 	ADDQ $4, R11
 	DECQ CX
 	JG q8loop
-	SUM4
+	VEXTRACTF128 $1, Y0, X1
+	VADDPS X1, X0, X0
 	VMOVUPS X0, (DX)
 	VZEROUPPER
 	RET

@@ -2,12 +2,14 @@
 
 package kernel
 
-func dotRowsF32(dst, w, x []float32, stride int) { portableDotRowsF32(dst, w, x, stride) }
+func dotF32(out *[panel]float32, w []float32, stride, step int, x []float32) {
+	portableDotF32(out, w, stride, step, x)
+}
 
-func dotRowsF16(dst []float32, w []uint16, x []float32) { portableDotRowsF16(dst, w, x) }
+func dotF16(out *[panel]float32, w []uint16, x []float32) { portableDotF16(out, w, x) }
 
-func dotRowsQ8(dst []float32, w []int8, wScale []float32, x []int8, xScale []float32) {
-	portableDotRowsQ8(dst, w, wScale, x, xScale)
+func dotQ8(out *[panel]float32, w []int8, wScale []float32, x []int8, xScale []float32) {
+	portableDotQ8(out, w, wScale, x, xScale)
 }
 
 func addRows(dst, v, weight []float32, stride int) { portableAddRows(dst, v, weight, stride) }

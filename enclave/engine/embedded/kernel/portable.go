@@ -2,48 +2,46 @@ package kernel
 
 import "math"
 
-func portableDotRowsF32(dst, w, x []float32, stride int) {
-	for r := range dst {
-		row := w[r*stride : r*stride+len(x)]
+// portableDotF32 computes the products of x with a panel's rows: row r begins at w[r*stride], and its next tile follows
+// step elements later.
+func portableDotF32(out *[panel]float32, w []float32, stride, step int, x []float32) {
+	for r := range out {
 		var s [4]float32
-		i := 0
-		for ; i+4 <= len(x); i += 4 {
-			s[0] += row[i] * x[i]
-			s[1] += row[i+1] * x[i+1]
-			s[2] += row[i+2] * x[i+2]
-			s[3] += row[i+3] * x[i+3]
+		for i := 0; i < len(x); i += tile {
+			p, q := w[r*stride+i/tile*step:][:tile], x[i:i+tile]
+			s[0] += p[0]*q[0] + p[4]*q[4]
+			s[1] += p[1]*q[1] + p[5]*q[5]
+			s[2] += p[2]*q[2] + p[6]*q[6]
+			s[3] += p[3]*q[3] + p[7]*q[7]
 		}
-		for ; i < len(x); i++ {
-			s[0] += row[i] * x[i]
-		}
-		dst[r] = s[0] + s[1] + s[2] + s[3]
+		out[r] = s[0] + s[1] + s[2] + s[3]
 	}
 }
 
-func portableDotRowsF16(dst []float32, w []uint16, x []float32) {
-	for r := range dst {
-		row := w[r*len(x) : (r+1)*len(x)]
+func portableDotF16(out *[panel]float32, w []uint16, x []float32) {
+	for r := range out {
 		var s float32
-		for i, h := range row {
-			s += Float16(h) * x[i]
+		for i := 0; i < len(x); i += tile {
+			for j, h := range w[i*panel+r*tile:][:tile] {
+				s += Float16(h) * x[i+j]
+			}
 		}
-		dst[r] = s
+		out[r] = s
 	}
 }
 
-func portableDotRowsQ8(dst []float32, w []int8, wScale []float32, x []int8, xScale []float32) {
-	for r := range dst {
-		row, scale := w[r*len(x):(r+1)*len(x)], wScale[r*len(xScale):(r+1)*len(xScale)]
+func portableDotQ8(out *[panel]float32, w []int8, wScale []float32, x []int8, xScale []float32) {
+	for r := range out {
 		var s float32
 		for b, xs := range xScale {
-			p, q := row[b*Block:(b+1)*Block], x[b*Block:(b+1)*Block]
+			p, q := w[(b*panel+r)*Block:][:Block], x[b*Block:][:Block]
 			var t int32
 			for i := range p {
 				t += int32(p[i]) * int32(q[i])
 			}
-			s += float32(t) * (scale[b] * xs)
+			s += float32(t) * (wScale[b*panel+r] * xs)
 		}
-		dst[r] = s
+		out[r] = s
 	}
 }
 

@@ -301,7 +301,12 @@ func TestRefusesModels(t *testing.T) {
 		"rope.freq_base is 0":                      func(f *gguf.File) { f.Metadata["llama.rope.freq_base"] = float32(0) },
 		"rotated part of 8":                        func(f *gguf.File) { f.Metadata["llama.rope.dimension_count"] = uint32(8) },
 		"its vocabulary has 7 tokens":              func(f *gguf.File) { f.Metadata["llama.vocab_size"] = uint32(7) },
-		"has dimensions":                           func(f *gguf.File) { f.Metadata["llama.feed_forward_length"] = uint32(7) },
+		"has dimensions":                           func(f *gguf.File) { f.Metadata["llama.feed_forward_length"] = uint32(16) },
+		"multiples of 8 are implemented":           func(f *gguf.File) { f.Metadata["llama.feed_forward_length"] = uint32(20) },
+		"heads of width 4": func(f *gguf.File) {
+			f.Metadata["llama.attention.key_length"] = uint32(4)
+			f.Metadata["llama.attention.value_length"] = uint32(4)
+		},
 		"rope.scaling.factor is +Inf": func(f *gguf.File) {
 			var inf float32 = 3e38
 			f.Metadata["llama.rope.scaling.factor"] = inf * 10

@@ -130,8 +130,10 @@ func (m *Model) readConfig(l *loader) error {
 	switch {
 	case m.Heads%m.KVHeads != 0:
 		return unsupported("%d query heads do not divide among %d key heads", m.Heads, m.KVHeads)
-	case m.HeadWidth%2 != 0 || m.HeadWidth < 2 || m.HeadWidth*m.Heads > maxWidth:
+	case m.HeadWidth < 8 || m.HeadWidth*m.Heads > maxWidth:
 		return unsupported("%d heads of width %d", m.Heads, m.HeadWidth)
+	case m.Width%8 != 0 || m.HeadWidth%8 != 0 || m.FeedForward%8 != 0:
+		return unsupported("widths of %d, %d (heads) and %d (feed-forward); multiples of 8 are implemented", m.Width, m.HeadWidth, m.FeedForward)
 	case values != m.HeadWidth || rotated != m.HeadWidth:
 		return unsupported("keys of width %d with values of %d and a rotated part of %d; they must be equal", m.HeadWidth, values, rotated)
 	case vocabulary != m.Vocabulary:

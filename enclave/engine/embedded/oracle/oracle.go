@@ -28,33 +28,43 @@ type Job struct {
 
 	IDs      []int `json:"ids,omitempty"`
 	Generate int   `json:"generate,omitempty"` // number of tokens to generate greedily
-	Repeat   int   `json:"repeat,omitempty"`   // generate so many times and take the fastest
+	Repeat   int   `json:"repeat,omitempty"`   // generate so many times and take the best times
 }
 
 // Result answers a [Job].
 type Result struct {
 	IDs             []int   `json:"ids"`
-	PromptSeconds   float64 `json:"promptSeconds"` // until the first generated token
-	GenerateSeconds float64 `json:"generateSeconds"`
+	PromptSeconds   float64 `json:"promptSeconds"`   // processor time until the first generated token
+	GenerateSeconds float64 `json:"generateSeconds"` // processor time for the others
 }
 
-// Ask runs jobs on the GGUF file in model with one thread. It skips the test when llama.cpp is not installed.
+// Missing says why llama.cpp cannot be asked, or nothing.
+func Missing() string {
+	if _, err := os.Stat(filepath.Join(folder(), "node_modules", "node-llama-cpp")); err != nil {
+		return "llama.cpp is not installed; see the comment of package oracle: " + err.Error()
+	}
+	if _, err := exec.LookPath("node"); err != nil {
+		return "node is not installed"
+	}
+	return ""
+}
+
+func folder() string {
+	if f := os.Getenv("BOMBYX_LLAMACPP"); f != "" {
+		return f
+	}
+	cache, err := os.UserCacheDir()
+	if err != nil {
+		return ""
+	}
+	return filepath.Join(cache, "bombyx", "llamacpp")
+}
+
+// Ask runs jobs on the GGUF file in model with one thread. It skips the test when llama.cpp is missing.
 func Ask(tb testing.TB, model []byte, jobs []Job) []Result {
 	tb.Helper()
-	folder := os.Getenv("BOMBYX_LLAMACPP")
-	if folder == "" {
-		cache, err := os.UserCacheDir()
-		if err != nil {
-			tb.Skipf("SKIPPED, NOT PASSED: no cache folder for llama.cpp: %v", err)
-		}
-		folder = filepath.Join(cache, "bombyx", "llamacpp")
-	}
-	if _, err := os.Stat(filepath.Join(folder, "node_modules", "node-llama-cpp")); err != nil {
-		tb.Skipf("SKIPPED, NOT PASSED: llama.cpp is not installed; see the comment of package oracle: %v", err)
-	}
-	node, err := exec.LookPath("node")
-	if err != nil {
-		tb.Skip("SKIPPED, NOT PASSED: node is not installed")
+	if why := Missing(); why != "" {
+		tb.Skip("SKIPPED, NOT PASSED: " + why)
 	}
 	dir := tb.TempDir()
 	files := map[string][]byte{"llamacpp.mjs": []byte(script), "model.gguf": model}
@@ -68,7 +78,7 @@ func Ask(tb testing.TB, model []byte, jobs []Job) []Result {
 		tb.Fatal(err)
 	}
 	var stdout, stderr bytes.Buffer
-	cmd := exec.Command(node, filepath.Join(dir, "llamacpp.mjs"), folder)
+	cmd := exec.Command("node", filepath.Join(dir, "llamacpp.mjs"), folder())
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = bytes.NewReader(input), &stdout, &stderr
 	if err := cmd.Run(); err != nil {
 		tb.Fatalf("llama.cpp: %v\n%s", err, stderr.String())
