@@ -1,6 +1,7 @@
 package envelope
 
 import (
+	"bytes"
 	"crypto/aes"
 	"crypto/cipher"
 	"crypto/hmac"
@@ -9,7 +10,6 @@ import (
 	"errors"
 	"fmt"
 	"hash"
-	"io"
 
 	"github.com/cloudflare/circl/kem"
 	"golang.org/x/crypto/chacha20poly1305"
@@ -53,8 +53,8 @@ var chunked = labels{"message/bhttp chunked request", "message/bhttp chunked res
 
 // schedule is what the HPKE key schedule (RFC 9180 section 5.1, base mode, HKDF-SHA256) needs for one key and AEAD, apart
 // from the shared secret. circl supplies the KEM. Its key schedule is correct too, but does for each message what is the
-// same for all messages to a key, and keeps its cipher to itself with an allocation for each chunk: together half as much
-// again as X-Wing costs. TestSchedule holds both against each other.
+// same for all messages to a key, and its cipher allocates for each chunk.
+// TestSchedule and TestHPKEVectors hold this one against circl's, the standard library's and the specifications'.
 type schedule struct {
 	labels labels
 	header []byte // of a request: key id, KEM, KDF, AEAD
@@ -78,39 +78,50 @@ func newSchedule(l labels, id uint8, k KEM, a AEAD) *schedule {
 
 func (s *schedule) setInfo(info []byte) {
 	// Base mode: a zero byte, and no PSK.
-	s.extract(s.context[1:1], nil, "psk_id_hash", nil)
-	s.extract(s.context[1+sha256.Size:1+sha256.Size], nil, "info_hash", info)
+	var d derivation
+	copy(s.context[1:], d.extract(s, nil, "psk_id_hash", nil))
+	copy(s.context[1+sha256.Size:], d.extract(s, nil, "info_hash", info))
 }
 
 const hpkeVersion = "HPKE-v1"
 
-// extract is LabeledExtract (RFC 9180 section 4), appended to out.
-func (s *schedule) extract(out, salt []byte, label string, ikm []byte) []byte {
-	h := hmac.New(sha256.New, salt)
-	io.WriteString(h, hpkeVersion)
-	h.Write(s.suite[:])
-	io.WriteString(h, label)
-	h.Write(ikm)
-	return h.Sum(out)
+// derivation holds what one key derivation works with, in one piece to be wiped at its end.
+type derivation struct {
+	input   [192]byte
+	outputs [5][sha256.Size]byte
+	n       int
+}
+
+// sum is HMAC-SHA256 of b, under the key that h has. h is to be Reset before its next use.
+func (d *derivation) sum(h hash.Hash, b []byte) []byte {
+	h.Write(b)
+	out := h.Sum(d.outputs[d.n][:0])
+	d.n++
+	return out
+}
+
+func (d *derivation) wipe() { *d = derivation{} }
+
+// extract is LabeledExtract (RFC 9180 section 4).
+func (d *derivation) extract(s *schedule, salt []byte, label string, ikm []byte) []byte {
+	return d.sum(hmac.New(sha256.New, salt), append(s.labeled(d.input[:0], label), ikm...))
 }
 
 // expand is LabeledExpand for at most one block of output; h is keyed with the pseudorandom key.
-func (s *schedule) expand(h hash.Hash, label string, info []byte, length int) []byte {
-	var room [160]byte
-	b := binary.BigEndian.AppendUint16(room[:0], uint16(length))
-	b = append(b, hpkeVersion...)
-	b = append(b, s.suite[:]...)
-	b = append(b, label...)
-	b = append(b, info...)
-	return expandBlock(h, b, length)
+func (d *derivation) expand(s *schedule, h hash.Hash, label string, info []byte, length int) []byte {
+	b := binary.BigEndian.AppendUint16(d.input[:0], uint16(length))
+	return d.expandBlock(h, append(s.labeled(b, label), info...), length)
 }
 
 // expandBlock is HKDF-Expand (RFC 5869 section 2.3) for at most one block of output.
-func expandBlock(h hash.Hash, info []byte, length int) []byte {
-	h.Reset()
-	h.Write(info)
-	h.Write([]byte{1})
-	return h.Sum(nil)[:length]
+func (d *derivation) expandBlock(h hash.Hash, info []byte, length int) []byte {
+	return d.sum(h, append(info, 1))[:length]
+}
+
+func (s *schedule) labeled(b []byte, label string) []byte {
+	b = append(b, hpkeVersion...)
+	b = append(b, s.suite[:]...)
+	return append(b, label...)
 }
 
 // exchange is what both ends share after the HPKE setup: the request's cipher and the secret for the response.
@@ -139,30 +150,30 @@ func (s *schedule) receiver(sk kem.PrivateKey, enc []byte) (*exchange, error) {
 	return s.exchange(enc, shared)
 }
 
-// keys is KeySchedule. It consumes the shared secret.
-func (s *schedule) keys(shared []byte) (key, base, exporter []byte) {
-	secret := s.extract(nil, shared, "secret", nil)
-	h := hmac.New(sha256.New, secret)
-	key = s.expand(h, "key", s.context[:], s.aead.keySize())
-	base = s.expand(h, "base_nonce", s.context[:], nonceSize)
-	exporter = s.expand(h, "exp", s.context[:], sha256.Size)
-	clear(secret)
+// keys is KeySchedule. It consumes the shared secret; what it returns lives in d.
+func (s *schedule) keys(d *derivation, shared []byte) (key, base, exporter []byte) {
+	h := hmac.New(sha256.New, d.extract(s, shared, "secret", nil))
+	key = d.expand(s, h, "key", s.context[:], s.aead.keySize())
+	h.Reset()
+	base = d.expand(s, h, "base_nonce", s.context[:], nonceSize)
+	h.Reset()
+	exporter = d.expand(s, h, "exp", s.context[:], sha256.Size)
 	clear(shared)
 	return key, base, exporter
 }
 
 // export is Context.Export (RFC 9180 section 5.3) for at most 32 bytes.
-func (s *schedule) export(exporter []byte, context string, length int) []byte {
-	return s.expand(hmac.New(sha256.New, exporter), "sec", []byte(context), length)
+func (s *schedule) export(d *derivation, exporter []byte, context string, length int) []byte {
+	return d.expand(s, hmac.New(sha256.New, exporter), "sec", []byte(context), length)
 }
 
 func (s *schedule) exchange(enc, shared []byte) (*exchange, error) {
-	key, base, exporter := s.keys(shared)
-	x := &exchange{aead: s.aead, enc: enc, secret: s.export(exporter, s.labels.response, s.aead.entropySize())}
-	err := x.request.init(s.aead, key, base)
-	clear(key)
-	clear(exporter)
-	return x, err
+	var d derivation
+	defer d.wipe()
+	key, base, exporter := s.keys(&d, shared)
+	x := &exchange{aead: s.aead, enc: enc}
+	x.secret = bytes.Clone(s.export(&d, exporter, s.labels.response, s.aead.entropySize()))
+	return x, x.request.init(s.aead, key, base)
 }
 
 // responseCipher derives the response's key and nonce (RFC 9458 section 4.4). It consumes the secret.
@@ -170,19 +181,17 @@ func (x *exchange) responseCipher(c *chunkCipher, nonce []byte) error {
 	if x.secret == nil {
 		return errors.New("envelope: the response has been started already")
 	}
+	var d derivation
+	defer d.wipe()
 	// HKDF-Extract with enc || nonce as its salt.
-	h := hmac.New(sha256.New, append(x.enc[:len(x.enc):len(x.enc)], nonce...))
-	h.Write(x.secret)
-	prk := h.Sum(nil)
-	h = hmac.New(sha256.New, prk)
-	key := expandBlock(h, []byte("key"), x.aead.keySize())
-	base := expandBlock(h, []byte("nonce"), nonceSize)
-	err := c.init(x.aead, key, base)
+	prk := d.sum(hmac.New(sha256.New, append(x.enc, nonce...)), x.secret)
+	h := hmac.New(sha256.New, prk)
+	key := d.expandBlock(h, append(d.input[:0], "key"...), x.aead.keySize())
+	h.Reset()
+	base := d.expandBlock(h, append(d.input[:0], "nonce"...), nonceSize)
 	clear(x.secret)
-	clear(prk)
-	clear(key)
 	x.secret = nil
-	return err
+	return c.init(x.aead, key, base)
 }
 
 // chunkCipher seals or opens the chunks of one message, in order, each under its own nonce: base XOR counter.

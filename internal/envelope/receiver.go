@@ -94,7 +94,8 @@ func (r *Receiver) Open(ctx context.Context, body io.Reader) (*http.Request, *Re
 	if err != nil {
 		return nil, nil, err
 	}
-	x, err := kp.receive(s, bytes.Clone(enc))
+	// With room for the response nonce, which follows it in the salt.
+	x, err := kp.receive(s, append(make([]byte, 0, len(enc)+s.aead.entropySize()), enc...))
 	if errors.Is(err, ErrKeyClosed) {
 		return nil, nil, err
 	}

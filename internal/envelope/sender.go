@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"sync/atomic"
 	"time"
@@ -81,10 +82,8 @@ func (s *Sender) seal(req *http.Request, body io.ReadCloser, length int64) (*Sea
 			now = s.Now
 		}
 		r := *req
-		r.Header = req.Header.Clone()
-		if r.Header == nil {
-			r.Header = http.Header{}
-		}
+		r.Header = make(http.Header, len(req.Header)+1)
+		maps.Copy(r.Header, req.Header)
 		r.Header.Set("Date", now().UTC().Format(http.TimeFormat))
 		req = &r
 	}

@@ -107,12 +107,14 @@ func TestHPKEVectors(t *testing.T) {
 				t.Fatal(err)
 			}
 			equal(t, "shared secret", shared, unhex(t, v.SharedSecret))
-			key, base, exporter := s.keys(shared)
+			var d derivation
+			key, base, exporter := s.keys(&d, shared)
 			equal(t, "key", key, unhex(t, v.Key))
 			equal(t, "base nonce", base, unhex(t, v.BaseNonce))
 			equal(t, "exporter secret", exporter, unhex(t, v.ExporterSecret))
 			for _, e := range v.Exports {
-				equal(t, "export", s.export(exporter, string(unhex(t, e.Context)), e.L), unhex(t, e.Value))
+				var d derivation
+				equal(t, "export", s.export(&d, exporter, string(unhex(t, e.Context)), e.L), unhex(t, e.Value))
 			}
 			var seal, open chunkCipher
 			if err := seal.init(v.AEAD, key, base); err != nil {
