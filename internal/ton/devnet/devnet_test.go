@@ -1,9 +1,12 @@
 package devnet_test
 
 import (
+	"bytes"
 	"context"
 	"crypto/ed25519"
 	"encoding/json"
+	"errors"
+	"sync"
 	"testing"
 	"time"
 
@@ -12,6 +15,7 @@ import (
 	"github.com/xssnick/tonutils-go/tlb"
 	tonapi "github.com/xssnick/tonutils-go/ton"
 	"github.com/xssnick/tonutils-go/ton/wallet"
+	"github.com/xssnick/tonutils-go/tvm/cell"
 
 	"github.com/bombyx-network/bombyx/internal/ton/devnet"
 )
@@ -133,5 +137,176 @@ func TestUnmodifiedClientTransfers(t *testing.T) {
 	}
 	if n, err := res.Int(0); err != nil || n.Int64() != 3 {
 		t.Fatalf("seqno %v %v, want 3", n, err)
+	}
+}
+
+// Blocks, headers, lists and single transactions prove themselves to the client.
+func TestUnmodifiedClientReadsBlocks(t *testing.T) {
+	chain, _ := start(t, devnet.Config{SealOnSend: true})
+	api := dial(t, chain)
+	ctx := t.Context()
+	const n = 20 // more than a page
+	to := address.NewAddress(0, 0, make([]byte, 32))
+	for range n {
+		if err := chain.Fund(to, 1_000_000_000); err != nil {
+			t.Fatal(err)
+		}
+	}
+	head, err := api.GetMasterchainInfo(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	shards, err := api.GetBlockShardsInfo(ctx, head)
+	if err != nil || len(shards) != 1 {
+		t.Fatalf("%d shards, %v", len(shards), err)
+	}
+	blk, err := api.GetBlockData(ctx, shards[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	inBlock, err := blk.ListTransactions()
+	if err != nil || len(inBlock) != 2 {
+		t.Fatalf("%d transactions in the block, %v", len(inBlock), err)
+	}
+	h, err := api.GetBlockHeader(ctx, head)
+	if err != nil || h.SeqNo != head.SeqNo || h.NotMaster {
+		t.Fatalf("%+v %v", h, err)
+	}
+	found, err := api.LookupBlock(ctx, 0, shards[0].Shard, shards[0].SeqNo)
+	if err != nil || !found.Equals(shards[0]) {
+		t.Fatalf("%v %v", found, err)
+	}
+	if _, err = api.LookupBlock(ctx, 0, shards[0].Shard, 1_000_000); !errors.Is(err, tonapi.ErrBlockNotFound) {
+		t.Fatalf("a block to come: %v", err)
+	}
+	// one at a time, continued
+	var ids []tonapi.TransactionShortInfo
+	for more, after := true, (*tonapi.TransactionID3)(nil); more; {
+		var page []tonapi.TransactionShortInfo
+		if page, more, err = api.GetBlockTransactionsV2(ctx, shards[0], 1, after); err != nil {
+			t.Fatal(err)
+		}
+		ids = append(ids, page...)
+		after = page[len(page)-1].ID3()
+	}
+	if len(ids) != 2 {
+		t.Fatalf("%d transactions listed", len(ids))
+	}
+	for _, id := range ids {
+		tx, err := api.GetTransaction(ctx, shards[0], address.NewAddress(0, 0, id.Account), id.LT)
+		if err != nil || !bytes.Equal(tx.Hash, id.Hash) {
+			t.Fatalf("transaction %d: %v", id.LT, err)
+		}
+	}
+	acc, err := api.GetAccount(ctx, head, to)
+	if err != nil {
+		t.Fatal(err)
+	}
+	page, err := api.ListTransactions(ctx, to, 100, acc.LastTxLT, acc.LastTxHash)
+	if err != nil || len(page) != 16 {
+		t.Fatalf("%d transactions in a page, %v", len(page), err)
+	}
+	page, err = api.ListTransactions(ctx, to, 100, page[0].PrevTxLT, page[0].PrevTxHash)
+	if err != nil || len(page) != n-16 {
+		t.Fatalf("%d transactions in the second page, %v", len(page), err)
+	}
+	cfg, err := api.GetBlockchainConfig(ctx, head)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if id, err := cfg.GetGlobalID(); err != nil || id.GlobalID != devnet.DefaultGlobalID {
+		t.Fatalf("%v %v", id, err)
+	}
+	if _, err = api.GetBlockchainConfig(ctx, head, 18, 21, 25); err != nil {
+		t.Fatal(err)
+	}
+	// an account of the masterchain
+	if err = chain.Fund(address.NewAddress(0, 255, make([]byte, 32)), 7_000_000_000); err != nil {
+		t.Fatal(err)
+	}
+	if got := balance(t, api, address.NewAddress(0, 255, make([]byte, 32))); got.String() != "7" {
+		t.Fatalf("masterchain account holds %s", got)
+	}
+	if now, err := api.GetTime(ctx); err != nil || now == 0 {
+		t.Fatal(err)
+	}
+}
+
+// A refusal says why.
+func TestRefusedExternals(t *testing.T) {
+	chain, _ := start(t, devnet.Config{})
+	root, err := tlb.ToCell(&tlb.ExternalMessage{DstAddr: chain.Giver(), Body: cell.BeginCell().EndCell()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	foreign, err := tlb.ToCell(&tlb.ExternalMessage{DstAddr: address.NewAddress(0, 5, make([]byte, 32)), Body: cell.BeginCell().EndCell()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, boc := range map[string][]byte{"unsigned": root.ToBOC(), "no workchain": foreign.ToBOC(), "bytes": {1, 2, 3}} {
+		if err := chain.Send(boc); err == nil {
+			t.Errorf("%s: accepted", name)
+		}
+	}
+}
+
+// Readers, senders and the block clock at once.
+func TestConcurrentUse(t *testing.T) {
+	chain, _ := start(t, devnet.Config{})
+	api := dial(t, chain)
+	ctx, cancel := context.WithCancel(t.Context())
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		if err := chain.Run(ctx, time.Millisecond); err != nil {
+			t.Error(err)
+		}
+	})
+	var work sync.WaitGroup
+	for i := range byte(4) {
+		to := address.NewAddress(0, 0, bytes.Repeat([]byte{i}, 32))
+		work.Go(func() {
+			for range 5 {
+				if err := chain.Fund(to, 1_000_000_000); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+		work.Go(func() {
+			for range 5 {
+				head, err := api.GetMasterchainInfo(ctx)
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				if _, err = api.GetAccount(ctx, head, to); err != nil {
+					t.Error(err)
+				}
+				if _, err = api.RunGetMethod(ctx, head, chain.Giver(), "seqno"); err != nil && head.SeqNo > 1 {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	work.Wait()
+	cancel()
+	wg.Wait()
+	for i := range byte(4) {
+		if got := balance(t, api, address.NewAddress(0, 0, bytes.Repeat([]byte{i}, 32))); got.Nano().Uint64() < 4_999_999_000 {
+			t.Errorf("account %d holds %s", i, got)
+		}
+	}
+}
+
+func BenchmarkGetAccountProven(b *testing.B) {
+	chain, _ := start(b, devnet.Config{SealOnSend: true})
+	api := dial(b, chain)
+	head, err := api.GetMasterchainInfo(b.Context())
+	if err != nil {
+		b.Fatal(err)
+	}
+	for b.Loop() {
+		if _, err := api.GetAccount(b.Context(), head, chain.Giver()); err != nil {
+			b.Fatal(err)
+		}
 	}
 }
