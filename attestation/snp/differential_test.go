@@ -16,6 +16,7 @@ import (
 	"github.com/google/go-sev-guest/abi"
 	pb "github.com/google/go-sev-guest/proto/sevsnp"
 	sevverify "github.com/google/go-sev-guest/verify"
+	"github.com/google/go-sev-guest/verify/trust"
 )
 
 // subject is a report with all that is needed to appraise it with either library.
@@ -24,6 +25,7 @@ type subject struct {
 	raw, key []byte
 	crl      []byte // of the product; nil if no vector holds one
 	at       time.Time
+	asvk     bool // tell go-sev-guest about the ASVK, which its default roots lack
 }
 
 func subjects(t testing.TB) (ss []subject) {
@@ -50,6 +52,10 @@ func subjects(t testing.TB) (ss []subject) {
 			}
 		}
 		ss = append(ss, s)
+		if key.Subject.CommonName == "SEV-VLEK" {
+			s.asvk = true
+			ss = append(ss, s)
+		}
 	}
 	return ss
 }
@@ -111,8 +117,20 @@ func theirs(s subject) (accepted bool, why string) {
 	if report.SignerInfo>>2&7 == 1 {
 		chain = &pb.CertificateChain{VlekCert: s.key}
 	}
-	err = sevverify.SnpAttestation(&pb.Attestation{Report: report, CertificateChain: chain},
-		&sevverify.Options{DisableCertFetching: true, CheckRevocations: s.crl != nil, Getter: crlGetter(s.crl), Now: s.at})
+	options := &sevverify.Options{DisableCertFetching: true, CheckRevocations: s.crl != nil, Getter: crlGetter(s.crl), Now: s.at}
+	if s.asvk {
+		milan := &trust.ProductCerts{}
+		for _, c := range slices.Concat(AMDRoots(), AMDIntermediates()) {
+			switch c.Subject.CommonName {
+			case "ARK-Milan":
+				milan.Ark = c
+			case "SEV-VLEK-Milan":
+				milan.Asvk = c
+			}
+		}
+		options.TrustedRoots = map[string][]*trust.AMDRootCerts{"Milan": {{Product: "Milan", ProductLine: "Milan", ProductCerts: milan}}}
+	}
+	err = sevverify.SnpAttestation(&pb.Attestation{Report: report, CertificateChain: chain}, options)
 	if err != nil {
 		if strings.Contains(err.Error(), "missing intermediate certificate authority certificate for key VLEK") {
 			return false, "no ASVK"
