@@ -12,7 +12,7 @@ import (
 // Type is the type of an event.
 type Type uint32
 
-// Types of events (TCG PFP 1.06, 10.4.1).
+// Types of events (TCG PFP 1.04, 9.4.1).
 const (
 	EventPrebootCert          Type = 0x00
 	EventPostCode             Type = 0x01
@@ -81,7 +81,7 @@ func (t Type) String() string {
 }
 
 // bind finds out what the digest proves about the data. What a type measures
-// is in TCG PFP 1.06, 10.4.1; GRUB's prefixes are in its documentation,
+// is in TCG PFP 1.04, 9.4.1; GRUB's prefixes are in its documentation,
 // "Measured Boot".
 func (e *Event) bind(alg crypto.Hash) {
 	whole := digest(alg, e.Data)
@@ -110,9 +110,9 @@ func (e *Event) bind(alg crypto.Hash) {
 	}
 }
 
-// trimVariable allows for firmware before 2022 that logs up to seven bytes of
-// uninitialized memory behind a variable, and measures some of them. The data
-// is cut to the variable, so that nothing unmeasured remains.
+// trimVariable allows for older firmware that logs a few bytes of stray memory
+// behind a variable, and measures all but the last of them. The data is cut to
+// the variable, so that nothing unmeasured remains.
 func (e *Event) trimVariable(alg crypto.Hash) bool {
 	end, err := variableSize(e.Data)
 	if err != nil || len(e.Data)-end > 7 {
@@ -147,8 +147,8 @@ func digest(alg crypto.Hash, b []byte) []byte {
 	return h.Sum(nil)
 }
 
-// Variable is a UEFI variable as measured (UEFI_VARIABLE_DATA, TCG PFP 1.06,
-// 10.2.6).
+// Variable is a UEFI variable as measured (UEFI_VARIABLE_DATA, TCG PFP 1.04,
+// 9.2.6).
 type Variable struct {
 	GUID  [16]byte // in its binary form
 	Name  string

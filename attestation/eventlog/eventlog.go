@@ -1,6 +1,6 @@
 // Package eventlog reads the logs that explain measurement registers: TCG
 // crypto-agile logs of TPM PCRs and confidential-computing logs (CCEL) of TDX
-// RTMRs (TCG PC Client Platform Firmware Profile 1.06; UEFI 2.10, 38.4), the
+// RTMRs (TCG PC Client Platform Firmware Profile 1.04; UEFI 2.10, 38.4), the
 // canonical event log in TLV encoding (TCG CEL 1.0), and dstack's JSON log.
 //
 // A log is a claim. Two things make it worth something, and both are checked
@@ -179,8 +179,8 @@ type Check struct {
 }
 
 const (
-	clauseReplay  = "TCG PFP 1.06, 10; UEFI 2.10, 38.4.1"
-	clauseDigests = "TCG PFP 1.06, 10.4"
+	clauseReplay  = "TCG PFP 1.04, 9; UEFI 2.10, 38.4.1"
+	clauseDigests = "TCG PFP 1.04, 9.4"
 )
 
 // Verify replays the logs and compares the result with the registers of a

@@ -78,7 +78,7 @@ func (l *Log) parse(b []byte) error {
 	return nil
 }
 
-// parseSpecID reads TCG_EfiSpecIDEvent (TCG PFP 1.06, 10.4.5.1) and returns the
+// parseSpecID reads TCG_EfiSpecIDEvent (TCG PFP 1.04, 9.4.5.1) and returns the
 // digest size of each algorithm.
 func parseSpecID(b []byte) (map[uint16]int, error) {
 	in := reader{b: b}
@@ -118,7 +118,7 @@ func parseSpecID(b []byte) (map[uint16]int, error) {
 	return sizes, nil
 }
 
-// parseEvent reads TCG_PCR_EVENT2 (TCG PFP 1.06, 10.2.2).
+// parseEvent reads TCG_PCR_EVENT2 (TCG PFP 1.04, 9.2.2).
 func (l *Log) parseEvent(in *reader, sizes map[uint16]int, want uint16) (e Event, err error) {
 	index := in.u32("register index")
 	e.Type = Type(in.u32("event type"))
@@ -164,8 +164,8 @@ func (l *Log) parseEvent(in *reader, sizes map[uint16]int, want uint16) (e Event
 	return e, l.startup(&e)
 }
 
-// startup notes the locality from which the TPM was started (TCG PFP 1.06,
-// 10.4.5.3), which is the first value of PCR 0.
+// startup notes the locality from which the TPM was started (TCG PFP 1.04,
+// 9.4.5.3), which is the first value of PCR 0.
 func (l *Log) startup(e *Event) error {
 	if l.Registers != PCR || e.Register != 0 {
 		return nil

@@ -19,9 +19,17 @@
 // The nonce a verifier chose is the one of the request. The response's own
 // nonce is the device's.
 //
+// # What evidence does not say
+//
 // GPU evidence proves that a genuine GPU answered the nonce, not that this GPU
 // is attached to a given virtual machine: bind it from the machine's own
 // evidence, by nonce and by hash.
+//
+// A GPU with confidential computing off makes no report. One in DevTools mode
+// does, and no field of the report says so; like NVIDIA's own verifiers, conclude
+// that debugging is off only from measurements that all match ([CheckMeasurements]),
+// and where they are not compared, from the driver's word inside of the
+// attested machine.
 package nvidia
 
 // Layout of a report. Lengths in bytes.

@@ -162,3 +162,33 @@ func TestConstantMemory(t *testing.T) {
 		t.Errorf("heap grew from %d to %d bytes", before, after)
 	}
 }
+
+// TestTampering changes single bytes of real evidence: no report and no
+// certificate chain survives it.
+func TestTampering(t *testing.T) {
+	n, o := realNode(t)
+	v := newVerifier(t)
+	for name, e := range map[string]Evidence{"GPU": n.GPUs[0], "switch": n.Switches[0]} {
+		good := v.Verify(e, o)
+		wantStatus(t, good, map[string]Status{CheckSignature: Pass, CheckNonce: Pass})
+		for i := 0; i < len(e.Report); i += 29 {
+			b := slices.Clone(e.Report)
+			b[i] ^= 0x10
+			if res := v.Verify(Evidence{Report: b, Chain: e.Chain}, o); res.check(t, CheckSignature).Status == Pass {
+				t.Errorf("byte %d of the %s report changed unseen", i, name)
+			}
+		}
+		for i := 0; i < len(e.Chain); i += 61 {
+			b := slices.Clone(e.Chain)
+			b[i] ^= 0x01
+			if res := v.Verify(Evidence{Report: e.Report, Chain: b}, o); res.check(t, CheckChain).Status == Pass && *res.Device.comparable() != *good.Device.comparable() {
+				t.Errorf("byte %d of the %s chain changed unseen", i, name)
+			}
+		}
+	}
+}
+
+// comparable returns what identifies the device.
+func (d *Device) comparable() *[3]Fingerprint {
+	return &[3]Fingerprint{d.Leaf, d.Identity, Fingerprint(d.FWID[:32])}
+}
