@@ -1,5 +1,5 @@
-// Package attestationtest makes Evidence without the hardware: mock Intel and NVIDIA authorities sign TDX quotes, Hopper
-// and NVSwitch reports, TCB info, QE identities, CRLs and RIMs in the real formats, for tests and demonstrations.
+// Package attestationtest makes Evidence without the hardware: mock Intel, AMD and NVIDIA authorities sign TDX quotes,
+// SEV-SNP reports, Hopper and NVSwitch reports, TCB info, QE identities, CRLs and RIMs in the real formats, for tests and demonstrations.
 //
 // Nothing here is trusted by anybody: the code that appraises real Evidence accepts mock Evidence only under a policy
 // that pins these authorities' roots, which [Authority.Policy] writes. There is no other switch.
@@ -9,8 +9,8 @@
 //	evidence, err := node.Collect(ctx, nonce, keyset)
 //	collateral, err := auth.Collateral(attestationtest.CollateralOptions{Now: now})
 //
-// Every key derives from the authority's seed, and signatures are deterministic (RFC 6979): the same seed in two
-// processes is the same authority.
+// Every key but AMD's derives from the authority's seed, and ECDSA signatures are deterministic (RFC 6979): the same seed in
+// two processes is the same authority.
 package attestationtest
 
 import (
@@ -30,11 +30,12 @@ import (
 	"time"
 )
 
-// An Authority is a mock Intel and a mock NVIDIA. It is immutable and safe for concurrent use.
+// An Authority is a mock Intel, a mock AMD and a mock NVIDIA. It is immutable and safe for concurrent use.
 type Authority struct {
 	seed   string
 	intel  intel
 	nvidia nvidia
+	amd    amd
 }
 
 // New returns the authority that derives from seed. A seed is not a secret worth keeping: nobody trusts what it signs.
@@ -42,6 +43,7 @@ func New(seed string) *Authority {
 	a := &Authority{seed: seed}
 	a.intel = a.newIntel()
 	a.nvidia = a.newNVIDIA()
+	a.amd = newAMD()
 	return a
 }
 

@@ -11,9 +11,9 @@ import (
 type CollateralOptions struct {
 	// Now dates everything: issued an hour before, valid for thirty days.
 	Now time.Time
-	// RevokedNodes have their PCK certificates on the CRL of the CA that issued them.
+	// RevokedNodes have their PCK, VCEK or VLEK certificates on the CRL in charge of them.
 	RevokedNodes []*Node
-	// RevokedCA puts both PCK CAs on the root CRL.
+	// RevokedCA puts both PCK CAs on the root CRL, and ASK and ASVK on the ARK's.
 	RevokedCA bool
 	// TCBEvaluation is the tcbEvaluationDataNumber; 0 means 20.
 	TCBEvaluation int
@@ -26,8 +26,10 @@ type Endorsements struct {
 	TCBInfo, QEIdentity                []byte   // PCS response bodies
 	TCBSigner                          []byte   // PEM: TCB signing certificate, root
 	RootCRL, PlatformCRL, ProcessorCRL []byte   // DER
+	AMDCRL                             []byte   // DER, by the ARK
 	RIMs                               [][]byte // XML
 	IntelRoot, DeviceRoot, RIMRoot     []byte   // DER certificates
+	AMDRoot                            []byte   // DER certificate
 }
 
 // Lifetime is how long published collateral is valid.
@@ -40,12 +42,15 @@ func (a *Authority) Endorsements(o CollateralOptions) Endorsements {
 	}
 	issued := o.Now.Add(-time.Hour).UTC().Truncate(time.Second)
 	next := issued.Add(Lifetime)
-	var roots, platform, processor []*x509.Certificate
+	var roots, platform, processor, amd []*x509.Certificate
 	if o.RevokedCA {
 		roots = []*x509.Certificate{a.intel.platformCA.cert, a.intel.processorCA.cert}
+		amd = []*x509.Certificate{a.amd.ask, a.amd.asvk}
 	}
 	for _, n := range o.RevokedNodes {
-		if n.config.ProcessorCA {
+		if n.snp != nil {
+			amd = append(amd, n.snp.cert)
+		} else if n.config.ProcessorCA {
 			processor = append(processor, n.platform.pck.cert)
 		} else {
 			platform = append(platform, n.platform.pck.cert)
@@ -59,7 +64,9 @@ func (a *Authority) Endorsements(o CollateralOptions) Endorsements {
 		RootCRL:      a.intel.root.crl(issued, next, number, roots...),
 		PlatformCRL:  a.intel.platformCA.crl(issued, next, number, platform...),
 		ProcessorCRL: a.intel.processorCA.crl(issued, next, number, processor...),
+		AMDCRL:       a.amdCRL(issued, next, number, amd...),
 		IntelRoot:    a.intel.root.cert.Raw,
+		AMDRoot:      a.amd.ark.Raw,
 		DeviceRoot:   a.nvidia.deviceRoot.cert.Raw,
 		RIMRoot:      a.nvidia.rimRoot.cert.Raw,
 	}
@@ -75,7 +82,7 @@ func (a *Authority) Endorsements(o CollateralOptions) Endorsements {
 
 // Inputs returns every piece, as [collateral.New] takes them.
 func (e Endorsements) Inputs() [][]byte {
-	return append([][]byte{e.TCBInfo, e.QEIdentity, e.TCBSigner, e.RootCRL, e.PlatformCRL, e.ProcessorCRL}, e.RIMs...)
+	return append([][]byte{e.TCBInfo, e.QEIdentity, e.TCBSigner, e.RootCRL, e.PlatformCRL, e.ProcessorCRL, e.AMDCRL, e.AMDRoot}, e.RIMs...)
 }
 
 // Collateral returns everything as an encoded bundle, which [collateral.Parse] reads.

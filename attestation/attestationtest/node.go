@@ -1,6 +1,7 @@
 package attestationtest
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 
@@ -23,13 +24,19 @@ type NodeConfig struct {
 	Image string `json:"image,omitempty"`
 	// QuoteVersion is 4 (the default, a TD 1.0 report) or 5 (a TD 1.5 report).
 	QuoteVersion int `json:"quote_version,omitempty"`
+	// SNP makes the node an AMD SEV-SNP one (Genoa); of Platform only UpToDate and OutOfDate then count.
+	SNP bool `json:"snp,omitempty"`
+	// VLEK has the SEV-SNP report signed with a cloud provider's key instead of the chip's.
+	VLEK bool `json:"vlek,omitempty"`
+	// VMPL is the privilege level that the SEV-SNP report was asked for from.
+	VMPL uint32 `json:"vmpl,omitempty"`
 	// Platform, Module and QE are the TCB statuses that the mock Intel gives to the parts; "" is UpToDate.
 	Platform string `json:"platform,omitempty"`
 	Module   string `json:"module,omitempty"`
 	QE       string `json:"qe,omitempty"`
 	// ProcessorCA has the PCK certificate signed by the CA of single-socket platforms.
 	ProcessorCA bool `json:"processor_ca,omitempty"`
-	// Debug opens the TD to its host.
+	// Debug opens the TD or guest to its host.
 	Debug bool `json:"debug,omitempty"`
 	// TDAttributes replaces the attributes of a production TD, SEPT_VE_DISABLE alone.
 	TDAttributes uint64 `json:"td_attributes,omitempty"`
@@ -44,6 +51,7 @@ type Node struct {
 	auth      *Authority
 	config    NodeConfig
 	platform  *platform
+	snp       *snpPlatform // instead of platform on AMD
 	moduleSVN byte
 	gpus      []*device
 	switches  []*device
@@ -77,13 +85,17 @@ func (a *Authority) NewNode(c NodeConfig) (*Node, error) {
 	if c.VBIOS == "" {
 		c.VBIOS = VBIOSVersion
 	}
-	p, err := a.newPlatform(c)
-	if err != nil {
-		return nil, err
-	}
-	n := &Node{auth: a, config: c, platform: p}
-	if n.moduleSVN, err = svnOf(enclaveLadder, c.Module); err != nil {
-		return nil, err
+	n := &Node{auth: a, config: c}
+	if c.SNP {
+		n.snp = a.newSNPPlatform(c)
+	} else {
+		var err error
+		if n.platform, err = a.newPlatform(c); err != nil {
+			return nil, err
+		}
+		if n.moduleSVN, err = svnOf(enclaveLadder, c.Module); err != nil {
+			return nil, err
+		}
 	}
 	for i := range c.GPUs {
 		n.gpus = append(n.gpus, a.newDevice(c.Name, true, i))
@@ -123,12 +135,16 @@ func (n *Node) Collect(_ context.Context, nonce [32]byte, keyset []byte) ([]byte
 	return n.CollectWith(nonce, keyset, n.Devices(attestation.DeviceNonce(statement)))
 }
 
-// CollectWith returns composite Evidence whose TD vouches for devices that the caller chose, the way a malicious program
+// CollectWith returns composite Evidence whose TD or guest vouches for devices that the caller chose, the way a malicious program
 // inside a genuine TD could: the binding between quote and devices holds, whatever the devices say.
 func (n *Node) CollectWith(nonce [32]byte, keyset []byte, devices []attestation.Device) ([]byte, error) {
 	e := &attestation.Evidence{Version: attestation.EvidenceVersion, Nonce: nonce, Keyset: keyset, Mode: n.Mode(), Devices: devices}
-	e.CPU.Kind = attestation.CPUTDX
-	e.CPU.Quote = n.Quote(attestation.ReportData(attestation.Statement(nonce, keyset), devices))
+	reportData := attestation.ReportData(attestation.Statement(nonce, keyset), devices)
+	if n.snp != nil {
+		e.CPU = attestation.CPU{Kind: attestation.CPUSNP, Quote: n.SNPReport(reportData), Certificates: n.snp.chain}
+	} else {
+		e.CPU = attestation.CPU{Kind: attestation.CPUTDX, Quote: n.Quote(reportData)}
+	}
 	return e.Encode()
 }
 
@@ -147,5 +163,10 @@ func (a *Authority) Image(name string) Image {
 	return m
 }
 
-// PPID returns the platform's provisioning identifier, 16 bytes.
-func (n *Node) PPID() []byte { return n.platform.ppid }
+// Identity returns what names the CPU: the platform's PPID, 16 bytes, or on AMD the CHIP_ID, 64 bytes.
+func (n *Node) Identity() []byte {
+	if n.snp != nil {
+		return bytes.Clone(n.snp.chipID[:])
+	}
+	return bytes.Clone(n.platform.ppid)
+}

@@ -22,7 +22,7 @@ func (a *Authority) Policy(now time.Time, images ...string) *policy.Policy {
 		MaxAge:   3600,
 		Roots: policy.Roots{
 			Intel:        []policy.Hash{fingerprint(a.intel.root.cert.Raw)},
-			AMD:          []policy.Hash{},
+			AMD:          []policy.Hash{fingerprint(a.amd.ark.Raw)},
 			NVIDIADevice: []policy.Hash{fingerprint(a.nvidia.deviceRoot.cert.Raw)},
 			NVIDIARIM:    []policy.Hash{fingerprint(a.nvidia.rimRoot.cert.Raw)},
 		},
@@ -32,6 +32,8 @@ func (a *Authority) Policy(now time.Time, images ...string) *policy.Policy {
 			RequiredAttributes: []policy.TDAttribute{"SEPT_VE_DISABLE"},
 			AllowedAttributes:  []policy.TDAttribute{"PKS"},
 		},
+		SNP: &policy.SNP{MinTCB: map[string]policy.SNPTCB{amdProduct: {BootLoader: 10, SNP: 23, Microcode: 84}}, Keys: []string{"VCEK"},
+			AllowSMT: true, RequireAliasCheck: true},
 		Devices: policy.Devices{
 			Modes: []string{"cpu", "single-gpu", "multi-gpu"},
 			GPU: &policy.GPU{Models: []string{"GH100"}, MinCount: 2, MaxCount: 8, Driver: DriverVersion,
@@ -50,6 +52,7 @@ func (a *Authority) Policy(now time.Time, images ...string) *policy.Policy {
 			image.RTMR = append(image.RTMR, policy.Want{Value: r})
 		}
 		p.TDX.Images = append(p.TDX.Images, image)
+		p.SNP.Images = append(p.SNP.Images, policy.SNPImage{Name: image.Name, Reason: image.Reason, Measurement: image.MRTD})
 	}
 	return p
 }

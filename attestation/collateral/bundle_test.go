@@ -91,7 +91,7 @@ func TestRecognise(t *testing.T) {
 		{"RIM service response", rimService, "map[rim:1]"},
 		{"collateral of one quote", perQuote, "map[certificate:2 crl:2 qe-identity:1 tcb-info:1]"},
 		{"hardware list", signed, "map[hardware:1]"},
-		{"bundle", bundle, "map[certificate:2 crl:3 qe-identity:1 rim:3 tcb-info:1]"},
+		{"bundle", bundle, "map[certificate:3 crl:4 qe-identity:1 rim:3 tcb-info:1]"},
 	} {
 		b, err := collateral.New(c.in)
 		if err != nil {
@@ -203,7 +203,9 @@ func TestNewest(t *testing.T) {
 }
 
 func FuzzNew(f *testing.F) {
-	for _, in := range auth.Endorsements(attestationtest.CollateralOptions{Now: now}).Inputs() {
+	// RIMs have a target of their own where they are parsed; each costs four P-384 verifications.
+	e := auth.Endorsements(attestationtest.CollateralOptions{Now: now})
+	for _, in := range [][]byte{e.TCBInfo, e.QEIdentity, e.TCBSigner, e.RootCRL} {
 		f.Add(in)
 	}
 	f.Add([]byte("HTTP/1.1 200 OK\r\nTCB-Info-Issuer-Chain: x\r\n\r\n{}"))
