@@ -6,7 +6,8 @@
 // What a request is answered depends on nothing but the request: not on other requests, not on the number of threads.
 //
 // Memory is bounded: keys and values live in pages of a fixed budget, a request's pages are reserved before it begins, and
-// when there are none it waits in a queue of limited length. Pages are overwritten when their request ends.
+// when there are none it waits in a queue of limited length. Full pages outlive their request to serve as a prefix cache
+// for requests with the same salt, until their memory is needed; all others are overwritten when it ends.
 package embedded
 
 import (
@@ -151,7 +152,7 @@ func (e *Engine) Start(ctx context.Context, req engine.Request) (engine.Stream, 
 	if p.maxTokens == 0 {
 		p.maxTokens = room
 	}
-	s := newSequence(p, prompt)
+	s := newSequence(p, prompt, req.Salt)
 	if err := e.enqueue(s); err != nil {
 		return nil, err
 	}

@@ -497,6 +497,74 @@ func TestCacheBudget(t *testing.T) {
 	}
 }
 
+// Requests share computed prompts under one salt only, and what they are answered does not change.
+func TestPrefixCache(t *testing.T) {
+	s := spec
+	page := int64(s.Layers * 2 * 2 * llama.PageTokens * 16 * 4)
+	e := start(t, s, embedded.Options{CacheBytes: 16 * page})
+	long := strings.Repeat("word ", 60)
+	run := func(salt byte, text string) (string, int64) {
+		t.Helper()
+		r := request(body(text, `"temperature":0,"max_tokens":30`))
+		r.Salt = [32]byte{salt}
+		st, err := e.Start(t.Context(), r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer st.Close()
+		ev, err := st.Next()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if ev.Usage.Cached > ev.Usage.Prompt-1 {
+			t.Errorf("%d of %d tokens cached", ev.Usage.Cached, ev.Usage.Prompt)
+		}
+		var o object
+		if err := json.Unmarshal(ev.Data, &o); err != nil {
+			t.Fatal(err)
+		}
+		if o.Usage.Prompt_Tokens_Details.Cached_Tokens != ev.Usage.Cached {
+			t.Errorf("usage %v in %s", ev.Usage, ev.Data)
+		}
+		return *o.Choices[0].Message.Content, ev.Usage.Cached
+	}
+	want, cached := run(1, long)
+	if cached != 0 {
+		t.Fatalf("%d tokens cached at first", cached)
+	}
+	for _, c := range []struct {
+		salt   byte
+		text   string
+		cached bool
+	}{{1, long, true}, {2, long, false}, {2, long, true}, {0, long, false}, {0, long, false}, {1, "x" + long, false}, {1, long, true}} {
+		got, cached := run(c.salt, c.text)
+		if (cached > 0) != c.cached {
+			t.Errorf("salt %d: %d tokens cached", c.salt, cached)
+		}
+		if c.text == long && got != want {
+			t.Errorf("salt %d: %q, want %q", c.salt, got, want)
+		}
+	}
+	// Many salts evict the old pages; many requests at once share them.
+	for i := range 20 {
+		if got, _ := run(byte(10+i), long); got != want {
+			t.Errorf("%q, want %q", got, want)
+		}
+	}
+	if _, cached := run(1, long); cached != 0 {
+		t.Error("a page outlived all others")
+	}
+	var wg sync.WaitGroup
+	for i := range 24 {
+		wg.Go(func() {
+			if got, _ := run(byte(1+i%2), long); got != want {
+				t.Errorf("%q, want %q", got, want)
+			}
+		})
+	}
+	wg.Wait()
+}
+
 func TestClose(t *testing.T) {
 	e := start(t, spec, embedded.Options{MaxSequences: 1})
 	var streams []engine.Stream

@@ -13,9 +13,13 @@ type sequence struct {
 	out       chan step   // to the reader; closed after the last step
 	cancelled atomic.Bool // set by the reader
 
+	salt      [32]byte
 	input     []int // tokens to compute next: the rest of the prompt, or the token chosen last
+	history   []int // all tokens so far
 	cache     llama.Cache
-	reserved  int // pages
+	shared    []*keptPage // the first of the cache's pages
+	cached    int         // tokens in them
+	reserved  int         // pages
 	maxTokens int
 	tokens    int // generated
 	sampler   *sampler
@@ -28,6 +32,7 @@ type sequence struct {
 type step struct {
 	text    string
 	tokens  int // generated so far
+	cached  int // of the prompt's tokens
 	choices []choice
 	finish  string // "stop" or "length" in the last step
 	err     error  // instead of everything else
@@ -39,10 +44,12 @@ type choice struct {
 	alternatives []tokenProb
 }
 
-func newSequence(p *params, prompt []int) *sequence {
+func newSequence(p *params, prompt []int, salt [32]byte) *sequence {
 	return &sequence{
 		out:       make(chan step, ahead),
+		salt:      salt,
 		input:     prompt,
+		history:   prompt,
 		reserved:  (len(prompt) + p.maxTokens + llama.PageTokens - 1) / llama.PageTokens,
 		maxTokens: p.maxTokens,
 		sampler:   newSampler(p),
@@ -59,8 +66,8 @@ type scheduler struct {
 	e        *Engine
 	runner   *llama.Runner
 	active   []*sequence
-	free     []*llama.Page // cleared
-	reserved int           // pages of active sequences
+	pages    pages
+	reserved int // pages of active sequences
 	rows     []llama.Row
 	owners   []*sequence // of the rows with scores
 }
@@ -71,6 +78,7 @@ func (e *Engine) run() {
 	pool := kernel.NewPool(e.options.Threads)
 	defer pool.Close()
 	s := &scheduler{e: e, runner: e.model.NewRunner(pool, batchRows)}
+	s.pages = pages{model: e.model, limit: e.pages, kept: map[pageKey]*keptPage{}}
 	for s.admit() {
 		s.batch()
 		if len(s.rows) == 0 {
@@ -116,6 +124,7 @@ func (s *scheduler) admit() bool {
 		} else {
 			s.reserved += q.reserved
 			s.active = append(s.active, q)
+			s.pages.reuse(q)
 		}
 		s.e.queue[0] = nil
 		s.e.queue = s.e.queue[1:]
@@ -146,12 +155,7 @@ func (s *scheduler) batch() {
 // add puts the next n tokens of a sequence into the batch.
 func (s *scheduler) add(q *sequence, n int) {
 	for len(q.cache.Pages)*llama.PageTokens < q.cache.Tokens+n {
-		if len(s.free) > 0 {
-			q.cache.Pages = append(q.cache.Pages, s.free[len(s.free)-1])
-			s.free = s.free[:len(s.free)-1]
-		} else {
-			q.cache.Pages = append(q.cache.Pages, s.e.model.NewPage())
-		}
+		q.cache.Pages = append(q.cache.Pages, s.pages.get())
 	}
 	for i, id := range q.input[:n] {
 		last := i == len(q.input)-1
@@ -186,9 +190,10 @@ func (s *scheduler) choose(q *sequence, scores []float32) {
 	case q.tokens == q.maxTokens:
 		s.finish(q, step{text: text + q.text.rest(), finish: "length"})
 	default:
-		q.input = append(q.input[:0:0], id)
+		q.history = append(q.history, id)
+		q.input = q.history[len(q.history)-1:]
 		if text != "" {
-			q.out <- step{text: text, tokens: q.tokens, choices: q.held} // ready, so it does not block
+			q.out <- step{text: text, tokens: q.tokens, cached: q.cached, choices: q.held} // ready, so it does not block
 			q.held = nil
 		}
 	}
@@ -196,7 +201,7 @@ func (s *scheduler) choose(q *sequence, scores []float32) {
 
 // finish sends a sequence's last step and ends it.
 func (s *scheduler) finish(q *sequence, last step) {
-	last.tokens, last.choices = q.tokens, q.held
+	last.tokens, last.cached, last.choices = q.tokens, q.cached, q.held
 	q.out <- last
 	for i, a := range s.active {
 		if a == q {
@@ -211,9 +216,5 @@ func (s *scheduler) finish(q *sequence, last step) {
 func (s *scheduler) end(q *sequence) {
 	close(q.out)
 	s.reserved -= q.reserved
-	for _, p := range q.cache.Pages {
-		p.Clear()
-		s.free = append(s.free, p)
-	}
-	q.cache.Pages = nil
+	s.pages.put(q)
 }
