@@ -15,6 +15,7 @@
 //
 //	req, sealer, err := receiver.Open(r.Context(), r.Body)
 //	w.Header().Set("Content-Type", envelope.ResponseMediaType)
+//	w.Header().Set("Incremental", "?1")       // relays must not buffer
 //	rw := sealer.Respond(w, http.NewResponseController(w).Flush)
 //	handler.ServeHTTP(rw, req)
 //	err = rw.Close()                          // only if all went well

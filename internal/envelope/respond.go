@@ -39,7 +39,8 @@ type ResponseWriter struct {
 	nonce  int    // bytes of response nonce still to send
 	n      int    // bytes of plaintext
 	run    int    // where the open run of content starts, or -1
-	sent   bool   // some chunk is out
+	total  int64  // bytes of plaintext that are out
+	broken bool   // into chunks by a flush
 	framed bool
 	status int
 	err    error
@@ -160,6 +161,7 @@ func (w *ResponseWriter) FlushError() error {
 }
 
 func (w *ResponseWriter) send() error {
+	w.broken = true
 	if w.n > 0 {
 		w.padRun()
 		if err := w.emit(false); err != nil {
@@ -204,8 +206,8 @@ func (w *ResponseWriter) Close() error {
 		return err
 	}
 	pad := int64(0)
-	if !w.sent {
-		pad = PaddedLen(int64(w.n)) - int64(w.n)
+	if total := w.total + int64(w.n); !w.broken {
+		pad = PaddedLen(total) - total
 	} else if w.Bucket > 1 {
 		pad = int64((w.Bucket - w.n%w.Bucket) % w.Bucket)
 	}
@@ -297,7 +299,8 @@ func (w *ResponseWriter) emit(final bool) error {
 		at -= w.nonce
 		w.nonce = 0
 	}
-	w.n, w.sent = 0, true
+	w.total += int64(w.n)
+	w.n = 0
 	if _, err := w.w.Write(w.buf[at : w.lead+len(sealed)]); err != nil {
 		w.err = fmt.Errorf("envelope: sending the response: %w", err)
 		return w.err

@@ -210,6 +210,18 @@ func TestAnswerSizes(t *testing.T) {
 	if len(seen) > 7 {
 		t.Errorf("%d sizes", len(seen))
 	}
+	clear(seen)
+	for n := 60_000; n < 64_000; n += 97 { // several chunks
+		sealer, _ := started(t, s, r, "POST")
+		var out bytes.Buffer
+		w := sealer.Respond(&out, nil)
+		w.Write(text(n))
+		w.Close()
+		seen[out.Len()] = true
+	}
+	if len(seen) > 3 {
+		t.Errorf("%d sizes of several chunks", len(seen))
+	}
 }
 
 func TestPaddedLen(t *testing.T) {
@@ -344,5 +356,33 @@ func TestRequestSizes(t *testing.T) {
 	}
 	if len(seen) > 7 {
 		t.Errorf("%d sizes", len(seen))
+	}
+}
+
+// The transport closes a body that it is reading when the request is cancelled.
+func TestSealedRequestClose(t *testing.T) {
+	s, _ := newPair(t, X25519, AES256GCM)
+	src, dst := io.Pipe()
+	sealed, _, err := s.Seal(newRequest(t, src))
+	if err != nil {
+		t.Fatal(err)
+	}
+	done := make(chan error)
+	go func() {
+		_, err := io.Copy(io.Discard, sealed)
+		done <- err
+	}()
+	dst.Write(text(20_000))
+	if err := sealed.Close(); err != nil {
+		t.Error(err)
+	}
+	if err := <-done; err == nil {
+		t.Error("a request that was closed came out whole")
+	}
+	if _, err := dst.Write(text(1)); err == nil {
+		t.Error("the body was left open")
+	}
+	if err := sealed.Close(); err != nil {
+		t.Error(err)
 	}
 }

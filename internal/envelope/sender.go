@@ -117,11 +117,13 @@ func (s *Sender) seal(req *http.Request, body io.ReadCloser, length int64) (*Sea
 	return r, x, nil
 }
 
-// SealedRequest is a sealed request on its way out: the body of a POST. It is for one goroutine at a time.
+// SealedRequest is a sealed request on its way out: the body of a POST. It is for one goroutine at a time, but as net/http
+// wants it, Close may interrupt a Read in another.
 type SealedRequest struct {
 	cipher chunkCipher
 	req    *http.Request
 	body   io.ReadCloser
+	closed atomic.Bool
 	wire   int64
 
 	header  []byte // these two come out with the first chunk
@@ -169,11 +171,8 @@ func (r *SealedRequest) Apply(req *http.Request) {
 // Read returns sealed bytes, io.EOF after the final chunk, or the error of the request's body: the sealed request is then
 // cut short and no enclave takes it for complete.
 func (r *SealedRequest) Read(p []byte) (int, error) {
-	if len(r.out) == 0 && r.err == nil {
-		r.produce()
-	}
-	if len(r.out) == 0 {
-		return 0, r.err
+	if err := r.more(); err != nil {
+		return 0, err
 	}
 	n := copy(p, r.out)
 	r.out = r.out[n:]
@@ -184,14 +183,10 @@ func (r *SealedRequest) Read(p []byte) (int, error) {
 func (r *SealedRequest) WriteTo(w io.Writer) (int64, error) {
 	var total int64
 	for {
-		if len(r.out) == 0 && r.err == nil {
-			r.produce()
-		}
-		if len(r.out) == 0 {
-			if r.err == io.EOF {
-				return total, nil
-			}
-			return total, r.err
+		if err := r.more(); err == io.EOF {
+			return total, nil
+		} else if err != nil {
+			return total, err
 		}
 		n, err := w.Write(r.out)
 		total += int64(n)
@@ -202,13 +197,26 @@ func (r *SealedRequest) WriteTo(w io.Writer) (int64, error) {
 	}
 }
 
-// Close closes the request's body. What has not been read is never sealed.
+// Close closes the request's body. What has not been read by then never will be.
 func (r *SealedRequest) Close() error {
-	if r.err == nil {
-		r.err = http.ErrBodyReadAfterClose
+	if r.closed.Swap(true) {
+		return nil
 	}
-	r.out = nil
 	return r.body.Close()
+}
+
+// more makes sure that something is in out, or says why not.
+func (r *SealedRequest) more() error {
+	if len(r.out) == 0 && r.err == nil && !r.closed.Load() {
+		r.produce()
+	}
+	switch {
+	case r.closed.Load() && r.err == nil:
+		return http.ErrBodyReadAfterClose
+	case len(r.out) > 0:
+		return nil
+	}
+	return r.err
 }
 
 // produce seals the next chunk into out. On an error nothing comes out.
@@ -241,14 +249,14 @@ func (r *SealedRequest) produce() {
 	r.out = r.buf[at : r.lead+len(sealed)]
 	if final {
 		r.err = io.EOF
-		r.body.Close()
+		r.Close()
 	}
 }
 
 func (r *SealedRequest) fail(err error) {
 	clear(r.buf)
 	r.err = fmt.Errorf("envelope: sealing the request: %w", err)
-	r.body.Close()
+	r.Close()
 }
 
 // plaintext fills p with the next bytes of the message; the state says whether they are the last.
