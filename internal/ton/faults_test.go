@@ -193,7 +193,7 @@ func TestCanceledCallEnds(t *testing.T) {
 
 func funded(t *testing.T, chain *devnet.Chain) *wallet.Wallet {
 	t.Helper()
-	w, err := wallet.New(chain.GlobalID())
+	w, err := wallet.FromWords(phrase, chain.GlobalID())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -282,3 +282,6 @@ func TestWaitTransaction(t *testing.T) {
 		t.Fatal(err)
 	}
 }
+
+// phrase is of no worth: it was made for tests.
+const phrase = "visa borrow club split benefit much arrest rich number initial farm code exchange lazy unaware dragon time rack language luggage lab live either soap"

@@ -112,7 +112,7 @@ func (s *Liteserver) falsify(l Lie, q tl.Serializable) (tl.Serializable, error) 
 	case tonapi.GetMasterchainInf:
 		switch l {
 		case LieStale:
-			b := c.sealedAt(1)
+			b := c.masterAt(1)
 			return tonapi.MasterchainInfo{Last: b.id, StateRootHash: b.state.Hash(), Init: c.zero()}, nil
 		case LieHead:
 			b, err := c.forged()
@@ -137,13 +137,13 @@ func (s *Liteserver) falsify(l Lie, q tl.Serializable) (tl.Serializable, error) 
 			}
 			res := tonapi.PartialBlockProof{Complete: true, From: from.id, To: to.id}
 			if !from.key {
-				back, err := linkBack(from, c.sealedAt(1))
+				back, err := linkBack(from, c.masterAt(1))
 				if err != nil {
 					return nil, err
 				}
 				res.Steps = append(res.Steps, back)
 			}
-			forward, err := c.linkForward(c.sealedAt(1), to)
+			forward, err := c.linkForward(c.masterAt(1), to)
 			res.Steps = append(res.Steps, forward)
 			return res, err
 		case LieKeyless:
@@ -151,7 +151,7 @@ func (s *Liteserver) falsify(l Lie, q tl.Serializable) (tl.Serializable, error) 
 			if to == nil || from.key || from.id.SeqNo >= to.id.SeqNo {
 				return nil, nil
 			}
-			forward, err := c.linkForward(c.sealedAt(1), to)
+			forward, err := c.linkForward(c.masterAt(1), to)
 			if err != nil {
 				return nil, err
 			}
@@ -224,7 +224,7 @@ func (s *Liteserver) falsify(l Lie, q tl.Serializable) (tl.Serializable, error) 
 }
 
 func (c *Chain) oldConfig(as *tonapi.BlockIDExt) (tl.Serializable, error) {
-	a, err := c.configInfo(c.sealedAt(1).id, 0, nil)
+	a, err := c.configInfo(c.masterAt(1).id, 0, nil)
 	if r, ok := a.(tonapi.ConfigAll); ok {
 		r.ID = as
 		return r, nil

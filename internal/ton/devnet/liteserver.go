@@ -290,7 +290,7 @@ func (c *Chain) masterBlock(id *tonapi.BlockIDExt) (*block, error) {
 }
 
 func (c *Chain) zero() *tonapi.ZeroStateIDExt {
-	z := c.blocks[masterchain][0].id
+	z := c.masterAt(0).id
 	return &tonapi.ZeroStateIDExt{Workchain: masterchain, RootHash: z.RootHash, FileHash: z.FileHash}
 }
 
@@ -490,7 +490,7 @@ func (c *Chain) blockProof(v tonapi.GetBlockProof) (tl.Serializable, error) {
 			return nil, err
 		}
 	}
-	key := c.sealedAt(1)
+	key := c.masterAt(1)
 	res := tonapi.PartialBlockProof{Complete: true, From: from.id, To: to.id, Steps: []any{}}
 	if from.id.SeqNo < to.id.SeqNo && !from.key {
 		link, err := linkBack(from, key)
@@ -512,7 +512,7 @@ func (c *Chain) blockProof(v tonapi.GetBlockProof) (tl.Serializable, error) {
 	return res, err
 }
 
-func (c *Chain) sealedAt(seqno uint32) *block {
+func (c *Chain) masterAt(seqno uint32) *block {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.blocks[masterchain][seqno]
