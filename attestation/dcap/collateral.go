@@ -204,11 +204,13 @@ func (t *TCBInfo) parse(d *decoder) error {
 	slices.SortStableFunc(t.TCBLevels, func(a, b TCBLevel) int { return compareLevels(&b, &a) })
 	for i := 1; i < len(t.TCBLevels); i++ {
 		if compareLevels(&t.TCBLevels[i-1], &t.TCBLevels[i]) == 0 {
-			return errUnsorted
+			return errRepeated
 		}
 	}
 	return nil
 }
+
+var errRepeated = errors.New("a TCB level is listed twice")
 
 func compareLevels(a, b *TCBLevel) int {
 	return cmp.Or(slices.Compare(a.SGX[:], b.SGX[:]), cmp.Compare(a.PCESVN, b.PCESVN), slices.Compare(a.TDX[:], b.TDX[:]))
@@ -304,7 +306,7 @@ func (d *decoder) isvLevels(p *[]ISVLevel) func() error {
 		slices.SortStableFunc(*p, func(a, b ISVLevel) int { return cmp.Compare(b.ISVSVN, a.ISVSVN) })
 		for i := 1; i < len(*p); i++ {
 			if (*p)[i-1].ISVSVN == (*p)[i].ISVSVN {
-				return errUnsorted
+				return errRepeated
 			}
 		}
 		return nil

@@ -3,7 +3,6 @@ package dcap
 import (
 	"bytes"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"strconv"
 	"time"
@@ -333,5 +332,3 @@ func signedDocument(b []byte, name string) (body []byte, sig [64]byte, err error
 	}
 	return body, sig, err
 }
-
-var errUnsorted = errors.New("TCB levels repeat")

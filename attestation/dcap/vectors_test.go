@@ -274,3 +274,83 @@ func TestRealQuotes(t *testing.T) {
 		t.Errorf("%d timed appraisals, want 17", appraisals)
 	}
 }
+
+// Every TCB info version 3 and QE identity version 2 among the vectors is genuine: strictness must not refuse one.
+func TestRealStatements(t *testing.T) {
+	vectorFile(t, "INDEX.md")
+	a := &appraisal{v: intelVerifier(t)}
+	seen := map[[32]byte]bool{}
+	filepath.WalkDir(vectors, func(path string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() || strings.Contains(path, "intel-qvl") {
+			return nil
+		}
+		b, err := os.ReadFile(path)
+		if err != nil || len(b) == 0 || b[0] != '{' {
+			return nil
+		}
+		type statement struct {
+			body json.RawMessage
+			sig  string
+		}
+		var tcbInfos, identities []statement
+		var doc struct {
+			TCBInfo           json.RawMessage `json:"tcbInfo"`
+			EnclaveIdentity   json.RawMessage `json:"enclaveIdentity"`
+			Signature         string          `json:"signature"`
+			TCBInfoText       string          `json:"tcb_info"`
+			TCBInfoSignature  string          `json:"tcb_info_signature"`
+			IdentityText      string          `json:"qe_identity"`
+			IdentitySignature string          `json:"qe_identity_signature"`
+		}
+		if json.Unmarshal(b, &doc) != nil {
+			return nil
+		}
+		tcbInfos = append(tcbInfos, statement{doc.TCBInfo, doc.Signature}, statement{json.RawMessage(doc.TCBInfoText), doc.TCBInfoSignature})
+		identities = append(identities, statement{doc.EnclaveIdentity, doc.Signature}, statement{json.RawMessage(doc.IdentityText), doc.IdentitySignature})
+		check := func(s statement, version int, parse func([]byte, [64]byte) ([32]byte, time.Time, error)) {
+			var v struct{ Version int }
+			var sig [64]byte
+			if len(s.body) == 0 || json.Unmarshal(s.body, &v) != nil || v.Version != version || hexBytes(sig[:], s.sig) != nil {
+				return
+			}
+			digest, issued, err := parse(s.body, sig)
+			if err != nil {
+				t.Errorf("%s: %v", path, err)
+				return
+			}
+			if seen[digest] {
+				return
+			}
+			seen[digest] = true
+			signer := signerAt(issued)
+			if signer == nil {
+				t.Errorf("%s: no signer for %v", path, issued)
+			} else if err := a.signed(signer, digest, sig); err != nil {
+				t.Errorf("%s: %v", path, err)
+			}
+		}
+		for _, s := range tcbInfos {
+			check(s, 3, func(b []byte, sig [64]byte) ([32]byte, time.Time, error) {
+				i, err := ParseSignedTCBInfo(b, sig)
+				if err != nil {
+					return [32]byte{}, time.Time{}, err
+				}
+				return i.digest, i.IssueDate, nil
+			})
+		}
+		for _, s := range identities {
+			check(s, 2, func(b []byte, sig [64]byte) ([32]byte, time.Time, error) {
+				i, err := ParseSignedQEIdentity(b, sig)
+				if err != nil {
+					return [32]byte{}, time.Time{}, err
+				}
+				return i.digest, i.IssueDate, nil
+			})
+		}
+		return nil
+	})
+	if len(seen) < 30 {
+		t.Errorf("%d statements", len(seen))
+	}
+	t.Logf("%d statements", len(seen))
+}

@@ -159,3 +159,44 @@ func TestRealReports(t *testing.T) {
 		})
 	}
 }
+
+// A VLEK of a cloud provider: genuine while it was valid, from VMPL 1.
+func TestRealVLEK(t *testing.T) {
+	v := amdVerifier(t)
+	r := vectorReport(t, "snp/decdab949afc.bin")
+	c := &Collateral{Key: vectorCert(t, "snp/decdab949afc.ek.der"), Intermediates: AMDIntermediates(), CRLs: realCRLs(t)}
+	res, err := v.Verify(time.Date(2025, 6, 1, 0, 0, 0, 0, time.UTC), r, c)
+	if err != nil || r.VMPL != 1 || res.Key.CSPID != "CN=cc-us-east-2.amazonaws.com" {
+		t.Errorf("%v, VMPL %d, %+v", err, r.VMPL, res.Key)
+	}
+	res, err = v.Verify(time.Date(2026, 6, 1, 0, 0, 0, 0, time.UTC), r, c)
+	if err == nil || !slices.Equal(with(res, Fail), []string{CheckChainValidity, CheckCRL}) {
+		t.Errorf("after expiry: %v", with(res, Fail))
+	}
+}
+
+// Certificates that were tampered with, and the key of another chip.
+func TestRealNegatives(t *testing.T) {
+	v := amdVerifier(t)
+	at := time.Date(2025, 6, 1, 0, 0, 0, 0, time.UTC)
+	r := vectorReport(t, "coco-trustee/snp__test-report.bin")
+	c := &Collateral{Intermediates: AMDIntermediates(), CRLs: realCRLs(t)}
+	for name, good := range map[string]bool{
+		"coco-trustee/snp__test-vcek.der": true, "coco-trustee/snp__test-vcek-invalid-legacy.der": false,
+		"coco-trustee/snp__test-vcek-invalid-new.der": false, "snp/377e6241d3b3.ek.der": false, "coco-trustee/snp__test-vlek.der": false,
+	} {
+		cert, err := x509.ParseCertificate(vectorFile(t, name))
+		if err != nil {
+			if good {
+				t.Error(err)
+			}
+			continue
+		}
+		c.Key = cert
+		res, err := v.Verify(at, r, c)
+		if (err == nil) != good {
+			t.Errorf("%s: %v", name, err)
+		}
+		t.Log(name, with(res, Fail))
+	}
+}

@@ -77,7 +77,7 @@ var ErrMissing = errors.New("snp: collateral is missing")
 type Collateral struct {
 	Key           *x509.Certificate   // VCEK or VLEK certificate
 	Intermediates []*x509.Certificate // ASK or ASVK; others, and the ARK, are ignored
-	CRLs          []*CRL              // lists of other issuers than the chain's ARK are ignored
+	CRLs          []*CRL              // of the ARK: at least one must be in order; those of other issuers are ignored
 }
 
 const maxCollateral = 1 << 20
@@ -301,10 +301,10 @@ func (a *appraisal) chain() {
 	if ekErr == nil {
 		a.res.Key = ek
 	}
+	// AMD has issued more than one ASK of the same name: take the one whose key fits, or any to explain the failure with.
 	for _, c := range a.c.Intermediates {
-		if bytes.Equal(c.RawSubject, key.RawIssuer) {
+		if bytes.Equal(c.RawSubject, key.RawIssuer) && (a.intermediate == nil || a.v.link(key, c) == nil) {
 			a.intermediate = c
-			break
 		}
 	}
 	if a.intermediate == nil {
@@ -414,31 +414,41 @@ func (a *appraisal) crl() {
 		}
 		return
 	}
-	n := 0
+	// One list that is in order is enough: folders of collateral hold old ones, too.
+	var err error
 	for _, l := range a.c.CRLs {
 		if !bytes.Equal(l.List.RawIssuer, a.root.RawSubject) {
 			continue
 		}
-		n++
-		err := func() error {
-			if a.root.KeyUsage&x509.KeyUsageCRLSign == 0 {
-				return fmt.Errorf("%q may not sign CRLs", a.root.Subject.CommonName)
-			}
-			if l.List.SignatureAlgorithm != x509.SHA384WithRSAPSS || !a.v.verify(a.root, l.digest, l.List.Signature) {
-				return fmt.Errorf("signature of the CRL of %q does not verify", l.List.Issuer.CommonName)
-			}
-			return a.within(fmt.Sprintf("CRL of %q", l.List.Issuer.CommonName), l.List.ThisUpdate, l.List.NextUpdate)
-		}()
-		if err != nil {
-			a.fail(CheckCRL, clause, "%v", err)
+		if e := a.list(l); e == nil {
+			a.within("", l.List.ThisUpdate, l.List.NextUpdate)
+			a.pass(CheckCRL, clause, "%s, %d revoked, next update %s", a.root.Subject.CommonName, len(l.revoked), stamp(l.List.NextUpdate))
 			return
+		} else if err == nil {
+			err = e
 		}
 	}
-	if n == 0 {
+	if err == nil {
 		a.missing(CheckCRL, clause, fmt.Sprintf("CRL of %q", a.root.Subject.CommonName))
 		return
 	}
-	a.pass(CheckCRL, clause, "%s, lists: %d", a.root.Subject.CommonName, n)
+	a.fail(CheckCRL, clause, "%v", err)
+}
+
+// list tells whether a list of the anchor's is genuine and current.
+func (a *appraisal) list(l *CRL) error {
+	cn := a.root.Subject.CommonName
+	switch {
+	case a.root.KeyUsage&x509.KeyUsageCRLSign == 0:
+		return fmt.Errorf("%q may not sign CRLs", cn)
+	case l.List.SignatureAlgorithm != x509.SHA384WithRSAPSS || !a.v.verify(a.root, l.digest, l.List.Signature):
+		return fmt.Errorf("signature of the CRL of %q does not verify", cn)
+	case a.now.Before(l.List.ThisUpdate):
+		return fmt.Errorf("CRL of %q is valid from %s on, appraised at %s", cn, stamp(l.List.ThisUpdate), stamp(a.now))
+	case a.now.After(l.List.NextUpdate):
+		return fmt.Errorf("CRL of %q expired at %s, appraised at %s", cn, stamp(l.List.NextUpdate), stamp(a.now))
+	}
+	return nil
 }
 
 func (a *appraisal) revocation() {
@@ -447,7 +457,7 @@ func (a *appraisal) revocation() {
 		a.skip(CheckRevocation, clause, "no chain to check")
 		return
 	}
-	// A list that is stale or unproven can still refute, but never clear. The ARK's lists speak for the whole product: for ASK
+	// A list that is stale or unproven can still refute, but never clear, even beside one that is in order. The ARK's lists speak for the whole product: for ASK
 	// and ASVK, and for the endorsement keys below them, which have no lists of their own.
 	for _, l := range a.c.CRLs {
 		if !bytes.Equal(l.List.RawIssuer, a.root.RawSubject) {

@@ -214,6 +214,42 @@ func TestMissingCollateral(t *testing.T) {
 	}
 }
 
+// Beside a list that is in order, older ones do no harm; what any of them names stays revoked.
+func TestSeveralCRLs(t *testing.T) {
+	for _, revoked := range []bool{false, true} {
+		w := newWorld(Genoa, VCEK)
+		w.bendCollateral = func(c *Collateral) {
+			old := newWorld(Genoa, VCEK)
+			old.crl.NextUpdate = w.now.Add(-time.Second)
+			if revoked {
+				revoke(old, w.ask)
+			}
+			_, _, oc := old.build(t)
+			c.CRLs = append(oc.CRLs, c.CRLs...)
+		}
+		r, err := w.appraise(t)
+		if !revoked && err != nil || revoked && !slices.Equal(with(r, Fail), []string{CheckRevocation}) {
+			t.Errorf("revoked %v: %v", revoked, err)
+		}
+		if !r.ValidUntil.Equal(w.crl.NextUpdate) {
+			t.Errorf("valid until %v", r.ValidUntil)
+		}
+	}
+}
+
+// AMD has issued two keys named SEV-Genoa.
+func TestTwoASKs(t *testing.T) {
+	w := newWorld(Genoa, VCEK)
+	w.bendCollateral = func(c *Collateral) {
+		twin := *w.ask
+		twin.SerialNumber = big.NewInt(0x20001)
+		c.Intermediates = []*x509.Certificate{w.issue(t, &twin, w.ark, &w.keys.other.PublicKey, w.keys.ark), c.Intermediates[0], AMDIntermediates()[0]}
+	}
+	if _, err := w.appraise(t); err != nil {
+		t.Error(err)
+	}
+}
+
 // Lists of strangers neither help nor hurt.
 func TestForeignCRLs(t *testing.T) {
 	w := newWorld(Genoa, VCEK)
