@@ -24,8 +24,8 @@ import (
 var codeBOC []byte
 
 const (
-	// Reserve is what a claim leaves in the channel, in nanogram: about two years of storage rent. It returns to
-	// the client with everything else.
+	// Reserve is what a claim leaves in the channel, in nanogram: more than three years of storage rent. It
+	// returns to the client with everything else.
 	Reserve = 20_000_000
 	// MinExternalClaim is the least that [ClaimExternal] can pay, in nanogram, after the network's import fee.
 	MinExternalClaim = 50_000_000

@@ -154,6 +154,7 @@ func TestReplayAcrossNetworks(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	record(t, chain)
 	b := &bench{TB: t, chain: chain, Params: test.Params, at: test.at}
 	b.want(b.send(client, Open(b.Params, gram)), 0)
 	b.refused(b.send(payee, Claim(v, GasValue)), ExitSignature)
@@ -467,9 +468,9 @@ func TestOversizedAndExoticExternals(t *testing.T) {
 	if same := external(nil, good.Body, false); same.HashKey() != root.HashKey() {
 		t.Fatal("this test does not build what the package builds")
 	}
-	// A source address and another length of the amount cost nothing, so they need no refusal.
+	// A source address and an import fee of the sender's invention cost nothing, so they need no refusal.
 	padded := cell.BeginCell().MustStoreUInt(0b10, 2).MustStoreUInt(0b01, 2).MustStoreUInt(64, 9).MustStoreUInt(1, 64).MustStoreAddr(b.at).
-		MustStoreUInt(0b1111, 4).MustStoreSlice(make([]byte, 15), 120).MustStoreUInt(0, 2).
+		MustStoreCoins(1<<63).MustStoreUInt(0, 2).
 		MustStoreSlice(v.Signature[:], 512).MustStoreCoins(v.Total).MustStoreRef(head.EndCell())
 	if padded.BitsUsed() > 1023 {
 		t.Fatalf("%d bits", padded.BitsUsed())
@@ -583,15 +584,15 @@ func TestFrozenAccount(t *testing.T) {
 	}
 }
 
-// The reserve pays the rent of a channel claimed to the last nanogram for two years.
+// The reserve pays the rent of a channel claimed to the last nanogram for three years.
 func TestReserveCoversRent(t *testing.T) {
 	b := opened(t, gram)
 	b.want(b.send(payee, Claim(b.voucher(2*gram), GasValue)), 0)
-	b.chain.Now = start + 2*365*24*3600
+	b.chain.Now = start + 3*365*24*3600
 	tx := b.send(stranger, CloseFinish(b.addr(), GasValue))
 	b.want(tx, 0)
 	if tx.Storage == 0 || tx.Storage > Reserve {
-		t.Fatalf("two years of rent are %d, the reserve is %d", tx.Storage, Reserve)
+		t.Fatalf("three years of rent are %d, the reserve is %d", tx.Storage, Reserve)
 	}
 }
 

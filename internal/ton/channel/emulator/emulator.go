@@ -24,7 +24,7 @@ import (
 //go:embed mainnet_params.boc
 var mainnetParams []byte
 
-var paramIDs = []int32{8, 18, 20, 21, 24, 25}
+var paramIDs = []int32{0, 8, 12, 18, 20, 21, 24, 25}
 
 // ErrNotAccepted says that an external message was refused: it costs nobody anything and leaves no trace.
 var ErrNotAccepted = errors.New("external message not accepted")
@@ -32,6 +32,9 @@ var ErrNotAccepted = errors.New("external message not accepted")
 // Chain is the state of the accounts.
 type Chain struct {
 	Now uint32 // Unix time of the next transaction
+
+	// OnMessage, when set, sees every message delivered from outside and what followed: for replay elsewhere.
+	OnMessage func(message *cell.Cell, txs []Tx, err error)
 
 	machine  *tvm.TVM
 	config   *tvm.PreparedBlockchainConfig
@@ -87,6 +90,12 @@ func New(globalID int32, now uint32) (*Chain, error) {
 	}, nil
 }
 
+// GlobalID is the network's id.
+func (c *Chain) GlobalID() int32 { return c.globalID }
+
+// Config is the root of the chain's configuration dictionary.
+func (c *Chain) Config() *cell.Cell { return c.config.Root() }
+
 // Received is the value that messages have brought to an account that is not executed.
 func (c *Chain) Received(a *address.Address) uint64 { return c.received[string(a.Data())] }
 
@@ -124,6 +133,36 @@ func (c *Chain) Rent(a *address.Address) (uint64, error) {
 	return fee.Uint64(), nil
 }
 
+// DeliveryFee is what the sender of a message pays the network to deliver it in the basechain, in nanogram: a lump sum, and
+// the price of every cell and bit below the root.
+func (c *Chain) DeliveryFee(m *tlb.InternalMessage) (uint64, error) {
+	root, err := tlb.ToCell(m)
+	if err != nil {
+		return 0, err
+	}
+	prices, err := tlb.BlockchainConfig{Root: c.config.Root()}.GetMsgForwardPrices(false)
+	if err != nil {
+		return 0, err
+	}
+	seen := map[cell.Hash]bool{root.HashKey(): true}
+	cells, bits := uint64(0), uint64(0)
+	for queue := []*cell.Cell{root}; len(queue) > 0; queue = queue[1:] {
+		for i := range int(queue[0].RefsNum()) {
+			ref, err := queue[0].PeekRef(i)
+			if err != nil {
+				return 0, err
+			}
+			if seen[ref.HashKey()] {
+				continue
+			}
+			seen[ref.HashKey()] = true
+			cells, bits = cells+1, bits+uint64(ref.BitsSize())
+			queue = append(queue, ref)
+		}
+	}
+	return prices.ComputeForwardFee(cells, bits).Uint64(), nil
+}
+
 // Send delivers an internal message. It returns the transactions that follow, in order.
 func (c *Chain) Send(m *tlb.InternalMessage) ([]Tx, error) {
 	sent := *m
@@ -151,8 +190,10 @@ func (c *Chain) SendExternal(m *tlb.ExternalMessage) ([]Tx, error) {
 // SendCell delivers a message given as a cell.
 func (c *Chain) SendCell(root *cell.Cell) ([]Tx, error) { return c.deliver(root) }
 
-func (c *Chain) deliver(root *cell.Cell) ([]Tx, error) {
-	var txs []Tx
+func (c *Chain) deliver(root *cell.Cell) (txs []Tx, err error) {
+	if c.OnMessage != nil {
+		defer func() { c.OnMessage(root, txs, err) }()
+	}
 	for queue := []*cell.Cell{root}; len(queue) > 0; queue = queue[1:] {
 		msg, err := tvm.PrepareMessage(queue[0])
 		if err != nil {
