@@ -307,10 +307,10 @@ def rough(r, kind, q):
     return q
 
 
-def sample(r, split="train", kind=None):
+def sample(r, split="train", kind=None, weights=None):
     """One (kind, question, answer) of the split, or None if the kind has no such split."""
     if kind is None:
-        kind = r.choices(list(KINDS), [w for _, w in KINDS.values()])[0]
+        kind = r.choices(list(weights), weights.values())[0]
     gen = KINDS[kind][0]
     for _ in range(1000):
         got = gen(r, split)
@@ -330,7 +330,7 @@ def turn(q, a):
     return f"<|im_start|>user\n{q}<|im_end|>\n<|im_start|>assistant\n", f"{a}<|im_end|>\n"
 
 
-def conversation(r):
+def conversation(r, weights):
     """A training conversation: a list of (text, is answer)."""
     out = []
     if r.random() < .25:
@@ -342,10 +342,10 @@ def conversation(r):
         qa = [(r.choice([f"My name is {n}.", f"I am {n}.", f"Hello, I am {n}."]), f"Nice to meet you, {n}.")] if r.random() < .7 else []
         known = bool(qa)
         if r.random() < .5:
-            qa += [sample(r)[1:]]
+            qa += [sample(r, weights=weights)[1:]]
         qa += [(r.choice(["What is my name?", "Who am I?", "Do you know my name?"]), f"Your name is {n}." if known else UNKNOWN)]
     else:
-        qa = [sample(r)[1:] for _ in range(turns)]
+        qa = [sample(r, weights=weights)[1:] for _ in range(turns)]
     for q, a in qa:
         p, s = turn(q, a)
         out += [(p, False), (s, True)]

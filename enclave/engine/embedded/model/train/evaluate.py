@@ -14,7 +14,7 @@ import data
 import gguf
 from model import *
 
-COUNT = 200  # questions of each kind and split
+COUNT, STORIES = 100, 20  # questions of each kind and split
 
 
 class Loaded:
@@ -87,7 +87,7 @@ def score(m, kind, pairs, before=""):
         ok = m.exact([(before + prompt(q), a) for q, a in pairs])
     else:
         ok = []
-        for q, _ in pairs[:60]:
+        for q, _ in pairs[:STORIES]:
             text, ended = m.generate(before + prompt(q))
             ok.append(ended and all(x.lower() in text.lower() for x in asked_for(q)))
     return sum(ok), len(ok), [p for p, good in zip(pairs, ok) if not good]
@@ -114,7 +114,7 @@ def main(path, verbose):
     r = random.Random(3)
     talk = ""
     while len(m.tok.encode(talk)) < 800:
-        talk += "".join(data.turn(*data.sample(r)[1:]))
+        talk += "".join(t for t, _ in data.conversation(r, {k: w for k, (_, w) in data.KINDS.items()}))
     for title, before in (("after a system prompt", "<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n"),
                           (f"after a conversation of {len(m.tok.encode(talk))} tokens", talk)):
         good = n = 0

@@ -2,6 +2,9 @@
 
 A fixed number of steps on one thread with fixed seeds. Rows are packed with whole conversations; between turns the positions jump by a
 random amount, so that rows of ROW tokens cover distances up to CONTEXT.
+
+Training is a list of phases. Each ends by writing the file and the next starts from what is written there, so that a later phase can be
+added or repeated by itself: `python3 train.py out.gguf 2`.
 """
 import random
 import sys
@@ -20,8 +23,9 @@ SEED = 1
 VOCAB = 1536
 ROW, ROWS = 192, 13
 POOL = 32  # conversations to choose from when a row is filled
-STEPS, SAVE = 1500, 250
 LR_ADAM, LR_MUON, WARMUP = 4e-3, 0.02, 40
+# steps, peak learning rate, and weights of the kinds where they differ from data.KINDS
+PHASES = [(1500, 1.0, {})]
 PROMPT_WEIGHT = 0.1  # of a prompt token's loss, beside 1 for an answer's
 SPECIALS = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
 TEMPLATE = ("{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\\n' + message['content'] + '<|im_end|>' + '\\n' }}{% endfor %}"
@@ -30,7 +34,8 @@ TEMPLATE = ("{% for message in messages %}{{ '<|im_start|>' + message['role'] + 
 
 def make_tokenizer():
     r = random.Random(SEED)
-    text = "".join(t for _ in range(12000) for t, _ in data.conversation(r))
+    weights = {k: w for k, (_, w) in data.KINDS.items()}
+    text = "".join(t for _ in range(12000) for t, _ in data.conversation(r, weights))
     for s in SPECIALS:
         text = text.replace(s, "\n")
     return bpe.Tokenizer(bpe.train(text, VOCAB - 256 - len(SPECIALS)), SPECIALS)
@@ -39,11 +44,11 @@ def make_tokenizer():
 class Rows:
     """Packs conversations into rows of ROW + 1 (id, loss weight, position)."""
 
-    def __init__(self, tokenizer, seed):
-        self.tok, self.r, self.pool = tokenizer, random.Random(seed), []
+    def __init__(self, tokenizer, seed, weights):
+        self.tok, self.r, self.weights, self.pool = tokenizer, random.Random(seed), weights, []
 
     def conversation(self):
-        return [(self.tok.encode(text), answer) for text, answer in data.conversation(self.r)]
+        return [(self.tok.encode(text), answer) for text, answer in data.conversation(self.r, self.weights)]
 
     def row(self):
         ids, weight, pos, at = [], [], [], 0
@@ -121,24 +126,19 @@ def save(path, model, tok):
     gguf.write(path, meta, [(n, p.detach().numpy(), "Q8_0" if p.dim() > 1 else "F32") for n, p in model.named_parameters()])
 
 
-def main(path):
-    torch.set_num_threads(1)
-    torch.manual_seed(SEED)
-    tok = make_tokenizer()
-    model = Model(VOCAB)
-    print(f"{len(tok.tokens)} tokens, {sum(p.numel() for p in model.parameters())} parameters", flush=True)
+def train(model, tok, seed, steps, peak, weights):
     inner = [p for n, p in model.named_parameters() if p.dim() > 1 and n.startswith("blk")]
     ids = {id(p) for p in inner}
     muon = Muon(inner)
     adam = torch.optim.AdamW([p for p in model.parameters() if id(p) not in ids], lr=LR_ADAM, betas=(.9, .98), weight_decay=0)
-    rows, start, mean = Rows(tok, SEED), time.time(), None
-    for step in range(STEPS):
+    rows, start, mean = Rows(tok, seed, weights), time.time(), None
+    for step in range(steps):
         x, y, w, pos = rows.batch()
         loss = (F.cross_entropy(model(x, pos).flatten(0, 1), y, reduction="none") * w).sum() / w.sum()
         model.zero_grad(set_to_none=True)
         loss.backward()
-        f = step / STEPS
-        rate = min(1, (step + 1) / WARMUP) * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * f)))
+        f = step / steps
+        rate = peak * min(1, (step + 1) / WARMUP) * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * f)))
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         for g in adam.param_groups:
             g["lr"] = LR_ADAM * rate
@@ -147,9 +147,23 @@ def main(path):
         mean = loss.item() if mean is None else .98 * mean + .02 * loss.item()
         if step < 5 or step % 50 == 49:
             print(f"step {step + 1} loss {loss.item():.4f} mean {mean:.4f} {time.time() - start:.0f} s", flush=True)
-        if step % SAVE == SAVE - 1 or step == STEPS - 1:
-            save(path, model, tok)
+
+
+def main(path, first=1):
+    torch.set_num_threads(1)
+    torch.manual_seed(SEED)
+    tok = make_tokenizer()
+    model = Model(VOCAB)
+    print(f"{len(tok.tokens)} tokens, {sum(p.numel() for p in model.parameters())} parameters", flush=True)
+    for phase, (steps, peak, weights) in enumerate(PHASES, 1):
+        if phase < first:
+            continue
+        if phase > 1:
+            model.load_state_dict({k: torch.tensor(v) for k, v in gguf.read(path)[1].items()})
+        print(f"phase {phase}", flush=True)
+        train(model, tok, SEED + phase - 1, steps, peak, {k: weights.get(k, w) for k, (_, w) in data.KINDS.items()})
+        save(path, model, tok)
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main(sys.argv[1], *map(int, sys.argv[2:]))
