@@ -354,3 +354,46 @@ func TestRealStatements(t *testing.T) {
 	}
 	t.Logf("%d statements", len(seen))
 }
+
+// Intel's own sample for its QVL, under Intel's test root: everything but the TCB info (version 2) is in order there. Its QE
+// identity is the only one at hand with a MISCSELECT, which is little endian.
+func TestIntelSample(t *testing.T) {
+	const sample = "intel-qvl/Src__AttestationApp__sampleData__"
+	certs := func(name string) []*x509.Certificate {
+		c, err := ParseChain(vectorFile(t, sample+name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return c
+	}
+	q, err := ParseQuote(vectorFile(t, "quotes/SGX-v3-0e71002973f0af7d.bin"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := &Collateral{QEIdentityChain: certs("tcbSignChain.pem"), PCKChain: append(certs("pckCert.pem"), certs("pckSignChain.pem")...)}
+	if c.QEIdentity, err = ParseQEIdentity(vectorFile(t, sample+"qeIdentity.json")); err != nil {
+		t.Fatal(err)
+	}
+	if c.RootCRL, err = ParseCRL(vectorFile(t, sample+"rootCaCrl.der")); err != nil {
+		t.Fatal(err)
+	}
+	if c.PCKCRL, err = ParseCRL(vectorFile(t, sample+"intermediateCaCrl.der")); err != nil {
+		t.Fatal(err)
+	}
+	at := time.Date(2020, 1, 1, 0, 0, 0, 0, time.UTC)
+	v, err := NewVerifier(certs("trustedRootCaCert.pem")...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r, err := v.Verify(at, q, c)
+	for _, k := range r.Checks {
+		t.Logf("%s %s %s", k.Status, k.ID, k.Detail)
+	}
+	if err == nil || len(wrong(r, Fail)) != 0 {
+		t.Errorf("failed %v", wrong(r, Fail))
+	}
+	r, _ = intelVerifier(t).Verify(at, q, c)
+	if outcome(r, CheckChain) != Fail || outcome(r, CheckQEIDSignature) != Fail || outcome(r, CheckRootCRL) != Fail {
+		t.Error("test root accepted")
+	}
+}
