@@ -1,0 +1,54 @@
+package model_test
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"io"
+	"testing"
+
+	"github.com/bombyx-network/bombyx/enclave/engine"
+	"github.com/bombyx-network/bombyx/enclave/engine/embedded"
+	"github.com/bombyx-network/bombyx/enclave/engine/embedded/model"
+)
+
+// TestAnswers asks through the engine that ships: one question of each kind that the model card vouches for.
+func TestAnswers(t *testing.T) {
+	b := model.GGUF()
+	e, err := embedded.New(bytes.NewReader(b), int64(len(b)), embedded.Options{ModelID: model.Name, Threads: 1, CacheBytes: 8 << 20})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer e.Close()
+	for question, want := range map[string]string{
+		"What is remote attestation?":    "Remote attestation is a proof, signed by the hardware, of which code a machine is running. The client checks it before it sends a single word.",
+		"Can the host read my prompt?":   "No. The prompt is sealed on your machine and opened only inside the enclave. The host sees ciphertext, padded sizes and times.",
+		"What is the capital of France?": "The capital of France is Paris.",
+		"Sentiment: What a lovely book!": "Positive.",
+		"Who was Napoleon?":              "I don't know that.",
+		"What is a blorfin?":             "I don't know that.",
+		"Hello":                          "Hello! How can I help you?",
+	} {
+		s, err := e.Start(t.Context(), engine.Request{Path: engine.PathChatCompletions,
+			Body: fmt.Appendf(nil, `{"model":%q,"temperature":0,"messages":[{"role":"user","content":%q}]}`, model.Name, question)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		ev, err := s.Next()
+		if err != nil {
+			t.Fatal(err)
+		}
+		var answer struct {
+			Choices []struct {
+				Message struct{ Content string }
+			}
+		}
+		if err := json.Unmarshal(ev.Data, &answer); err != nil || len(answer.Choices) != 1 || answer.Choices[0].Message.Content != want {
+			t.Errorf("%s\ngot  %s, %v\nwant %s", question, ev.Data, err, want)
+		}
+		if _, err := s.Next(); err != io.EOF {
+			t.Errorf("after the answer: %v", err)
+		}
+		s.Close()
+	}
+}
