@@ -17,6 +17,7 @@ import (
 	"io"
 	"net/http"
 	"runtime"
+	"strconv"
 	"sync"
 	"time"
 
@@ -138,16 +139,16 @@ func (e *Engine) Start(ctx context.Context, req engine.Request) (engine.Stream, 
 	if err != nil {
 		return nil, err
 	}
+	if least := p.textLength() / e.tokenizer.Longest(); least >= e.info.ContextLength { // before much work is done on it
+		return nil, e.tooLong(p, fmt.Sprintf("more than %d", least))
+	}
 	prompt, err := e.promptTokens(p)
 	if err != nil {
 		return nil, err
 	}
 	room := e.info.ContextLength - len(prompt)
 	if room < 1 || p.maxTokens > room {
-		return nil, &engine.RequestError{
-			Status: http.StatusBadRequest, Param: "messages", Code: "context_length_exceeded",
-			Message: fmt.Sprintf("the prompt has %d tokens and the answer may have %d, more than the context of %d; shorten the prompt or lower max_tokens", len(prompt), p.maxTokens, e.info.ContextLength),
-		}
+		return nil, e.tooLong(p, strconv.Itoa(len(prompt)))
 	}
 	if p.maxTokens == 0 {
 		p.maxTokens = room
@@ -157,6 +158,18 @@ func (e *Engine) Start(ctx context.Context, req engine.Request) (engine.Stream, 
 		return nil, err
 	}
 	return newStream(ctx, e, p, s, len(prompt)), nil
+}
+
+// tooLong is the refusal of a prompt with so many tokens.
+func (e *Engine) tooLong(p *params, tokens string) *engine.RequestError {
+	param := "prompt"
+	if p.chat {
+		param = "messages"
+	}
+	return &engine.RequestError{
+		Status: http.StatusBadRequest, Param: param, Code: "context_length_exceeded",
+		Message: fmt.Sprintf("the prompt has %s tokens and the answer may have %d, together more than the context of %d; shorten the prompt or lower max_tokens", tokens, max(p.maxTokens, 1), e.info.ContextLength),
+	}
 }
 
 func (e *Engine) promptTokens(p *params) ([]int, error) {

@@ -9,6 +9,7 @@ import (
 	"io"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 	"unicode/utf8"
@@ -367,6 +368,8 @@ func TestRefusals(t *testing.T) {
 		{body("x", `"max_tokens":5,"max_completion_tokens":5`), 400, "max_tokens", ""},
 		{body("x", `"max_tokens":5000`), 400, "messages", "context_length_exceeded"},
 		{body(strings.Repeat("word and ", 300), ""), 400, "messages", "context_length_exceeded"},
+		{body(strings.Repeat("<", 1<<20), ""), 400, "messages", "context_length_exceeded"},
+		{`{"model":"tiny","prompt":"` + strings.Repeat("word ", 300) + `"}`, 400, "prompt", "context_length_exceeded"},
 		{body("x", `"stop":""`), 400, "stop", ""},
 		{body("x", `"stop":["a",""]`), 400, "stop", ""},
 		{body("x", `"stop":{"a":1}`), 400, "stop", ""},
@@ -646,4 +649,30 @@ func FuzzRequest(f *testing.F) {
 			}
 		}
 	})
+}
+
+// BenchmarkConcurrent answers 16 requests at once and prints the tokens per second of all together, beside one alone.
+func BenchmarkConcurrent(b *testing.B) {
+	e := start(b, modeltest.Spec{Architecture: "llama", Type: "Q8_0", Width: 384, Layers: 9, Heads: 6, KVHeads: 2, FeedForward: 1024}, embedded.Options{})
+	const tokens = 64
+	speed := func(n int) float64 {
+		var total atomic.Int64
+		start := time.Now()
+		var wg sync.WaitGroup
+		for i := range n {
+			wg.Go(func() {
+				_, _, usage := ask(b, e, body("What is the answer?", fmt.Sprintf(`"stream":true,"seed":%d,"max_tokens":%d`, i, tokens)))
+				total.Add(usage.Completion)
+			})
+		}
+		wg.Wait()
+		return float64(total.Load()) / time.Since(start).Seconds()
+	}
+	var one, many float64
+	for b.Loop() {
+		one, many = max(one, speed(1)), max(many, speed(16))
+	}
+	b.ReportMetric(one, "tok/s-alone")
+	b.ReportMetric(many, "tok/s-16")
+	b.ReportMetric(many/one, "×alone")
 }

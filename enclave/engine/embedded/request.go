@@ -216,6 +216,15 @@ func (p *params) check(body map[string]json.RawMessage, stream bool) error {
 	return nil
 }
 
+// textLength is the number of bytes in all messages or the prompt.
+func (p *params) textLength() int {
+	n := len(p.prompt)
+	for _, m := range p.messages {
+		n += len(m.Content)
+	}
+	return n
+}
+
 func (p *params) setMaxTokens(name string, v json.RawMessage) error {
 	n, err := integer(v, name, 1, math.MaxInt32)
 	p.maxTokens = int(n)

@@ -70,7 +70,7 @@ func BenchmarkOneThread(b *testing.B) {
 				b.Log("no comparison: " + why)
 				return
 			}
-			peer := oracle.Ask(b, data, []oracle.Job{{IDs: ids, Generate: answer, Repeat: 5}})[0]
+			peer := oracle.Ask(b, oracle.Question{Model: data, Jobs: []oracle.Job{{IDs: ids, Generate: answer, Repeat: 5}}})[0][0]
 			b.ReportMetric(peer.PromptSeconds/promptTime, "prompt-×llama.cpp")
 			b.ReportMetric(peer.GenerateSeconds/float64(len(peer.IDs)-1)/(answerTime/float64(answer-1)), "answer-×llama.cpp")
 		})

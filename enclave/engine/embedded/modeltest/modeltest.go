@@ -96,7 +96,7 @@ func Make(s Spec) []byte {
 	vector := func(name string, n int, mean, spread float64) {
 		x := make([]float32, n)
 		for i := range x {
-			x[i] = float32(mean + spread*r.NormFloat64())
+			x[i] = float32(mean + float64(spread*r.NormFloat64())) // float64: rounded, on every architecture
 		}
 		w.Tensor(name, "F32", x, n)
 	}

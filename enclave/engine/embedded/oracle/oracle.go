@@ -12,6 +12,7 @@ import (
 	"bytes"
 	_ "embed"
 	"encoding/json"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -60,32 +61,53 @@ func folder() string {
 	return filepath.Join(cache, "bombyx", "llamacpp")
 }
 
-// Ask runs jobs on the GGUF file in model with one thread. It skips the test when llama.cpp is missing.
-func Ask(tb testing.TB, model []byte, jobs []Job) []Result {
+// Question is a GGUF file and what to ask about it.
+type Question struct {
+	Model []byte
+	Jobs  []Job
+}
+
+// Ask runs all jobs with one thread, in one process, and returns their results in order. It skips the test when llama.cpp
+// is missing.
+func Ask(tb testing.TB, questions ...Question) [][]Result {
 	tb.Helper()
 	if why := Missing(); why != "" {
 		tb.Skip("SKIPPED, NOT PASSED: " + why)
 	}
 	dir := tb.TempDir()
-	files := map[string][]byte{"llamacpp.mjs": []byte(script), "model.gguf": model}
-	for name, data := range files {
-		if err := os.WriteFile(filepath.Join(dir, name), data, 0o600); err != nil {
+	write := func(name string, data []byte) string {
+		path := filepath.Join(dir, name)
+		if err := os.WriteFile(path, data, 0o600); err != nil {
 			tb.Fatal(err)
 		}
+		return path
 	}
-	input, err := json.Marshal(map[string]any{"model": filepath.Join(dir, "model.gguf"), "jobs": jobs})
+	type question struct {
+		Model string `json:"model"` // path
+		Jobs  []Job  `json:"jobs"`
+	}
+	var list []question
+	for i, q := range questions {
+		list = append(list, question{write(fmt.Sprintf("%d.gguf", i), q.Model), q.Jobs})
+	}
+	input, err := json.Marshal(list)
 	if err != nil {
 		tb.Fatal(err)
 	}
 	var stdout, stderr bytes.Buffer
-	cmd := exec.Command("node", filepath.Join(dir, "llamacpp.mjs"), folder())
-	cmd.Stdin, cmd.Stdout, cmd.Stderr = bytes.NewReader(input), &stdout, &stderr
+	cmd := exec.Command("node", write("llamacpp.mjs", []byte(script)), folder(), write("questions.json", input))
+	cmd.Stdout, cmd.Stderr = &stdout, &stderr
 	if err := cmd.Run(); err != nil {
 		tb.Fatalf("llama.cpp: %v\n%s", err, stderr.String())
 	}
-	var results []Result
-	if err := json.Unmarshal(stdout.Bytes(), &results); err != nil || len(results) != len(jobs) {
+	var results [][]Result
+	if err := json.Unmarshal(stdout.Bytes(), &results); err != nil || len(results) != len(questions) {
 		tb.Fatalf("llama.cpp answered %.200q: %v", stdout.String(), err)
+	}
+	for i, r := range results {
+		if len(r) != len(questions[i].Jobs) {
+			tb.Fatalf("llama.cpp answered %d of %d jobs", len(r), len(questions[i].Jobs))
+		}
 	}
 	return results
 }

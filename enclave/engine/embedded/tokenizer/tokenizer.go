@@ -56,6 +56,7 @@ type Tokenizer struct {
 	specialByte [256]bool
 	split       splitter
 	wholeWords  bool // a word that is a token is not merged
+	longest     int  // bytes of a token
 	bos, eos    int
 	addBOS      bool
 	end         map[int]bool
@@ -127,6 +128,9 @@ func (t *Tokenizer) setTokens(tokens []string, kinds []int32) error {
 		default:
 			return unsupported("token %d, %.64q, has type %d", i, s, kind)
 		}
+	}
+	for _, s := range t.text {
+		t.longest = max(t.longest, len(s))
 	}
 	slices.SortStableFunc(t.special, func(a, b int32) int { return len(t.text[b]) - len(t.text[a]) })
 	for b := range t.bytes {
@@ -212,6 +216,9 @@ func (t *Tokenizer) setRoles(f *gguf.File) error {
 
 // Len is the number of tokens.
 func (t *Tokenizer) Len() int { return len(t.text) }
+
+// Longest is the length in bytes of the longest token: a text of n bytes has at least n/Longest tokens.
+func (t *Tokenizer) Longest() int { return t.longest }
 
 // BOS returns the token that begins a text, -1 when there is none, and whether every text must begin with it.
 func (t *Tokenizer) BOS() (id int, always bool) { return t.bos, t.addBOS }

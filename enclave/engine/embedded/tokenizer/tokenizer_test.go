@@ -73,15 +73,22 @@ type recording struct {
 	Plain, Markup []int
 }
 
-func record(t *testing.T, pre string) []recording {
+// record asks llama.cpp about all texts with every pre-tokenizer.
+func record(t *testing.T) map[string][]recording {
 	var jobs []oracle.Job
 	for _, s := range texts() {
 		jobs = append(jobs, oracle.Job{Text: &s}, oracle.Job{Text: &s, Markup: true})
 	}
-	results := oracle.Ask(t, modelFile(pre), jobs)
-	var out []recording
-	for i := 0; i < len(results); i += 2 {
-		out = append(out, recording{*jobs[i].Text, results[i].IDs, results[i+1].IDs})
+	var questions []oracle.Question
+	for _, pre := range preTokenizers {
+		questions = append(questions, oracle.Question{Model: modelFile(pre), Jobs: jobs})
+	}
+	out := map[string][]recording{}
+	for i, results := range oracle.Ask(t, questions...) {
+		for j := 0; j < len(results); j += 2 {
+			pre := preTokenizers[i]
+			out[pre] = append(out[pre], recording{*jobs[j].Text, results[j].IDs, results[j+1].IDs})
+		}
 	}
 	return out
 }
@@ -103,11 +110,7 @@ func plainInLlamaCpp(text string) bool { return !strings.Contains(text, "think>"
 
 func TestSameTokensAsLlamaCpp(t *testing.T) {
 	if *update {
-		golden := map[string][]recording{}
-		for _, pre := range preTokenizers {
-			golden[pre] = record(t, pre)
-		}
-		b, err := json.Marshal(golden)
+		b, err := json.Marshal(record(t))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -141,8 +144,8 @@ func TestSameTokensAsLlamaCpp(t *testing.T) {
 // The recordings are what llama.cpp says today.
 func TestRecordings(t *testing.T) {
 	golden := readGolden(t)
-	for _, pre := range preTokenizers {
-		for i, got := range record(t, pre) {
+	for pre, list := range record(t) {
+		for i, got := range list {
 			want := golden[pre][i]
 			if got.Text != want.Text || !slices.Equal(got.Plain, want.Plain) || !slices.Equal(got.Markup, want.Markup) {
 				t.Errorf("%s: llama.cpp says %v, recorded %v", pre, got, want)
