@@ -70,6 +70,25 @@ func BenchmarkGPUWarm(b *testing.B) {
 	})
 }
 
+// BenchmarkGPUWarmOCSP adds fresh OCSP answers for the device and for the
+// signers of both manifests, all seen before.
+func BenchmarkGPUWarmOCSP(b *testing.B) {
+	f := newForge(b, layout{})
+	driver, vbios := f.goldenRIMs()
+	e := f.evidence(gpu())
+	o := Options{Nonce: forgedNonce, Time: at, Collateral: Collateral{RIMs: []*RIM{driver, vbios}}}
+	for i := range ChainLength - 1 {
+		o.Collateral.OCSP = append(o.Collateral.OCSP, OCSP{Response: f.ocsp(answer{cert: f.certs[i], issuer: f.certs[i+1], signer: f.keys[i+1]})})
+	}
+	v := f.verifier()
+	v.Verify(e, o)
+	ratio(b, 1, func() {
+		if res := v.Verify(e, o); res.check(b, CheckVBIOSRIMOCSP).Status != Pass {
+			b.Fatal(res.Checks)
+		}
+	})
+}
+
 // BenchmarkNode appraises the real node of eight GPUs and four switches cold,
 // as a ratio to its sixty P-384 checks on one processor.
 func BenchmarkNode(b *testing.B) {

@@ -165,7 +165,6 @@ type signature struct {
 	digest     []byte // DigestValue
 	value      []byte // SignatureValue
 	certs      []*x509.Certificate
-	err        error // an algorithm that is not understood
 }
 
 // takeSignature removes the one enveloped signature from root (XML Signature

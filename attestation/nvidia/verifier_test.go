@@ -181,14 +181,15 @@ func TestTampering(t *testing.T) {
 		for i := 0; i < len(e.Chain); i += 61 {
 			b := slices.Clone(e.Chain)
 			b[i] ^= 0x01
-			if res := v.Verify(Evidence{Report: e.Report, Chain: b}, o); res.check(t, CheckChain).Status == Pass && *res.Device.comparable() != *good.Device.comparable() {
+			if res := v.Verify(Evidence{Report: e.Report, Chain: b}, o); res.check(t, CheckChain).Status == Pass && identity(res) != identity(good) {
 				t.Errorf("byte %d of the %s chain changed unseen", i, name)
 			}
 		}
 	}
 }
 
-// comparable returns what identifies the device.
-func (d *Device) comparable() *[3]Fingerprint {
-	return &[3]Fingerprint{d.Leaf, d.Identity, Fingerprint(d.FWID[:32])}
+// identity is what identifies the device of a result.
+func identity(res *Result) [3]Fingerprint {
+	d := res.Device
+	return [3]Fingerprint{d.Leaf, d.Identity, Fingerprint(d.FWID[:32])}
 }
