@@ -86,7 +86,7 @@ func TestParseEvidenceRefusals(t *testing.T) {
 		{"upper-case nonce", `"nonce":"0102`, `"nonce":"AB02`, "nonce: want 64"},
 		{"certificates beside a TDX quote", `"cpu":{`, `"cpu":{"certificates":"AAAA",`, "carries its own"},
 		{"devices null", `"devices":[`, `"devices":null,"x":[`, "devices: want an array"},
-		{"trailing data", `}]}`, `}]}{}`, "well-formed"},
+		{"trailing data", `}]}`, `}]}{}`, "data after"},
 		{"base64 with white space", `"report":"`, `"report":" `, "canonical base64"},
 	} {
 		t.Run(c.name, func(t *testing.T) {

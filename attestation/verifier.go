@@ -4,9 +4,11 @@ import (
 	"crypto/sha256"
 	"crypto/subtle"
 	"crypto/x509"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/bombyx-network/bombyx/attestation/collateral"
@@ -28,6 +30,8 @@ type Verifier struct {
 	nvidia *nvidia.Verifier // nil when the policy pins no NVIDIA root
 	gpu    nvidia.Collateral
 	known  policy.Registry // what issuers say about machines
+
+	platforms platforms
 }
 
 // NewVerifier returns a Verifier. The policy pins roots by fingerprint; their certificates must be in the bundle, except
@@ -396,22 +400,77 @@ func (v *Verifier) intelCollateral(q *dcap.Quote, now time.Time) *dcap.Collatera
 	if len(q.PCKChain) == 0 {
 		return c
 	}
-	leaf, err := x509.ParseCertificate(q.PCKChain[0])
-	if err != nil {
-		return c
-	}
-	if pck, err := dcap.ParsePCK(leaf); err == nil {
-		if c.TCBInfo = v.bundle.TCBInfo(tcbID, pck.FMSPC, now); c.TCBInfo != nil {
-			c.TCBInfoChain = v.bundle.Signer(c.TCBInfo.Signature, now)
+	p := v.platforms.get(q.PCKChain)
+	if p == nil {
+		if p = readPlatform(q.PCKChain); p == nil {
+			return c
 		}
+		v.platforms.put(q.PCKChain, p)
 	}
-	c.PCKCRL = v.bundle.CRL(leaf.RawIssuer, leaf.AuthorityKeyId, now)
-	if len(q.PCKChain) > 1 {
-		if ca, err := x509.ParseCertificate(q.PCKChain[1]); err == nil {
-			c.RootCRL = v.bundle.CRL(ca.RawIssuer, ca.AuthorityKeyId, now)
-		}
+	if c.TCBInfo = v.bundle.TCBInfo(tcbID, p.fmspc, now); c.TCBInfo != nil {
+		c.TCBInfoChain = v.bundle.Signer(c.TCBInfo.Signature, now)
 	}
+	c.PCKCRL = v.bundle.CRL(p.issuer[0], p.keyID[0], now)
+	c.RootCRL = v.bundle.CRL(p.issuer[1], p.keyID[1], now)
 	return c
+}
+
+// platform is what names the collateral of a PCK chain.
+type platform struct {
+	fmspc         [6]byte
+	issuer, keyID [2][]byte // of the PCK certificate's issuer, and of that CA's
+}
+
+func readPlatform(chain [][]byte) *platform {
+	p := &platform{}
+	for i := range min(2, len(chain)) {
+		cert, err := x509.ParseCertificate(chain[i])
+		if err != nil {
+			return nil
+		}
+		p.issuer[i], p.keyID[i] = cert.RawIssuer, cert.AuthorityKeyId
+		if i == 0 {
+			pck, err := dcap.ParsePCK(cert)
+			if err != nil {
+				return nil
+			}
+			p.fmspc = pck.FMSPC
+		}
+	}
+	return p
+}
+
+// platforms remembers what was read of PCK chains, which takes longer than a signature check. It forgets everything when
+// it is full.
+type platforms struct {
+	mu    sync.Mutex
+	known map[[32]byte]*platform
+}
+
+const maxPlatforms = 1024
+
+func (c *platforms) key(chain [][]byte) [32]byte {
+	h := sha256.New()
+	for _, der := range chain[:min(2, len(chain))] {
+		h.Write(binary.BigEndian.AppendUint32(nil, uint32(len(der))))
+		h.Write(der)
+	}
+	return [32]byte(h.Sum(nil))
+}
+
+func (c *platforms) get(chain [][]byte) *platform {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.known[c.key(chain)]
+}
+
+func (c *platforms) put(chain [][]byte, p *platform) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.known == nil || len(c.known) >= maxPlatforms {
+		c.known = make(map[[32]byte]*platform)
+	}
+	c.known[c.key(chain)] = p
 }
 
 // devices is the appraisal of all devices of a node.

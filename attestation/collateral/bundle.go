@@ -72,7 +72,7 @@ type Bundle struct {
 	ocsp         [][]byte
 	registry     policy.Registry
 
-	signers map[[64]byte][]*x509.Certificate // by signature of a TCB info or QE identity
+	signers map[[64]byte][][]*x509.Certificate // chains, by signature of a TCB info or QE identity
 }
 
 // document is the encoded form: items sorted by digest, each digest that of its content.
@@ -280,12 +280,9 @@ var intelSigners []byte
 // several certificates for one key it is the one valid at now. The chain is what the bundle holds of it; nothing about it
 // has been checked but that one signature.
 func (b *Bundle) Signer(signature [64]byte, now time.Time) []*x509.Certificate {
-	c, ok := newest(b.signers[signature], func(c *x509.Certificate) bool { return within(now, c.NotBefore, c.NotAfter) },
-		func(x, y *x509.Certificate) int { return x.NotAfter.Compare(y.NotAfter) })
-	if !ok {
-		return nil
-	}
-	return b.chain(c)
+	chain, _ := newest(b.signers[signature], func(c []*x509.Certificate) bool { return within(now, c[0].NotBefore, c[0].NotAfter) },
+		func(x, y []*x509.Certificate) int { return x[0].NotAfter.Compare(y[0].NotAfter) })
+	return chain
 }
 
 // findSigners pairs signed documents with certificates by trying, since neither names the other.
@@ -298,13 +295,13 @@ func (b *Bundle) findSigners() {
 		}
 		candidates = append(candidates, c)
 	}
-	b.signers = make(map[[64]byte][]*x509.Certificate)
+	b.signers = make(map[[64]byte][][]*x509.Certificate)
 	find := func(signed []byte, signature [64]byte) {
 		digest := sha256.Sum256(signed)
 		r, s := new(big.Int).SetBytes(signature[:32]), new(big.Int).SetBytes(signature[32:])
 		for _, c := range candidates {
 			if k, ok := c.PublicKey.(*ecdsa.PublicKey); ok && !c.IsCA && k.Curve == elliptic.P256() && ecdsa.Verify(k, digest[:], r, s) {
-				b.signers[signature] = append(b.signers[signature], c)
+				b.signers[signature] = append(b.signers[signature], b.chain(c))
 			}
 		}
 	}

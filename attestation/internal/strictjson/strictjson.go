@@ -44,16 +44,11 @@ func Unmarshal(data []byte, v any, limit int) error {
 	if !utf8.Valid(data) {
 		return errors.New("not valid UTF-8")
 	}
-	// json.Valid makes the cursor below safe: it only ever walks well-formed text.
-	if !json.Valid(data) {
-		return errors.New("not one well-formed JSON value")
-	}
 	c := &cursor{data: data}
 	if err := c.value(reflect.ValueOf(v).Elem()); err != nil {
 		return err
 	}
-	c.space()
-	if c.pos != len(data) {
+	if c.peek() != 0 || c.pos != len(data) {
 		return errors.New("data after the document")
 	}
 	return nil
@@ -80,64 +75,93 @@ type pathError struct {
 func (e *pathError) Error() string { return e.path + ": " + e.err.Error() }
 func (e *pathError) Unwrap() error { return e.err }
 
+// cursor walks the text. It checks the grammar of RFC 8259 as it goes: the Go type says what comes next, so that nothing
+// is ever skipped.
 type cursor struct {
 	data []byte
 	pos  int
 }
 
-func (c *cursor) space() {
+// peek skips white space and returns the first byte of the next token, 0 at the end.
+func (c *cursor) peek() byte {
 	for c.pos < len(c.data) {
-		switch c.data[c.pos] {
+		switch b := c.data[c.pos]; b {
 		case ' ', '\t', '\r', '\n':
 			c.pos++
 		default:
-			return
+			return b
 		}
 	}
+	return 0
 }
 
-// peek returns the first byte of the next token.
-func (c *cursor) peek() byte {
-	c.space()
-	if c.pos == len(c.data) {
-		return 0
+// want steps over one byte of punctuation.
+func (c *cursor) want(b byte) error {
+	if c.peek() != b {
+		return fmt.Errorf("want %q, found %s", b, kindOf(c.peek()))
 	}
-	return c.data[c.pos]
+	c.pos++
+	return nil
+}
+
+// raw returns the inside of a string as written, and whether it holds escapes.
+func (c *cursor) raw() (inside []byte, escaped bool, err error) {
+	if c.peek() != '"' {
+		return nil, false, fmt.Errorf("want a string, found %s", kindOf(c.peek()))
+	}
+	c.pos++
+	start := c.pos
+	for ; c.pos < len(c.data); c.pos++ {
+		switch b := c.data[c.pos]; {
+		case b == '"':
+			inside = c.data[start:c.pos]
+			c.pos++
+			return inside, escaped, nil
+		case b == '\\':
+			escaped = true
+			c.pos++
+		case b < 0x20:
+			return nil, false, errors.New("control character in a string")
+		}
+	}
+	return nil, false, errors.New("string without an end")
 }
 
 func (c *cursor) str() (string, error) {
-	if c.peek() != '"' {
-		return "", fmt.Errorf("want a string, found %s", kindOf(c.peek()))
+	inside, escaped, err := c.raw()
+	if err != nil || !escaped {
+		return string(inside), err
 	}
-	start := c.pos
-	c.pos++
-	escaped := false
-	for c.data[c.pos] != '"' {
-		if c.data[c.pos] == '\\' {
-			escaped = true
-			c.pos++
-		}
-		c.pos++
-	}
-	c.pos++
-	if !escaped {
-		return string(c.data[start+1 : c.pos-1]), nil
-	}
+	// Escapes are rare here; encoding/json knows them all.
 	var s string
-	if err := json.Unmarshal(c.data[start:c.pos], &s); err != nil {
-		return "", err
+	if err := json.Unmarshal(c.data[c.pos-len(inside)-2:c.pos], &s); err != nil {
+		return "", errors.New("string with a bad escape")
 	}
 	return s, nil
 }
 
 // literal returns a number, true, false or null as written.
 func (c *cursor) literal() string {
-	c.space()
+	c.peek()
 	start := c.pos
-	for c.pos < len(c.data) && !strings.ContainsRune(" \t\r\n,]}:", rune(c.data[c.pos])) {
+	for c.pos < len(c.data) {
+		switch c.data[c.pos] {
+		case ' ', '\t', '\r', '\n', ',', ']', '}', ':', '"', '{', '[':
+			return string(c.data[start:c.pos])
+		}
 		c.pos++
 	}
 	return string(c.data[start:c.pos])
+}
+
+// integer returns a number as written, or "" when it is not a plain integer: strconv takes "+1" and "01", JSON does not.
+func (c *cursor) integer() string {
+	s := c.literal()
+	digits := strings.TrimPrefix(s, "-")
+	if digits == "" || digits != "0" && (digits[0] < '1' || digits[0] > '9') {
+		return ""
+	}
+	return s
 }
 
 func kindOf(b byte) string {
@@ -152,6 +176,10 @@ func kindOf(b byte) string {
 		return "a boolean"
 	case 'n':
 		return "null"
+	case 0:
+		return "the end"
+	case ']', '}', ',', ':':
+		return fmt.Sprintf("%q", b)
 	default:
 		return "a number"
 	}
@@ -185,9 +213,12 @@ func (c *cursor) value(v reflect.Value) error {
 		}
 		return v.Addr().Interface().(encoding.TextUnmarshaler).UnmarshalText([]byte(s))
 	case t == byteSlice:
-		s, err := c.str()
+		s, escaped, err := c.raw()
 		if err != nil {
 			return err
+		}
+		if escaped { // "\/" is one way too many to write a slash
+			return errBase64
 		}
 		b, err := decodeBase64(s)
 		if err != nil {
@@ -218,14 +249,14 @@ func (c *cursor) value(v reflect.Value) error {
 		}
 		return nil
 	case reflect.Int, reflect.Int8, reflect.Int16, reflect.Int32, reflect.Int64:
-		n, err := strconv.ParseInt(c.literal(), 10, t.Bits())
+		n, err := strconv.ParseInt(c.integer(), 10, t.Bits())
 		if err != nil {
 			return fmt.Errorf("want a whole number of at most %d bits", t.Bits())
 		}
 		v.SetInt(n)
 		return nil
 	case reflect.Uint, reflect.Uint8, reflect.Uint16, reflect.Uint32, reflect.Uint64:
-		n, err := strconv.ParseUint(c.literal(), 10, t.Bits())
+		n, err := strconv.ParseUint(c.integer(), 10, t.Bits())
 		if err != nil {
 			return fmt.Errorf("want a non-negative whole number of at most %d bits", t.Bits())
 		}
@@ -246,7 +277,7 @@ func (c *cursor) value(v reflect.Value) error {
 	case reflect.Struct:
 		return c.object(v)
 	}
-	panic("strictjson: unsupported type " + t.String())
+	panic("strictjson: unsupported type " + t.String()) // a mistake in this module's own types
 }
 
 func (c *cursor) slice(v reflect.Value) error {
@@ -256,14 +287,16 @@ func (c *cursor) slice(v reflect.Value) error {
 	c.pos++
 	out := reflect.MakeSlice(v.Type(), 0, 0)
 	for i := 0; c.peek() != ']'; i++ {
+		if i > 0 {
+			if err := c.want(','); err != nil {
+				return err
+			}
+		}
 		e := reflect.New(v.Type().Elem()).Elem()
 		if err := c.value(e); err != nil {
 			return at("["+strconv.Itoa(i)+"]", err)
 		}
 		out = reflect.Append(out, e)
-		if c.peek() == ',' {
-			c.pos++
-		}
 	}
 	c.pos++
 	v.Set(out)
@@ -276,18 +309,21 @@ func (c *cursor) members(f func(name string) error) error {
 		return fmt.Errorf("want an object, found %s", kindOf(c.peek()))
 	}
 	c.pos++
-	for c.peek() != '}' {
+	for first := true; c.peek() != '}'; first = false {
+		if !first {
+			if err := c.want(','); err != nil {
+				return err
+			}
+		}
 		name, err := c.str()
 		if err != nil {
 			return err
 		}
-		c.peek()
-		c.pos++ // the colon
-		if err := f(name); err != nil {
+		if err := c.want(':'); err != nil {
 			return at(name, err)
 		}
-		if c.peek() == ',' {
-			c.pos++
+		if err := f(name); err != nil {
+			return at(name, err)
 		}
 	}
 	c.pos++
@@ -346,16 +382,16 @@ func tag(f reflect.StructField) (name string, optional bool) {
 	return name, rest == "optional"
 }
 
-func decodeBase64(s string) ([]byte, error) {
-	// The decoder skips line breaks; Strict only looks at the trailing bits.
-	if strings.ContainsAny(s, "\r\n") {
-		return nil, errors.New("not canonical base64")
-	}
-	b, err := base64.StdEncoding.Strict().DecodeString(s)
+var errBase64 = errors.New("not canonical base64")
+
+func decodeBase64(s []byte) ([]byte, error) {
+	// No byte that the decoder would skip can be here: it skips line breaks, and strings hold no control characters.
+	b := make([]byte, base64.StdEncoding.DecodedLen(len(s)))
+	n, err := base64.StdEncoding.Strict().Decode(b, s)
 	if err != nil {
-		return nil, errors.New("not canonical base64")
+		return nil, errBase64
 	}
-	return b, nil
+	return b[:n], nil
 }
 
 func decodeHex(v reflect.Value, s string) error {

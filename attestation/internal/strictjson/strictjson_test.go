@@ -1,6 +1,7 @@
 package strictjson
 
 import (
+	"encoding/json"
 	"reflect"
 	"strings"
 	"testing"
@@ -71,7 +72,25 @@ func TestRefusals(t *testing.T) {
 		{"unknown in list", `{"a":2}`, `{"a":2,"b":1}`, "list[1].b: unknown member"},
 		{"object for array", `[{"a":-1},{"a":2}]`, `{}`, "list: want an array"},
 		{"array for object", `{"b":"c"}`, `[]`, "notes: want an object"},
-		{"trailing data", `{"b":"c"}}`, `{"b":"c"}} {}`, "well-formed"},
+		{"trailing data", `{"b":"c"}}`, `{"b":"c"}} {}`, "data after"},
+		{"trailing NUL", `{"b":"c"}}`, "{\"b\":\"c\"}}\x00", "data after"},
+		{"leading zero", `"n":7`, `"n":07`, "n: want"},
+		{"plus sign", `"n":7`, `"n":+7`, "n: want"},
+		{"minus alone", `{"a":2}`, `{"a":-}`, "list[1].a: want"},
+		{"underscore", `"n":7`, `"n":1_0`, "n: want"},
+		{"trailing comma in object", `"notes":{"b":"c"}`, `"notes":{"b":"c",}`, "notes: want a string"},
+		{"trailing comma in array", `{"a":2}]`, `{"a":2},]`, "list[2]: want an object"},
+		{"missing comma", `"n":7,`, `"n":7 `, "want ','"},
+		{"two commas", `"n":7,`, `"n":7,,`, "want a string"},
+		{"missing colon", `"n":7`, `"n" 7`, "n: want ':'"},
+		{"comment", `"n":7`, `/* */"n":7`, "want a string"},
+		{"control character", `x\u0041`, "x\x01", "name: control character"},
+		{"line break in string", `x\u0041`, "x\n", "name: control character"},
+		{"bad escape", `x\u0041`, `x\q`, "name: string with a bad escape"},
+		{"unfinished", `"notes":{"b":"c"}}`, ``, "want a string, found the end"},
+		{"unfinished string", `"notes":{"b":"c"}}`, `"no`, "string without an end"},
+		{"unfinished escape", `"notes":{"b":"c"}}`, `"no\`, "string without an end"},
+		{"escaped base64", `AQI=`, `AQI\u003d`, "raw: not canonical base64"},
 		{"invalid UTF-8", `x\u0041`, "\xff", "UTF-8"},
 		{"string for boolean", `true`, `"true"`, "ok: want"},
 	} {
@@ -97,6 +116,9 @@ func FuzzUnmarshal(f *testing.F) {
 		var d doc
 		if Unmarshal(in, &d, 1<<16) != nil {
 			return
+		}
+		if !json.Valid(in) {
+			t.Fatalf("accepted what is not JSON: %q", in)
 		}
 		out, err := Marshal(d)
 		if err != nil {
