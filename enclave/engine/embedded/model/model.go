@@ -9,11 +9,11 @@ import (
 	"slices"
 )
 
-// Name is the model's id in requests.
+// Name is the model's own name (general.name), by which requests call it unless the engine is told otherwise.
 const Name = "bombyx-tiny"
 
 // SHA256 is the digest of what [GGUF] returns, in hex.
-const SHA256 = "596102306ae912ada21154b189bb41235bdd7c5d3de82e6f445b70cf0144803f"
+const SHA256 = "23c43f9eceecd2d1af763e3fc23726c2ce364e7641a587bc5c4d649accdab142"
 
 //go:embed bombyx-tiny-q8_0.gguf
 var gguf []byte

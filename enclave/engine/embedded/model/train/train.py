@@ -111,7 +111,7 @@ class Muon:
 
 def save(path, model, tok):
     meta = [
-        ("general.architecture", "str", "llama"), ("general.name", "str", "Bombyx Tiny"), ("general.license", "str", "apache-2.0"),
+        ("general.architecture", "str", "llama"), ("general.name", "str", "bombyx-tiny"), ("general.license", "str", "apache-2.0"),
         ("general.file_type", "u32", 7), ("general.alignment", "u32", gguf.ALIGN), ("general.quantization_version", "u32", 2),
         ("llama.block_count", "u32", LAYERS), ("llama.context_length", "u32", CONTEXT), ("llama.embedding_length", "u32", DIM),
         ("llama.feed_forward_length", "u32", FFN), ("llama.attention.head_count", "u32", HEADS), ("llama.attention.head_count_kv", "u32", KV_HEADS),
