@@ -46,8 +46,8 @@ type PaymentState struct {
 }
 
 // A purse pays for concurrent requests from one channel. What is signed and
-// not yet settled is the client's risk: the allotments of running requests and
-// at most one window ahead.
+// not yet settled is the client's risk: the allotments of running requests, or
+// one window when they are less.
 type purse struct {
 	t       *Transport
 	p       Payment
@@ -175,7 +175,7 @@ func (t *Transport) Settlement() channel.SignedAgreement {
 }
 
 // fund opens a session where there is none and sends a voucher that covers all
-// reservations and a window more. With headers, it sends one in any case: they
+// reservations. With headers, it sends one in any case: they
 // raise a stream's credit.
 func (u *purse) fund(ctx context.Context, headers []string) (string, *apierror.Error) {
 	u.talk.Lock()
@@ -212,8 +212,9 @@ func (u *purse) fund(ctx context.Context, headers []string) (string, *apierror.E
 	}
 }
 
-// sign returns a voucher over what is settled, reserved and one window more,
-// as far as the deposit goes; covered says that the host has as much already.
+// sign returns a voucher over what is settled and either what is reserved or
+// one window, whichever is more, as far as the deposit goes; covered says that
+// the host has as much already.
 func (u *purse) sign() (v channel.SignedVoucher, covered bool, fault *apierror.Error) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
@@ -226,7 +227,7 @@ func (u *purse) sign() (v channel.SignedVoucher, covered bool, fault *apierror.E
 	if u.sent >= need {
 		covered = true
 	} else {
-		u.state.Signed = max(u.state.Signed, min(need+u.t.cfg.Window, u.p.Deposit))
+		u.state.Signed = max(u.state.Signed, min(u.state.Settled+max(u.reserved, u.t.cfg.Window), u.p.Deposit))
 		u.save("")
 	}
 	v = channel.Voucher{GlobalID: u.p.Network, Channel: u.address, Total: u.state.Signed, Head: u.state.Head}.Sign(u.p.Key)

@@ -126,7 +126,7 @@ func (d *demo) ask(ctx context.Context) error {
 	payload := strings.Split(receipts[0], ".")
 	d.out.pass("receipt verified under the attested key: %d tokens for %s GRAM", d.summary.Tokens, ton.Nano(d.summary.Cost))
 	d.out.line("    %s…", clip(payload[1], 80))
-	d.out.pass("%d vouchers signed while it streamed, each at most %s GRAM ahead:", len(d.summary.Vouchers), ton.Nano(2*window))
+	d.out.pass("%d vouchers signed while it streamed, each at most %s GRAM ahead of delivery:", len(d.summary.Vouchers), ton.Nano(window))
 	var totals []string
 	for _, v := range d.summary.Vouchers {
 		totals = append(totals, ton.Nano(v).String())

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net/url"
+	"slices"
 
 	"github.com/xssnick/tonutils-go/address"
 	"github.com/xssnick/tonutils-go/tlb"
@@ -86,7 +87,7 @@ func (d *demo) claim(ctx context.Context) error {
 
 func (d *demo) awaitClaim(ctx context.Context) error {
 	p := &d.parties
-	last := d.summary.Vouchers[len(d.summary.Vouchers)-1]
+	last := slices.Max(d.summary.Vouchers)
 	if err := until(ctx, "the host's claim", func() (bool, error) {
 		on, err := channel.Load(ctx, p.chain, p.channel.Address())
 		return err == nil && on.Paid == last, err

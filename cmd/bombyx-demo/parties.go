@@ -192,7 +192,7 @@ func (d *demo) startHost(ctx context.Context, prices price.List) (string, int, e
 		"payee": p.host.Address().String(), "wallet": "host-wallet.age", "passphrase": "passphrase",
 		"prices": prices, "window": window, "min_deposit": 100_000_000, "closing_delay": closeDelay, "card_lifetime": 3600,
 		"ledger": "ledger.db", "collateral": "collateral.json",
-		"claims":   map[string]any{"every": 1, "threshold": 1_000_000, "age": 3600, "margin": 300},
+		"claims":   map[string]any{"every": 1, "threshold": 1_000_000, "age": 3600, "margin": closeDelay / 2},
 		"enclaves": []any{map[string]any{"id": "a", "address": "unix:" + at("enclave.sock")}},
 	}, "", "  ")
 	if err != nil {

@@ -118,14 +118,14 @@ func readIdentity(path string) (ed25519.PrivateKey, error) {
 // setUp builds a host from its configuration. The caller closes what it gets.
 func setUp(ctx context.Context, c *config, dir string, log *slog.Logger) (h *host.Host, closeAll func(), err error) {
 	var closers []func()
-	closeAll = func() {
+	shut := func() {
 		for i := len(closers) - 1; i >= 0; i-- {
 			closers[i]()
 		}
 	}
 	defer func() {
 		if err != nil {
-			closeAll()
+			shut()
 		}
 	}()
 	at := func(path string) string { // relative paths are relative to the file
@@ -197,7 +197,7 @@ func setUp(ctx context.Context, c *config, dir string, log *slog.Logger) (h *hos
 		return nil, nil, cli.Errorf(cli.Usage, "fix the configuration", "%w", err)
 	}
 	closers = append(closers, h.Close)
-	return h, closeAll, nil
+	return h, shut, nil
 }
 
 func seconds(n uint32) time.Duration { return time.Duration(n) * time.Second }
