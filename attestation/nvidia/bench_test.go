@@ -11,8 +11,9 @@ import (
 )
 
 // ratio times op against the given number of bare P-384 verifications, in turn
-// with it, because the machine may be shared. The bare one is the
-// implementation that the verifier uses.
+// with it, and reports the best of one over the best of the other, because the
+// machine may be shared. The bare one is the implementation that the verifier
+// uses.
 func ratio(b *testing.B, checks int, op func()) {
 	b.Helper()
 	f := newForge(b, layout{})
@@ -20,11 +21,11 @@ func ratio(b *testing.B, checks int, op func()) {
 	sig := rawSignature(b, f.keys[0], message)
 	digest := sha512.Sum384(message)
 	r, s := new(big.Int).SetBytes(sig[:48]), new(big.Int).SetBytes(sig[48:])
-	var ops, bare time.Duration
+	ops, bare := time.Hour, time.Hour
 	for b.Loop() {
 		start := time.Now()
 		op()
-		ops += time.Since(start)
+		ops = min(ops, time.Since(start))
 		b.StopTimer()
 		start = time.Now()
 		for range checks {
@@ -32,7 +33,7 @@ func ratio(b *testing.B, checks int, op func()) {
 				b.Fatal("the signature does not verify")
 			}
 		}
-		bare += time.Since(start)
+		bare = min(bare, time.Since(start))
 		b.StartTimer()
 	}
 	b.ReportMetric(float64(ops)/float64(bare), "x/bare")

@@ -486,14 +486,24 @@ func TestManifestForgeries(t *testing.T) {
 		"wrapped document": {manifest{golden: golden, signed: func(s string) string {
 			return `<SoftwareIdentity xmlns="` + SWIDNamespace + `">` + s + `</SoftwareIdentity>`
 		}}, "no signature"},
-		"other namespace":          {manifest{golden: golden, signed: replace(DSigNamespace, "urn:x")}, "not an XML signature"},
-		"another transform":        {manifest{golden: golden, info: replace(AlgorithmEnveloped, "http://www.w3.org/TR/1999/REC-xslt-19991116")}, "other algorithms"},
-		"one transform":            {manifest{golden: golden, info: replace(`<ds:Transform Algorithm="`+AlgorithmC14N11+`"></ds:Transform>`, "")}, "other algorithms"},
-		"SHA-256":                  {manifest{golden: golden, info: replace(AlgorithmSHA384, "http://www.w3.org/2001/04/xmlenc#sha256")}, "other algorithms"},
-		"HMAC":                     {manifest{golden: golden, info: replace(AlgorithmECDSASHA384, "http://www.w3.org/2000/09/xmldsig#hmac-sha1")}, "other algorithms"},
-		"exclusive C14N":           {manifest{golden: golden, info: replace(AlgorithmC14N11, "http://www.w3.org/2001/10/xml-exc-c14n#")}, "other algorithms"},
-		"reference to a part":      {manifest{golden: golden, info: replace(`URI=""`, `URI="#x"`)}, "refers to"},
-		"reference without URI":    {manifest{golden: golden, info: replace(` URI=""`, ``)}, "refers to"},
+		"other namespace":       {manifest{golden: golden, signed: replace(DSigNamespace, "urn:x")}, "not an XML signature"},
+		"another transform":     {manifest{golden: golden, info: replace(AlgorithmEnveloped, "http://www.w3.org/TR/1999/REC-xslt-19991116")}, "other algorithms"},
+		"one transform":         {manifest{golden: golden, info: replace(`<ds:Transform Algorithm="`+AlgorithmC14N11+`"></ds:Transform>`, "")}, "other algorithms"},
+		"SHA-256":               {manifest{golden: golden, info: replace(AlgorithmSHA384, "http://www.w3.org/2001/04/xmlenc#sha256")}, "other algorithms"},
+		"HMAC":                  {manifest{golden: golden, info: replace(AlgorithmECDSASHA384, "http://www.w3.org/2000/09/xmldsig#hmac-sha1")}, "other algorithms"},
+		"exclusive C14N":        {manifest{golden: golden, info: replace(AlgorithmC14N11, "http://www.w3.org/2001/10/xml-exc-c14n#")}, "other algorithms"},
+		"reference to a part":   {manifest{golden: golden, info: replace(`URI=""`, `URI="#x"`)}, "refers to"},
+		"reference without URI": {manifest{golden: golden, info: replace(` URI=""`, ``)}, "refers to"},
+		"two SignedInfo": {manifest{golden: golden, signed: func(s string) string {
+			i, j := strings.Index(s, "<ds:SignedInfo>"), strings.Index(s, "</ds:SignedInfo>")+len("</ds:SignedInfo>")
+			return s[:j] + s[i:j] + s[j:]
+		}}, "2 SignedInfo"},
+		"a second SignedInfo in another namespace": {manifest{golden: golden, signed: replace("<ds:SignedInfo>", `<x:SignedInfo xmlns:x="urn:x"></x:SignedInfo><ds:SignedInfo>`)}, "2 SignedInfo"},
+		"two references": {manifest{golden: golden, info: func(s string) string {
+			i, j := strings.Index(s, "<ds:Reference"), strings.Index(s, "</ds:SignedInfo>")
+			return s[:j] + s[i:]
+		}}, "one Reference"},
+		"two signature values":     {manifest{golden: golden, signed: replace("<ds:KeyInfo>", "<ds:SignatureValue>AA==</ds:SignatureValue><ds:KeyInfo>")}, "2 SignatureValue"},
 		"no certificates":          {manifest{golden: golden, certs: []*x509.Certificate{}}, "0 certificates"},
 		"too many certificates":    {manifest{golden: golden, certs: slices.Concat(f.certs, f.certs)}, "10 certificates"},
 		"certificate that is none": {manifest{golden: golden, signed: replace(`<ds:X509Certificate>MII`, `<ds:X509Certificate>AII`)}, "certificate 0"},

@@ -194,67 +194,37 @@ func takeSignature(root *etree.Element) (*signature, error) {
 	if scope, err = scope.SubContext(el); err != nil {
 		return nil, err
 	}
-	info := el.SelectElement("SignedInfo")
-	if info == nil {
-		return nil, errors.New("the signature has no SignedInfo")
-	}
-	detached, err := etreeutils.NSDetatch(scope, info)
-	if err != nil {
-		return nil, err
+	infos := el.SelectElements("SignedInfo")
+	if len(infos) != 1 {
+		return nil, fmt.Errorf("the signature has %d SignedInfo elements, want 1", len(infos))
 	}
 	s := &signature{}
-	if s.signedInfo, err = dsig.MakeC14N11Canonicalizer().Canonicalize(detached); err != nil {
+	if s.signedInfo, err = canonical(scope, infos[0]); err != nil {
 		return nil, err
 	}
-	// The rest is read by namespace from a copy in which nothing is out of
-	// scope.
-	if el, err = etreeutils.NSDetatch(scope, el); err != nil {
+	if err := s.parseSignedInfo(); err != nil {
 		return nil, err
 	}
-	standalone, err := dsig.MakeC14N11Canonicalizer().Canonicalize(el)
+	rest, err := canonical(scope, el)
 	if err != nil {
 		return nil, err
 	}
 	var x struct {
-		XMLName    xml.Name `xml:"http://www.w3.org/2000/09/xmldsig# Signature"`
-		SignedInfo []struct {
-			CanonicalizationMethod []algorithm `xml:"http://www.w3.org/2000/09/xmldsig# CanonicalizationMethod"`
-			SignatureMethod        []algorithm `xml:"http://www.w3.org/2000/09/xmldsig# SignatureMethod"`
-			Reference              []struct {
-				URI        *string     `xml:"URI,attr"`
-				Transforms []algorithm `xml:"http://www.w3.org/2000/09/xmldsig# Transforms>Transform"`
-				Method     []algorithm `xml:"http://www.w3.org/2000/09/xmldsig# DigestMethod"`
-				Value      []string    `xml:"http://www.w3.org/2000/09/xmldsig# DigestValue"`
-			} `xml:"http://www.w3.org/2000/09/xmldsig# Reference"`
-		} `xml:"http://www.w3.org/2000/09/xmldsig# SignedInfo"`
+		XMLName      xml.Name `xml:"http://www.w3.org/2000/09/xmldsig# Signature"`
 		Value        []string `xml:"http://www.w3.org/2000/09/xmldsig# SignatureValue"`
 		Certificates []string `xml:"http://www.w3.org/2000/09/xmldsig# KeyInfo>X509Data>X509Certificate"`
 	}
-	if err := xml.Unmarshal(standalone, &x); err != nil {
+	if err := xml.Unmarshal(rest, &x); err != nil {
 		return nil, err
 	}
-	if len(x.SignedInfo) != 1 || len(x.Value) != 1 || len(x.SignedInfo[0].Reference) != 1 || len(x.SignedInfo[0].Reference[0].Value) != 1 {
-		return nil, errors.New("the signature needs one SignedInfo, one SignatureValue and one Reference with one DigestValue")
-	}
-	si, ref := x.SignedInfo[0], x.SignedInfo[0].Reference[0]
-	var uri string
-	if ref.URI != nil {
-		uri = *ref.URI
-	}
-	switch {
-	case !is(si.CanonicalizationMethod, AlgorithmC14N11), !is(si.SignatureMethod, AlgorithmECDSASHA384), !is(ref.Method, AlgorithmSHA384),
-		!is(ref.Transforms, AlgorithmEnveloped, AlgorithmC14N11):
-		return nil, errors.New("the signature uses other algorithms than c14n 1.1, ECDSA-SHA384 and SHA-384 over the enveloping document")
-	case ref.URI == nil || uri != "":
-		return nil, fmt.Errorf("the signature refers to %q, want the whole document", uri)
-	case len(x.Certificates) == 0 || len(x.Certificates) > maxRIMCerts:
-		return nil, fmt.Errorf("the signature carries %d certificates, want 1 to %d", len(x.Certificates), maxRIMCerts)
-	}
-	if s.digest, err = unbase64(ref.Value[0]); err != nil {
-		return nil, fmt.Errorf("DigestValue: %w", err)
+	if len(x.Value) != 1 {
+		return nil, fmt.Errorf("the signature has %d SignatureValue elements, want 1", len(x.Value))
 	}
 	if s.value, err = unbase64(x.Value[0]); err != nil {
 		return nil, fmt.Errorf("SignatureValue: %w", err)
+	}
+	if len(x.Certificates) == 0 || len(x.Certificates) > maxRIMCerts {
+		return nil, fmt.Errorf("the signature carries %d certificates, want 1 to %d", len(x.Certificates), maxRIMCerts)
 	}
 	for i, c := range x.Certificates {
 		der, err := unbase64(c)
@@ -273,6 +243,51 @@ func takeSignature(root *etree.Element) (*signature, error) {
 		}
 	}
 	return s, nil
+}
+
+// canonical returns an element in canonical form with the namespaces that it
+// inherits.
+func canonical(scope etreeutils.NSContext, el *etree.Element) ([]byte, error) {
+	detached, err := etreeutils.NSDetatch(scope, el)
+	if err != nil {
+		return nil, err
+	}
+	return dsig.MakeC14N11Canonicalizer().Canonicalize(detached)
+}
+
+// parseSignedInfo reads SignedInfo from the bytes that the signature is over.
+func (s *signature) parseSignedInfo() error {
+	var x struct {
+		XMLName                xml.Name    `xml:"http://www.w3.org/2000/09/xmldsig# SignedInfo"`
+		CanonicalizationMethod []algorithm `xml:"http://www.w3.org/2000/09/xmldsig# CanonicalizationMethod"`
+		SignatureMethod        []algorithm `xml:"http://www.w3.org/2000/09/xmldsig# SignatureMethod"`
+		Reference              []struct {
+			URI        *string     `xml:"URI,attr"`
+			Transforms []algorithm `xml:"http://www.w3.org/2000/09/xmldsig# Transforms>Transform"`
+			Method     []algorithm `xml:"http://www.w3.org/2000/09/xmldsig# DigestMethod"`
+			Value      []string    `xml:"http://www.w3.org/2000/09/xmldsig# DigestValue"`
+		} `xml:"http://www.w3.org/2000/09/xmldsig# Reference"`
+	}
+	if err := xml.Unmarshal(s.signedInfo, &x); err != nil {
+		return err
+	}
+	if len(x.Reference) != 1 || len(x.Reference[0].Value) != 1 {
+		return errors.New("SignedInfo needs one Reference with one DigestValue")
+	}
+	ref := x.Reference[0]
+	switch {
+	case !is(x.CanonicalizationMethod, AlgorithmC14N11), !is(x.SignatureMethod, AlgorithmECDSASHA384), !is(ref.Method, AlgorithmSHA384),
+		!is(ref.Transforms, AlgorithmEnveloped, AlgorithmC14N11):
+		return errors.New("the signature uses other algorithms than c14n 1.1, ECDSA-SHA384 and SHA-384 over the enveloping document")
+	case ref.URI == nil || *ref.URI != "":
+		return errors.New("the signature refers to something else than the whole document")
+	}
+	digest, err := unbase64(ref.Value[0])
+	if err != nil {
+		return fmt.Errorf("DigestValue: %w", err)
+	}
+	s.digest = digest
+	return nil
 }
 
 type algorithm struct {
