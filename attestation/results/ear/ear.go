@@ -1,0 +1,168 @@
+// Package ear writes Attestation Results as EAR tokens (draft-ietf-rats-ear, EAT Attestation Results): a signed JWT with one
+// submodule per device. It is a room of its own because the library behind it links net/http, which nothing that appraises
+// may do.
+package ear
+
+import (
+	"crypto/ed25519"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/go-jose/go-jose/v4"
+	"github.com/go-jose/go-jose/v4/jwt"
+	"github.com/veraison/ear"
+
+	"github.com/bombyx-network/bombyx/attestation"
+	"github.com/bombyx-network/bombyx/attestation/dcap"
+	"github.com/bombyx-network/bombyx/attestation/nvidia"
+	"github.com/bombyx-network/bombyx/attestation/snp"
+)
+
+// CPU is the name of the submodule of the confidential VM. Devices are called "gpu0", "switch0" and so on.
+const CPU = "cpu"
+
+// Options says who speaks.
+type Options struct {
+	// Key signs the token (EdDSA).
+	Key ed25519.PrivateKey
+	// Build and Developer name the verifier (AR4SI, section 2.2.2).
+	Build, Developer string
+	// Nonce echoes the relying party's nonce, 8 to 88 characters; empty for none.
+	Nonce string
+}
+
+// Sign returns the Result as a compact JWT that expires with the Result. A rejected Result becomes a token, too: every
+// submodule in it is contraindicated, so that nobody can take one good device for a good node.
+func Sign(r *attestation.Result, o Options) (string, error) {
+	if len(o.Key) != ed25519.PrivateKeySize {
+		return "", errors.New("ear: no Ed25519 key to sign with")
+	}
+	verified := r.Err() == nil
+	if !verified && len(r.Checks) == 0 {
+		return "", errors.New("ear: nothing was appraised")
+	}
+	profile, iat := ear.EatProfile, r.AppraisedAt.Unix()
+	doc := ear.AttestationResult{Profile: &profile, IssuedAt: &iat, Submods: map[string]*ear.Appraisal{},
+		VerifierID: &ear.VerifierIdentity{Build: &o.Build, Developer: &o.Developer}}
+	if o.Nonce != "" {
+		doc.Nonce = &o.Nonce
+	}
+	for name, checks := range bySubmodule(r) {
+		doc.Submods[name] = appraisal(name, checks, r, verified)
+	}
+	// Marshalling is what validates the document.
+	if _, err := doc.MarshalJSON(); err != nil {
+		return "", fmt.Errorf("ear: %w", err)
+	}
+	claims := doc.AsMap()
+	claims["exp"] = r.ValidUntil.Unix()
+	if !verified {
+		claims["exp"] = iat // it says what was so at that instant, and nothing can be rested on it
+	}
+	signer, err := jose.NewSigner(jose.SigningKey{Algorithm: jose.EdDSA, Key: o.Key}, (&jose.SignerOptions{}).WithType("JWT"))
+	if err != nil {
+		return "", fmt.Errorf("ear: %w", err)
+	}
+	token, err := jwt.Signed(signer).Claims(claims).Serialize()
+	if err != nil {
+		return "", fmt.Errorf("ear: %w", err)
+	}
+	return token, nil
+}
+
+// bySubmodule groups the checks; what belongs to no device belongs to the CPU.
+func bySubmodule(r *attestation.Result) map[string][]attestation.Check {
+	out := map[string][]attestation.Check{}
+	bare := r.Kind == attestation.KindGPUReport || r.Kind == attestation.KindSwitchReport
+	for _, c := range r.Checks {
+		name, rest, _ := strings.Cut(c.ID, ".")
+		switch {
+		case strings.HasPrefix(name, "gpu"), strings.HasPrefix(name, "switch"):
+			c.ID = rest
+		case bare && r.Kind == attestation.KindGPUReport:
+			name = "gpu0"
+		case bare:
+			name = "switch0"
+		default:
+			name = CPU
+		}
+		out[name] = append(out[name], c)
+	}
+	return out
+}
+
+// Groups of checks by what they say in AR4SI's vector.
+var (
+	hardware = set(dcap.CheckChain, dcap.CheckQESignature, dcap.CheckQEBinding, dcap.CheckQEMatch, dcap.CheckQuoteSignature,
+		snp.CheckChain, snp.CheckKeyChip, snp.CheckKeyTCB, snp.CheckSignature,
+		nvidia.CheckChain, nvidia.CheckFWID, nvidia.CheckSignature)
+	revoked       = set(dcap.CheckRevocation, snp.CheckRevocation, nvidia.CheckDeviceOCSP, attestation.CheckTCB)
+	configuration = set(attestation.CheckDebug, attestation.CheckAttributes, attestation.CheckConfiguration, attestation.CheckDeviceCC, attestation.CheckVMPL)
+	executables   = set(attestation.CheckImage, attestation.CheckBuild, nvidia.CheckMeasurements)
+	memory        = set(attestation.CheckDebug)
+	instance      = set(attestation.CheckMachine)
+)
+
+func set(ids ...string) map[string]bool {
+	m := map[string]bool{}
+	for _, id := range ids {
+		m[id] = true
+	}
+	return m
+}
+
+// claim is good when every check of the group that is there passed and there is one, bad when one failed, and no claim
+// otherwise: a skip says nothing.
+func claim(checks []attestation.Check, group map[string]bool, good, bad ear.TrustClaim) ear.TrustClaim {
+	out := ear.NoClaim
+	for _, c := range checks {
+		switch {
+		case !group[c.ID]:
+		case c.Status == attestation.Fail:
+			return bad
+		case c.Status == attestation.Pass && out == ear.NoClaim:
+			out = good
+		case c.Status != attestation.Pass && c.Required:
+			return ear.NoClaim
+		}
+	}
+	return out
+}
+
+func appraisal(name string, checks []attestation.Check, r *attestation.Result, verified bool) *ear.Appraisal {
+	v := &ear.TrustVector{
+		Hardware:         claim(checks, hardware, ear.GenuineHardwareClaim, ear.UnrecognizedHardwareClaim),
+		Configuration:    claim(checks, configuration, ear.ApprovedConfigClaim, ear.UnsupportableConfigClaim),
+		Executables:      claim(checks, executables, ear.ApprovedRuntimeClaim, ear.UnrecognizedRuntimeClaim),
+		RuntimeOpaque:    claim(checks, memory, ear.EncryptedMemoryRuntimeClaim, ear.VisibleMemoryRuntimeClaim),
+		InstanceIdentity: claim(checks, instance, ear.TrustworthyInstanceClaim, ear.UntrustworthyInstanceClaim),
+	}
+	if v.Hardware == ear.GenuineHardwareClaim && claim(checks, revoked, ear.GenuineHardwareClaim, ear.ContraindicatedHardwareClaim) == ear.ContraindicatedHardwareClaim {
+		v.Hardware = ear.ContraindicatedHardwareClaim
+	}
+	// A tolerated TCB is genuine but known to be weak.
+	if name == CPU && v.Hardware == ear.GenuineHardwareClaim && r.TCBStatus != "" && r.TCBStatus != string(dcap.UpToDate) {
+		v.Hardware = ear.UnsafeHardwareClaim
+	}
+	status := ear.TrustTierAffirming
+	if !verified {
+		status = ear.TrustTierContraindicated
+	}
+	evidence := map[string]any{"evidence.sha256": hex.EncodeToString(r.EvidenceDigest[:])}
+	for k, val := range r.Claims {
+		device, rest, _ := strings.Cut(k, ".")
+		isDevice := strings.HasPrefix(device, "gpu") || strings.HasPrefix(device, "switch")
+		if device == name {
+			evidence[rest] = val
+		} else if name == CPU && !isDevice {
+			evidence[k] = val
+		}
+	}
+	policy := r.Policy
+	a := &ear.Appraisal{Status: &status, TrustVector: v, AppraisalPolicyID: &policy}
+	a.VeraisonAnnotatedEvidence = &evidence
+	a.UpdateStatusFromTrustVector()
+	return a
+}
