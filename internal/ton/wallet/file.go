@@ -77,6 +77,14 @@ func (w *Wallet) Seal(passphrase string) ([]byte, error) {
 
 // Open decrypts what Seal made.
 func Open(sealed []byte, passphrase string) (*Wallet, error) {
+	c, err := decrypt(sealed, passphrase)
+	if err != nil {
+		return nil, err
+	}
+	return FromWords(c.Words, c.GlobalID)
+}
+
+func decrypt(sealed []byte, passphrase string) (*fileContent, error) {
 	if len(sealed) > maxFile {
 		return nil, fmt.Errorf("wallet: %w: %d bytes, at most %d", ErrFile, len(sealed), maxFile)
 	}
@@ -108,7 +116,7 @@ func Open(sealed []byte, passphrase string) (*Wallet, error) {
 	if c.Version != fileVersion {
 		return nil, fmt.Errorf("wallet: %w: version %d, this program reads %d: get a newer release", ErrFile, c.Version, fileVersion)
 	}
-	return FromWords(c.Words, c.GlobalID)
+	return &c, nil
 }
 
 // Save writes the wallet to a new file that only the user can read. It never
