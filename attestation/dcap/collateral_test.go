@@ -241,6 +241,21 @@ func TestPCKRefuses(t *testing.T) {
 		},
 		"PPID twice": func(e *sgxExt) { e.extra = func(f []asn1.RawValue) []asn1.RawValue { return append(f, f[0]) } },
 		"no FMSPC":   func(e *sgxExt) { e.extra = func(f []asn1.RawValue) []asn1.RawValue { return slices.Delete(f, 3, 4) } },
+		"unknown TCB field": func(e *sgxExt) {
+			e.extra = func(f []asn1.RawValue) []asn1.RawValue {
+				f[1] = tuple(oid(2), []asn1.RawValue{tuple(oid(2, 19), 1)})
+				return f
+			}
+		},
+		"SGX type as integer": func(e *sgxExt) {
+			e.extra = func(f []asn1.RawValue) []asn1.RawValue { f[4] = tuple(oid(5), 1); return f }
+		},
+		"configuration that is no boolean": func(e *sgxExt) {
+			e.configuration = false
+			e.extra = func(f []asn1.RawValue) []asn1.RawValue {
+				return append(f, tuple(oid(7), []asn1.RawValue{tuple(oid(7, 1), 1)}))
+			}
+		},
 		"empty TCB": func(e *sgxExt) {
 			e.extra = func(f []asn1.RawValue) []asn1.RawValue { f[1] = tuple(oid(2), []asn1.RawValue{}); return f }
 		},
@@ -258,6 +273,11 @@ func TestPCKRefuses(t *testing.T) {
 		bend(&e)
 		if _, err := ParsePCK(&x509.Certificate{Extensions: []pkix.Extension{{Id: oidSGX, Value: e.der(t)}}}); err == nil {
 			t.Errorf("%s accepted", name)
+		}
+	}
+	for _, der := range [][]byte{{}, {0x30}, {4, 0}, {0x30, 0, 0}} {
+		if _, err := ParsePCK(&x509.Certificate{Extensions: []pkix.Extension{{Id: oidSGX, Value: der}}}); err == nil {
+			t.Errorf("extension %x accepted", der)
 		}
 	}
 	if _, err := ParsePCK(&x509.Certificate{}); err == nil {

@@ -2,7 +2,11 @@ package dcap
 
 import (
 	"bytes"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
 	"crypto/x509"
+	"encoding/pem"
 	"errors"
 	"math/big"
 	"slices"
@@ -78,6 +82,19 @@ func TestRejected(t *testing.T) {
 		}, CheckChain, slices.Concat([]string{CheckChainValidity, CheckPCKCRL, CheckTCBInfoMatch, CheckRevocation, CheckQESignature}, afterTCB)},
 		{"SGX type unknown", func(w *world) { w.ext.sgxType = 9 }, CheckChain, slices.Concat([]string{CheckTCBInfoMatch}, afterTCB)},
 
+		{"PCK signed with SHA-384", func(w *world) { w.pck.SignatureAlgorithm = x509.ECDSAWithSHA384 }, CheckChain, afterTCB},
+		{"chain longer than the root allows", func(w *world) { w.root.MaxPathLen, w.root.MaxPathLenZero = 0, true }, CheckChain, afterTCB},
+		{"issuer other than named", func(w *world) {
+			w.bendCollateral = func(c *Collateral) {}
+			w.chainInQuote = func(b []byte) []byte {
+				other := newWorld(4)
+				other.ca.Subject = name(cnProcessorCA)
+				root := w.issue(t, w.root, w.root, k.root, k.root)
+				ca := w.issue(t, other.ca, root, k.ca, k.root)
+				return bytes.Replace(b, armored(b, 1), pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: ca.Raw}), 1)
+			}
+		}, CheckChain, afterTCB},
+
 		{"PCK expired", func(w *world) { w.pck.NotAfter = w.now.Add(-time.Second) }, CheckChainValidity, nil},
 		{"PCK not yet valid", func(w *world) { w.pck.NotBefore = w.now.Add(time.Second) }, CheckChainValidity, nil},
 		{"CA expired", func(w *world) { w.ca.NotAfter = w.now.Add(-time.Second) }, CheckChainValidity, nil},
@@ -114,6 +131,15 @@ func TestRejected(t *testing.T) {
 				c.TCBInfoChain = []*x509.Certificate{w.issue(t, &bad, w.root, k.signer, k.root)}
 			}
 		}, CheckTCBInfoSignature, afterTCB},
+		{"TCB info signed with a key of another curve", func(w *world) {
+			p384, err := ecdsa.GenerateKey(elliptic.P384(), rand.Reader)
+			if err != nil {
+				t.Fatal(err)
+			}
+			w.bendCollateral = func(c *Collateral) {
+				c.TCBInfoChain = []*x509.Certificate{w.issue(t, w.signer, w.root, p384, k.root)}
+			}
+		}, CheckTCBInfoSignature, afterTCB},
 		{"TCB info altered", func(w *world) {
 			w.bendCollateral = func(c *Collateral) {
 				c.TCBInfo, _ = ParseSignedTCBInfo(bytes.Replace(c.TCBInfo.Raw, []byte(`"svn":5`), []byte(`"svn":4`), 1), c.TCBInfo.Signature)
@@ -144,6 +170,13 @@ func TestRejected(t *testing.T) {
 		{"QE with MISCSELECT", func(w *world) { w.qeReport[16] = 1 }, CheckQEMatch, []string{CheckTCBQE, CheckTCBStatus}},
 
 		{"QE report signed by a stranger", func(w *world) { w.qeKey = k.other }, CheckQESignature, nil},
+		{"PCK of another curve", func(w *world) {
+			p384, err := ecdsa.GenerateKey(elliptic.P384(), rand.Reader)
+			if err != nil {
+				t.Fatal(err)
+			}
+			w.pckKey = p384
+		}, CheckQESignature, nil},
 		{"QE vouches for another key", func(w *world) { w.bind = false; w.qeReport[320] = 1 }, CheckQEBinding, nil},
 		{"QE report data beyond the digest", func(w *world) { w.qeReport[352] = 1 }, CheckQEBinding, nil},
 		{"quote signed by a stranger", func(w *world) { w.quoteKey = k.other }, CheckQuoteSignature, nil},
@@ -170,6 +203,10 @@ func TestRejected(t *testing.T) {
 			if c.name == "attestation key off the curve" {
 				want = []string{CheckQEBinding, CheckQuoteSignature} // the QE did not vouch for it either
 			}
+			if c.name == "issuer other than named" {
+				want = []string{CheckChain, CheckPCKCRL} // the list names the true issuer
+				c.skip = append(slices.Clone(c.skip), CheckRevocation)
+			}
 			if got := wrong(r, Fail); !slices.Equal(got, want) {
 				t.Errorf("failed %v, want %v", got, want)
 			}
@@ -184,6 +221,15 @@ func TestRejected(t *testing.T) {
 			t.Log(err)
 		})
 	}
+}
+
+// armored returns the PEM block with index i.
+func armored(b []byte, i int) []byte {
+	for range i {
+		_, b = pem.Decode(b)
+	}
+	block, _ := pem.Decode(b)
+	return pem.EncodeToMemory(block)
 }
 
 func flip(at int) func([]byte) []byte {
@@ -205,6 +251,30 @@ func TestUntrustedRoot(t *testing.T) {
 	}
 	if r.Status != "" {
 		t.Errorf("status %s on a stranger's word", r.Status)
+	}
+
+	// The same when the chain leaves its root out and the name is all there is to find the anchor by.
+	w = newWorld(4)
+	w.root.Subject = name("Somebody's Root CA")
+	w.anchors, w.rootInChain = []*x509.Certificate{IntelRoot()}, false
+	if r, err := w.appraise(t); err == nil || outcome(r, CheckChain) != Fail || !strings.Contains(err.Error(), "is not a trust anchor") {
+		t.Errorf("%v", err)
+	}
+}
+
+// Two roots may be trusted, but not mixed: what one says about the platforms of the other counts for nothing.
+func TestMixedRoots(t *testing.T) {
+	w, other := newWorld(4), newWorld(4)
+	other.root.Subject = name("Intel SGX Root CA 2")
+	ov, _, oc := other.build(t)
+	w.bendCollateral = func(c *Collateral) {
+		w.anchors = append(ov.anchors, c.TCBInfoChain[1])
+		c.TCBInfoChain = oc.TCBInfoChain
+		c.TCBInfo = oc.TCBInfo
+	}
+	r, err := w.appraise(t)
+	if got := wrong(r, Fail); err == nil || !slices.Equal(got, []string{CheckTCBInfoSignature}) {
+		t.Errorf("failed %v", got)
 	}
 }
 
@@ -277,5 +347,27 @@ func TestNewVerifierRefuses(t *testing.T) {
 	w = newWorld(4)
 	if _, err := NewVerifier(w.issue(t, w.ca, w.root, w.keys.ca, w.keys.root)); err == nil {
 		t.Error("root that is not self-signed accepted")
+	}
+}
+
+// What people read.
+func TestErrors(t *testing.T) {
+	w := newWorld(4)
+	w.bendCollateral = func(c *Collateral) { c.RootCRL = nil }
+	if _, err := w.appraise(t); err.Error() != "dcap.crl.root: collateral is missing: root CA CRL" {
+		t.Error(err)
+	}
+	e := &CheckError{Check{ID: "dcap.tcb.status", Status: Skip, Detail: "not all parts could be evaluated"}}
+	if e.Error() != "dcap.tcb.status: not decided: not all parts could be evaluated" || errors.Is(e, ErrMissing) {
+		t.Error(e)
+	}
+	if _, err := ParseQuote(nil); err.Error() != "dcap: malformed quote at byte 0: version needs 2 bytes, 0 are left" {
+		t.Error(err)
+	}
+	for v, want := range map[interface{ String() string }]string{TEESGX: "SGX", TEETDX: "TDX", TEEType(7): "TEE type 0x7", BodyTD10: "TD report 1.0",
+		BodyTD15: "TD report 1.5", BodySGX: "SGX enclave report", BodyType(9): "body type 9"} {
+		if v.String() != want {
+			t.Errorf("%s, want %s", v, want)
+		}
 	}
 }

@@ -44,10 +44,7 @@ func ParseEndorsementKey(cert *x509.Certificate) (*EndorsementKey, error) {
 			continue
 		}
 		id := strings.TrimPrefix(x.Id.String(), oidAMD.String()+".")
-		if seen[id] {
-			return nil, fmt.Errorf("snp: extension %s twice", id)
-		}
-		seen[id] = true
+		seen[id] = true // once: crypto/x509 refuses repeated extensions
 		var err error
 		switch arcs := x.Id[len(oidAMD):]; {
 		case id == "1":

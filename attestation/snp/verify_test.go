@@ -55,14 +55,14 @@ func TestRejected(t *testing.T) {
 		{"ASK under another root's name", func(w *world) {
 			w.bendCollateral = func(c *Collateral) {
 				other := *w.ark
-				other.Subject = name("ARK-Other")
+				other.Subject = amdName("ARK-Other")
 				root := w.issue(t, &other, &other, &k.other.PublicKey, k.other)
 				c.Intermediates[0] = w.issue(t, w.ask, root, &k.ask.PublicKey, k.other)
 			}
 		}, CheckChain, noRoot},
-		{"ASK of another product", func(w *world) { w.ask.Subject = name("SEV-Milan") }, CheckChain, nil},
-		{"ARK of another product", func(w *world) { w.ark.Subject = name("ARK-Milan") }, CheckChain, nil},
-		{"VCEK under the ASVK", func(w *world) { w.ask.Subject = name("SEV-VLEK-Genoa") }, CheckChain, nil},
+		{"ASK of another product", func(w *world) { w.ask.Subject = amdName("SEV-Milan") }, CheckChain, nil},
+		{"ARK of another product", func(w *world) { w.ark.Subject = amdName("ARK-Milan") }, CheckChain, nil},
+		{"VCEK under the ASVK", func(w *world) { w.ask.Subject = amdName("SEV-VLEK-Genoa") }, CheckChain, nil},
 		{"ASK is no CA", func(w *world) { w.ask.IsCA, w.ask.MaxPathLenZero = false, false }, CheckChain, nil},
 		{"ASK may not sign certificates", func(w *world) { w.ask.KeyUsage = x509.KeyUsageDigitalSignature }, CheckChain, nil},
 		{"key with an unknown critical extension", func(w *world) {
@@ -70,7 +70,7 @@ func TestRejected(t *testing.T) {
 		}, CheckChain, nil},
 		{"key signed with PKCS #1 v1.5", func(w *world) { w.ek.SignatureAlgorithm = x509.SHA384WithRSA }, CheckChain, nil},
 		{"ASK signed with SHA-256", func(w *world) { w.ask.SignatureAlgorithm = x509.SHA256WithRSAPSS }, CheckChain, nil},
-		{"key under another name", func(w *world) { w.ek.Subject = name("SEV-OTHER") }, CheckChain, keyChecks},
+		{"key under another name", func(w *world) { w.ek.Subject = amdName("SEV-OTHER") }, CheckChain, keyChecks},
 		{"key without TCB", func(w *world) { delete(w.extensions, "3.8") }, CheckChain, keyChecks},
 		{"key without product", func(w *world) { delete(w.extensions, "2") }, CheckChain, keyChecks},
 		{"key of an unknown product", func(w *world) { w.extensions["2"] = der("Venice", "ia5") }, CheckChain, keyChecks},
@@ -80,6 +80,10 @@ func TestRejected(t *testing.T) {
 		{"key with a short hardware id", func(w *world) { w.extensions["4"] = make([]byte, 8) }, CheckChain, keyChecks},
 		{"VCEK with a provider", func(w *world) { w.extensions["5"] = der("CN=x", "ia5") }, CheckChain, keyChecks},
 		{"TCB that is no integer", func(w *world) { w.extensions["3.8"] = der("x", "ia5") }, CheckChain, keyChecks},
+
+		{"product that is no text", func(w *world) { w.extensions["2"] = der(5, "") }, CheckChain, keyChecks},
+		{"product that is not printable", func(w *world) { w.extensions["2"] = []byte{0x16, 2, 'x', 7} }, CheckChain, keyChecks},
+		{"chain longer than the ARK allows", func(w *world) { w.ark.MaxPathLen, w.ark.MaxPathLenZero = 0, true }, CheckChain, nil},
 
 		{"key expired", func(w *world) { w.ek.NotAfter = w.now.Add(-time.Second) }, CheckChainValidity, nil},
 		{"key not yet valid", func(w *world) { w.ek.NotBefore = w.now.Add(time.Second) }, CheckChainValidity, nil},
@@ -151,6 +155,70 @@ func TestRejected(t *testing.T) {
 func revoke(w *world, cert *x509.Certificate) {
 	w.crl.RevokedCertificateEntries = []x509.RevocationListEntry{
 		{SerialNumber: big.NewInt(5), RevocationTime: w.crl.ThisUpdate}, {SerialNumber: cert.SerialNumber, RevocationTime: w.crl.ThisUpdate}}
+}
+
+func TestVLEKRejected(t *testing.T) {
+	for name, bend := range map[string]func(*world){
+		"no provider":     func(w *world) { delete(w.extensions, "5") },
+		"hardware id":     func(w *world) { w.extensions["4"] = make([]byte, 64) },
+		"under the ASK":   func(w *world) { w.ask.Subject = amdName("SEV-Milan") },
+		"without FMC arc": func(w *world) { w.extensions["3.9"] = der(1, "") },
+	} {
+		w := newWorld(Milan, VLEK)
+		bend(w)
+		if r, err := w.appraise(t); err == nil || !slices.Equal(with(r, Fail), []string{CheckChain}) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	w := newWorld(Turin, VCEK)
+	w.extensions["3.4"] = der(0, "")
+	if _, err := w.appraise(t); err == nil {
+		t.Error("fourth reserved patch level on Turin")
+	}
+}
+
+func TestCRLRefuses(t *testing.T) {
+	_, _, c := newWorld(Milan, VCEK).build(t)
+	good := c.CRLs[0].List.Raw
+	for name, b := range map[string][]byte{"empty": nil, "text": []byte("-----BEGIN X509 CRL-----"), "truncated": good[:len(good)-1],
+		"behind": append(slices.Clone(good), 0), "oversized": make([]byte, maxCollateral+1)} {
+		if _, err := ParseCRL(b); err == nil {
+			t.Errorf("%s accepted", name)
+		}
+	}
+	w := newWorld(Milan, VCEK)
+	w.crl.ExtraExtensions = []pkix.Extension{{Id: asn1.ObjectIdentifier{2, 5, 29, 28}, Critical: true, Value: []byte{0x30, 3, 0x84, 1, 0xff}}}
+	w.crlBy = w.keys.ark
+	b, err := x509.CreateRevocationList(rand.Reader, w.crl, &x509.Certificate{Subject: amdName("x"), SubjectKeyId: []byte{1}, KeyUsage: x509.KeyUsageCRLSign, PublicKey: &w.crlBy.PublicKey}, w.crlBy)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := ParseCRL(b); err == nil {
+		t.Error("list for other issuers' certificates accepted")
+	}
+}
+
+// What people read.
+func TestErrors(t *testing.T) {
+	w := newWorld(Genoa, VCEK)
+	w.bendCollateral = func(c *Collateral) { c.CRLs = nil }
+	if _, err := w.appraise(t); err.Error() != `snp.crl: collateral is missing: CRL of "ARK-Genoa"` {
+		t.Error(err)
+	}
+	e := &CheckError{Check{ID: "snp.crl", Status: Skip, Detail: "no chain to check for"}}
+	if e.Error() != "snp.crl: not decided: no chain to check for" || errors.Is(e, ErrMissing) {
+		t.Error(e)
+	}
+	if _, err := ParseReport(nil); err.Error() != "snp: malformed report at byte 0x0: 0 bytes, want 1184" {
+		t.Error(err)
+	}
+	r, err := ParseReport(w.report)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if major, minor := (r.Policy | 0x0137).ABI(); major != 1 || minor != 0x37 || r.PlatformInfo.Has(PlatformSMT) || !r.Policy.Has(PolicySMT) {
+		t.Errorf("ABI %d.%d", major, minor)
+	}
 }
 
 // The lists that go-sev-guest never looks into.

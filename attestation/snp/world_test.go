@@ -66,7 +66,7 @@ var testKeys = sync.OnceValue(func() *worldKeys {
 	return &worldKeys{load("ark"), load("ask"), load("other"), ec(), ec()}
 })
 
-func name(cn string) pkix.Name {
+func amdName(cn string) pkix.Name {
 	return pkix.Name{CommonName: cn, Organization: []string{"Advanced Micro Devices"}}
 }
 
@@ -83,7 +83,7 @@ func newWorld(p Product, kind SigningKey) *world {
 	k := testKeys()
 	now := time.Date(2026, 6, 1, 12, 0, 0, 0, time.UTC)
 	ca := func(cn string, serial int64) *x509.Certificate {
-		return &x509.Certificate{SerialNumber: big.NewInt(serial), Subject: name(cn), NotBefore: now.AddDate(-1, 0, 0), NotAfter: now.AddDate(20, 0, 0),
+		return &x509.Certificate{SerialNumber: big.NewInt(serial), Subject: amdName(cn), NotBefore: now.AddDate(-1, 0, 0), NotAfter: now.AddDate(20, 0, 0),
 			SignatureAlgorithm: x509.SHA384WithRSAPSS, KeyUsage: x509.KeyUsageCertSign, BasicConstraintsValid: true, IsCA: true, MaxPathLen: -1}
 	}
 	w := &world{now: now, keys: k, askBy: k.ark, ekBy: k.ask, crlBy: k.ark, reportKey: k.ek, ekKey: &k.ek.PublicKey}
@@ -91,7 +91,7 @@ func newWorld(p Product, kind SigningKey) *world {
 	w.ark.KeyUsage |= x509.KeyUsageCRLSign
 	w.ask = ca("SEV-"+string(p), 0x10001)
 	w.ask.MaxPathLen, w.ask.MaxPathLenZero = 0, true
-	w.ek = &x509.Certificate{SerialNumber: big.NewInt(0), Subject: name("SEV-" + kind.String()), NotBefore: now.AddDate(0, -1, 0), NotAfter: now.AddDate(7, 0, 0),
+	w.ek = &x509.Certificate{SerialNumber: big.NewInt(0), Subject: amdName("SEV-" + kind.String()), NotBefore: now.AddDate(0, -1, 0), NotAfter: now.AddDate(7, 0, 0),
 		SignatureAlgorithm: x509.SHA384WithRSAPSS}
 	w.crl = &x509.RevocationList{Number: big.NewInt(4), ThisUpdate: now.AddDate(0, -1, 0), NextUpdate: now.AddDate(0, 6, 0), SignatureAlgorithm: x509.SHA384WithRSAPSS}
 	n := func(v int) []byte { return der(v, "") }
@@ -124,7 +124,7 @@ func newWorld(p Product, kind SigningKey) *world {
 	copy(b[0x1e8:], []byte{29, 55, 1, 0, 29, 55, 1, 0})
 	w.report = b
 	if kind == VLEK {
-		w.ask.Subject, w.ask.SerialNumber = name("SEV-VLEK-"+string(p)), big.NewInt(0x10101)
+		w.ask.Subject, w.ask.SerialNumber = amdName("SEV-VLEK-"+string(p)), big.NewInt(0x10101)
 		delete(w.extensions, "4")
 		w.extensions["5"] = der("CN=cc-us-east-2.example", "ia5")
 		b[0x48] = 1 << 2
