@@ -1,0 +1,58 @@
+# Every target does its own set-up. `make help` lists them.
+
+GO        ?= go
+BIN       := bin
+COMMANDS  := bombyx bombyx-host bombyx-enclave bombyx-demo
+STATIC    := CGO_ENABLED=0
+FLAGS     := -trimpath -ldflags=-s
+STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
+FUZZTIME  ?= 10s
+BENCHTIME ?= 1s
+
+.PHONY: help build cross demo test race lint bench fuzz fees contracts clean
+
+help: ## list the targets
+	@awk -F': .*## ' '/^[a-z]+:.*## /{printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+build: ## build the four programs, static, into bin/
+	$(STATIC) $(GO) build $(FLAGS) -o $(BIN)/ $(addprefix ./cmd/,$(COMMANDS))
+
+cross: ## check that the client builds for the other platforms
+	$(STATIC) GOOS=darwin GOARCH=arm64 $(GO) build -o /dev/null ./cmd/bombyx
+	$(STATIC) GOOS=windows GOARCH=amd64 $(GO) build -o /dev/null ./cmd/bombyx
+	$(STATIC) GOOS=linux GOARCH=arm64 $(GO) build -o /dev/null ./cmd/bombyx
+	$(STATIC) GOOS=js GOARCH=wasm $(GO) build ./attestation/...
+
+demo: build ## one private, attested, paid answer, end to end, and the attacks
+	./$(BIN)/bombyx-demo $(DEMO)
+
+test: ## run every test
+	$(GO) test ./...
+
+race: ## run the tests of everything concurrent under the race detector
+	$(GO) test -race $(RACE)
+
+RACE := ./attestation/... ./client/... ./cmd/... ./enclave/... ./host/... ./internal/...
+
+lint: ## gofmt, vet and staticcheck
+	@out=$$(gofmt -l .); if [ -n "$$out" ]; then echo "gofmt: $$out" >&2; exit 1; fi
+	$(GO) vet ./...
+	$(GO) run $(STATICCHECK) ./...
+
+bench: ## run the benchmarks; ratios are to a peer or to the primitive's floor in the same run
+	$(GO) test -run '^$$' -bench . -benchtime $(BENCHTIME) ./...
+
+fuzz: ## run every fuzz target for FUZZTIME each (default 10s)
+	@for p in $$($(GO) list ./...); do \
+	  for f in $$($(GO) test -list '^Fuzz' $$p | grep '^Fuzz'); do \
+	    echo "$$p $$f"; $(GO) test -run '^$$' -fuzz "^$$f\$$" -fuzztime $(FUZZTIME) $$p || exit 1; \
+	  done; done
+
+fees: ## print what each operation of the payment channel costs
+	$(GO) run ./internal/ton/channel/fees
+
+contracts: ## rebuild the contracts from source and compare with what is committed (needs node)
+	cd internal/ton/channel/contract && npm ci --silent && node build.mjs
+
+clean: ## remove what was built
+	rm -rf $(BIN)

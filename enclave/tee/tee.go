@@ -1,0 +1,134 @@
+// Package tee collects Evidence from the hardware that the enclave runs on:
+// Intel TDX and AMD SEV-SNP, through Linux's configfs-tsm (kernel 6.7 and
+// later, /sys/kernel/config/tsm/report).
+//
+// It states CPU Evidence only. A node that must show GPUs needs a collector
+// for them; without one its Evidence says mode "cpu", and a policy that wants
+// GPUs refuses it.
+package tee
+
+import (
+	"bytes"
+	"context"
+	"encoding/binary"
+	"encoding/hex"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"sync"
+
+	"github.com/google/go-configfs-tsm/configfs/configfsi"
+	"github.com/google/go-configfs-tsm/configfs/linuxtsm"
+	"github.com/google/go-configfs-tsm/report"
+
+	"github.com/bombyx-network/bombyx/attestation"
+)
+
+// A Collector is an attestation.Collector for this machine.
+type Collector struct {
+	tsm  configfsi.Client
+	kind attestation.CPUKind
+	mu   sync.Mutex // the kernel makes one report at a time
+}
+
+// Providers of configfs-tsm.
+const (
+	providerTDX = "tdx_guest"
+	providerSNP = "sev_guest"
+)
+
+// Open finds out which hardware this is by asking it for a report.
+func Open() (*Collector, error) {
+	tsm, err := linuxtsm.MakeClient()
+	if err != nil {
+		return nil, fmt.Errorf("tee: no confidential VM here: %w", err)
+	}
+	return open(tsm)
+}
+
+func open(tsm configfsi.Client) (*Collector, error) {
+	r, err := report.Get(tsm, &report.Request{InBlob: make([]byte, 64)})
+	if err != nil {
+		return nil, fmt.Errorf("tee: the kernel gives no report: %w", err)
+	}
+	c := &Collector{tsm: tsm}
+	switch name := string(bytes.TrimSpace([]byte(r.Provider))); name {
+	case providerTDX:
+		c.kind = attestation.CPUTDX
+	case providerSNP:
+		c.kind = attestation.CPUSNP
+	default:
+		return nil, fmt.Errorf("tee: unknown report provider %q, want %s or %s", name, providerTDX, providerSNP)
+	}
+	return c, nil
+}
+
+// Kind is the hardware found.
+func (c *Collector) Kind() attestation.CPUKind { return c.kind }
+
+// Collect implements attestation.Collector.
+func (c *Collector) Collect(_ context.Context, nonce [32]byte, keyset []byte) ([]byte, error) {
+	data := attestation.ReportData(attestation.Statement(nonce, keyset), nil)
+	c.mu.Lock()
+	r, err := report.Get(c.tsm, &report.Request{InBlob: data[:], GetAuxBlob: c.kind == attestation.CPUSNP})
+	c.mu.Unlock()
+	if err != nil {
+		return nil, fmt.Errorf("tee: %w", err)
+	}
+	e := attestation.Evidence{Version: attestation.EvidenceVersion, Nonce: nonce, Keyset: keyset, Mode: attestation.ModeCPU,
+		CPU: attestation.CPU{Kind: c.kind, Quote: r.OutBlob}, Devices: []attestation.Device{}}
+	if c.kind == attestation.CPUSNP {
+		if e.CPU.Certificates, err = chain(r.AuxBlob); err != nil {
+			return nil, err
+		}
+	}
+	return e.Encode()
+}
+
+// The certificate table of the GHCB specification, section 4.1.8.1: entries of
+// a GUID, an offset and a length, ended by a zero entry.
+var (
+	guidVLEK = guid("a8074bc2a25a483eaae639c045a0b8a1")
+	guidVCEK = guid("63da758de6644564adc5f4b93be8accd")
+	guidASK  = guid("4ab7b379bbac4fe4a02f05aef327c782")
+	guidARK  = guid("c0b406a4a803495297433fb6014cd0ae")
+)
+
+// guid reads a GUID as the table holds it: in order, without dashes.
+func guid(s string) [16]byte {
+	b, err := hex.DecodeString(s)
+	if err != nil {
+		panic(err) // a constant above is wrong
+	}
+	return [16]byte(b)
+}
+
+// chain turns the host's certificate table into PEM, the endorsement key
+// first. Nothing in it is trusted: the verifier checks it to a pinned root.
+func chain(table []byte) ([]byte, error) {
+	found := map[[16]byte][]byte{}
+	for at := 0; ; at += 24 {
+		if len(table) < at+24 {
+			return nil, errors.New("tee: the host's certificate table has no end")
+		}
+		id := [16]byte(table[at : at+16])
+		if id == ([16]byte{}) {
+			break
+		}
+		off, n := binary.LittleEndian.Uint32(table[at+16:]), binary.LittleEndian.Uint32(table[at+20:])
+		if uint64(off)+uint64(n) > uint64(len(table)) {
+			return nil, errors.New("tee: the host's certificate table points outside itself")
+		}
+		found[id] = table[off : off+n]
+	}
+	var out []byte
+	for _, id := range [][16]byte{guidVCEK, guidVLEK, guidASK, guidARK} {
+		if der, ok := found[id]; ok {
+			out = append(out, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})...)
+		}
+	}
+	if found[guidVCEK] == nil && found[guidVLEK] == nil {
+		return nil, errors.New("tee: the host gave no VCEK or VLEK certificate; load it with the hypervisor's certificate option")
+	}
+	return out, nil
+}
