@@ -120,6 +120,19 @@ func TestRecognise(t *testing.T) {
 	}
 }
 
+// A saved response with a DER body must keep its last byte, whatever it is.
+func TestBinaryBody(t *testing.T) {
+	const day = 79 // of this authority, the CRL whose signature ends so
+	der := auth.Endorsements(attestationtest.CollateralOptions{Now: now.AddDate(0, 0, day)}).RootCRL
+	if last := der[len(der)-1]; last != ' ' && last != '\n' && last != '\r' && last != '\t' {
+		t.Fatalf("the CRL ends in %#x, not in white space; look for another day", last)
+	}
+	b, err := collateral.New(append([]byte("HTTP/1.1 200 OK\r\n\r\n"), der...))
+	if err != nil || !bytes.Equal(b.Items()[0].Content, der) {
+		t.Fatalf("the body was cut: %v", err)
+	}
+}
+
 // The encoding is canonical: order and repetition of the inputs leave no trace.
 func TestCanonical(t *testing.T) {
 	e := auth.Endorsements(attestationtest.CollateralOptions{Now: now})

@@ -128,7 +128,7 @@ func split(in []byte) ([][]byte, error) {
 	case text[0] == '{':
 		return splitJSON(text)
 	case bytes.HasPrefix(text, []byte("HTTP/")):
-		return splitHTTP(text)
+		return splitHTTP(bytes.TrimLeft(in, " \t\r\n")) // a DER body may end in what looks like white space
 	case bytes.Contains(text, []byte("-----BEGIN ")):
 		return splitPEM(text)
 	}
