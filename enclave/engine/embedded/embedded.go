@@ -55,8 +55,11 @@ type Engine struct {
 	model     *llama.Model
 	options   Options
 	pages     int // limit
-	wake      chan struct{}
-	done      chan struct{} // closed when the computing goroutine has ended
+
+	beginThink, endThink int // tokens around the reasoning part of an answer; -1 for none
+
+	wake chan struct{}
+	done chan struct{} // closed when the computing goroutine has ended
 
 	mu     sync.Mutex
 	queue  []*sequence // not yet begun
@@ -75,6 +78,7 @@ func New(r io.ReaderAt, size int64, o Options) (*Engine, error) {
 	if e.tokenizer, err = tokenizer.New(f); err != nil {
 		return nil, fmt.Errorf("loading the model: %w", err)
 	}
+	e.beginThink, e.endThink = e.tokenizer.Special("<think>"), e.tokenizer.Special("</think>")
 	if source, ok := f.Metadata["tokenizer.chat_template"].(string); ok {
 		if e.template, err = chat.New(source, e.tokenizer); err != nil {
 			return nil, fmt.Errorf("loading the model: %w", err)
@@ -154,6 +158,9 @@ func (e *Engine) Start(ctx context.Context, req engine.Request) (engine.Stream, 
 		p.maxTokens = room
 	}
 	s := newSequence(p, prompt, req.Salt)
+	for _, id := range prompt { // a template may open the reasoning part
+		s.think(e, id)
+	}
 	if err := e.enqueue(s); err != nil {
 		return nil, err
 	}

@@ -289,6 +289,17 @@ func TestStopStrings(t *testing.T) {
 	}
 }
 
+// Tokens between <think> (3) and </think> (4) count as reasoning, also when the prompt ends inside.
+func TestReasoningTokens(t *testing.T) {
+	e := start(t, spec, embedded.Options{})
+	for prompt, want := range map[string]bool{"[300,301]": false, "[300,3,301]": true, "[3,300,4,301]": false, "[3,4,3]": true} {
+		_, _, usage := ask(t, e, `{"model":"tiny","prompt":`+prompt+`,"max_tokens":9,"temperature":0}`)
+		if usage.Completion == 0 || want != (usage.Reasoning == usage.Completion) || !want && usage.Reasoning != 0 {
+			t.Errorf("prompt %s: %+v", prompt, usage)
+		}
+	}
+}
+
 func TestLogprobs(t *testing.T) {
 	e := start(t, spec, embedded.Options{})
 	st, err := e.Start(t.Context(), request(body("Hello", `"max_tokens":6,"temperature":0,"logprobs":true,"top_logprobs":3`)))

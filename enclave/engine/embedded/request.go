@@ -5,8 +5,10 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
 	"math"
 	"net/http"
+	"slices"
 	"strings"
 	"unicode/utf8"
 
@@ -175,10 +177,11 @@ func parse(req engine.Request, model string) (*params, error) {
 	if name != model {
 		return nil, &engine.RequestError{Status: http.StatusNotFound, Param: "model", Code: "model_not_found", Message: fmt.Sprintf("there is no model %.128q; this engine has %q", name, model)}
 	}
-	for name, v := range body {
+	for _, name := range slices.Sorted(maps.Keys(body)) {
 		if name == "model" {
 			continue
 		}
+		v := body[name]
 		read := commonMembers[name]
 		if read == nil {
 			read = members[name]
@@ -251,6 +254,7 @@ func (p *params) setStop(name string, v json.RawMessage) error {
 	return nil
 }
 
+// setPrompt reads text, in which nothing is a special token, or tokens, which may be any.
 func (p *params) setPrompt(name string, v json.RawMessage) error {
 	if v[0] == '"' {
 		return decode(v, name, "a string", &p.prompt)

@@ -3,6 +3,7 @@ package embedded
 import (
 	"sync/atomic"
 
+	"github.com/bombyx-network/bombyx/enclave/engine"
 	"github.com/bombyx-network/bombyx/enclave/engine/embedded/kernel"
 	"github.com/bombyx-network/bombyx/enclave/engine/embedded/llama"
 )
@@ -14,6 +15,7 @@ type sequence struct {
 	cancelled atomic.Bool // set by the reader
 
 	salt      [32]byte
+	prompt    int   // tokens
 	input     []int // tokens to compute next: the rest of the prompt, or the token chosen last
 	history   []int // all tokens so far
 	cache     llama.Cache
@@ -22,6 +24,8 @@ type sequence struct {
 	reserved  int         // pages
 	maxTokens int
 	tokens    int // generated
+	reasoning int // of them, inside <think> and </think>
+	thinking  bool
 	sampler   *sampler
 	text      assembler
 	logprobs  int
@@ -31,8 +35,7 @@ type sequence struct {
 // step is what one token brings to the reader.
 type step struct {
 	text    string
-	tokens  int // generated so far
-	cached  int // of the prompt's tokens
+	usage   engine.Usage
 	choices []choice
 	finish  string // "stop" or "length" in the last step
 	err     error  // instead of everything else
@@ -48,6 +51,7 @@ func newSequence(p *params, prompt []int, salt [32]byte) *sequence {
 	return &sequence{
 		out:       make(chan step, ahead),
 		salt:      salt,
+		prompt:    len(prompt),
 		input:     prompt,
 		history:   prompt,
 		reserved:  (len(prompt) + p.maxTokens + llama.PageTokens - 1) / llama.PageTokens,
@@ -56,6 +60,21 @@ func newSequence(p *params, prompt []int, salt [32]byte) *sequence {
 		text:      assembler{stop: p.stop},
 		logprobs:  p.logprobs,
 	}
+}
+
+// think follows the tokens that open and close the reasoning part of an answer, and reports whether it is open.
+func (s *sequence) think(e *Engine, id int) bool {
+	if id == e.beginThink {
+		s.thinking = true
+	} else if id == e.endThink {
+		s.thinking = false
+	}
+	return s.thinking
+}
+
+// usage counts the sequence's tokens so far.
+func (s *sequence) usage() engine.Usage {
+	return engine.Usage{Prompt: int64(s.prompt), Cached: int64(s.cached), Completion: int64(s.tokens), Reasoning: int64(s.reasoning)}
 }
 
 // ready reports whether the reader has room for another step.
@@ -115,20 +134,21 @@ func (s *scheduler) admit() bool {
 	s.active = active
 	s.e.mu.Lock()
 	defer s.e.mu.Unlock()
-	for len(s.e.queue) > 0 {
-		q := s.e.queue[0]
-		if q.cancelled.Load() {
+	waiting := s.e.queue[:0]
+	for _, q := range s.e.queue {
+		switch {
+		case q.cancelled.Load():
 			close(q.out)
-		} else if len(s.active) == s.e.options.MaxSequences || s.reserved+q.reserved > s.e.pages {
-			break
-		} else {
+		case len(waiting) > 0 || len(s.active) == s.e.options.MaxSequences || s.reserved+q.reserved > s.e.pages:
+			waiting = append(waiting, q) // first come, first served
+		default:
 			s.reserved += q.reserved
 			s.active = append(s.active, q)
 			s.pages.reuse(q)
 		}
-		s.e.queue[0] = nil
-		s.e.queue = s.e.queue[1:]
 	}
+	clear(s.e.queue[len(waiting):])
+	s.e.queue = waiting
 	return !s.e.closed
 }
 
@@ -175,6 +195,9 @@ func (s *scheduler) choose(q *sequence, scores []float32) {
 		return
 	}
 	q.tokens++
+	if open := q.thinking; q.think(s.e, id) || open {
+		q.reasoning++
+	}
 	if s.e.tokenizer.IsEnd(id) {
 		s.finish(q, step{text: q.text.rest(), finish: "stop"})
 		return
@@ -193,7 +216,7 @@ func (s *scheduler) choose(q *sequence, scores []float32) {
 		q.history = append(q.history, id)
 		q.input = q.history[len(q.history)-1:]
 		if text != "" {
-			q.out <- step{text: text, tokens: q.tokens, cached: q.cached, choices: q.held} // ready, so it does not block
+			q.out <- step{text: text, usage: q.usage(), choices: q.held} // ready, so it does not block
 			q.held = nil
 		}
 	}
@@ -201,7 +224,7 @@ func (s *scheduler) choose(q *sequence, scores []float32) {
 
 // finish sends a sequence's last step and ends it.
 func (s *scheduler) finish(q *sequence, last step) {
-	last.tokens, last.cached, last.choices = q.tokens, q.cached, q.held
+	last.usage, last.choices = q.usage(), q.held
 	q.out <- last
 	for i, a := range s.active {
 		if a == q {

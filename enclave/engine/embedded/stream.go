@@ -178,7 +178,7 @@ func (st *stream) receive() (step, error) {
 		if s.err != nil {
 			return step{}, s.err
 		}
-		st.usage.Completion, st.usage.Cached = int64(s.tokens), int64(s.cached)
+		st.usage = s.usage
 		return s, nil
 	}
 }

@@ -13,6 +13,7 @@ import (
 
 	"github.com/bombyx-network/bombyx/enclave/engine/embedded/kernel"
 	"github.com/bombyx-network/bombyx/enclave/engine/embedded/llama"
+	"github.com/bombyx-network/bombyx/enclave/engine/embedded/model"
 	"github.com/bombyx-network/bombyx/enclave/engine/embedded/modeltest"
 	"github.com/bombyx-network/bombyx/enclave/engine/embedded/oracle"
 )
@@ -24,15 +25,19 @@ import (
 func BenchmarkOneThread(b *testing.B) {
 	for _, c := range []struct {
 		name string
-		spec modeltest.Spec
+		spec modeltest.Spec // zero for the model that ships
 	}{
+		{"shipped", modeltest.Spec{}},
 		{"15M-Q8_0", modeltest.Spec{Architecture: "llama", Type: "Q8_0", Width: 384, Layers: 9, Heads: 6, KVHeads: 2, FeedForward: 1024, ContextLength: 1024}},
 		{"15M-F32", modeltest.Spec{Architecture: "llama", Type: "F32", Width: 384, Layers: 9, Heads: 6, KVHeads: 2, FeedForward: 1024, ContextLength: 1024}},
 		{"15M-F16", modeltest.Spec{Architecture: "llama", Type: "F16", Width: 384, Layers: 9, Heads: 6, KVHeads: 2, FeedForward: 1024, ContextLength: 1024}},
 		{"107M-Q8_0", modeltest.Spec{Architecture: "llama", Type: "Q8_0", Width: 576, Layers: 30, Heads: 9, KVHeads: 3, FeedForward: 1536, ContextLength: 1024}},
 	} {
 		b.Run(c.name, func(b *testing.B) {
-			data := modeltest.Make(c.spec)
+			data := model.GGUF()
+			if c.spec.Architecture != "" {
+				data = modeltest.Make(c.spec)
+			}
 			m, _ := load(b, data)
 			prompt, answer := 256, 128
 			ids := make([]int, prompt)

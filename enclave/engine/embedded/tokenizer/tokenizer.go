@@ -229,6 +229,16 @@ func (t *Tokenizer) EOS() int { return t.eos }
 // IsEnd reports whether a model that yields the token has finished its answer.
 func (t *Tokenizer) IsEnd(id int) bool { return t.end[id] }
 
+// Special returns the control or user-defined token that is written like text, or -1.
+func (t *Tokenizer) Special(text string) int {
+	for _, id := range t.special {
+		if t.text[id] == text {
+			return int(id)
+		}
+	}
+	return -1
+}
+
 // Literal returns how a special token is written in markup; the empty string for -1.
 func (t *Tokenizer) Literal(id int) string {
 	if id < 0 {

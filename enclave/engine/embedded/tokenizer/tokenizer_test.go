@@ -208,6 +208,9 @@ func TestRoles(t *testing.T) {
 	if tok.EOS() != 2 || !tok.IsEnd(2) || !tok.IsEnd(0) || tok.IsEnd(1) || tok.IsEnd(3) || tok.IsEnd(300) {
 		t.Error("end tokens")
 	}
+	if tok.Special("</think>") != 4 || tok.Special("<|im_start|>") != 1 || tok.Special("a") != -1 {
+		t.Error("special tokens by their texts")
+	}
 	if tok.Literal(2) != "<|im_end|>" || tok.Literal(-1) != "" || tok.Text(2) != "" || tok.Text(3) != "<think>" {
 		t.Error("texts of special tokens")
 	}
