@@ -62,6 +62,7 @@ type Account struct {
 	Head       Head   // the block it was proven from
 	time       uint32 // of the account's own block
 	lt         uint64
+	state      *cell.Cell // nil when it does not exist
 }
 
 // Active says whether the account has code that can run.
@@ -154,27 +155,85 @@ func Dial(ctx context.Context, config []byte, opts Options) (*Client, error) {
 	for _, ls := range cfg.Liteservers {
 		c.servers = append(c.servers, newServer(ls, cfg.Init, opts.Timeout))
 	}
-	var proven *tonapi.BlockIDExt
-	if err = c.each(ctx, "connect", func(ctx context.Context, s *server) error {
-		conf, h, err := s.config(ctx, c)
-		if err != nil {
-			return err
-		}
-		proven = &tonapi.BlockIDExt{Workchain: masterchain, Shard: fullShard, SeqNo: h.Seqno, RootHash: h.RootHash[:], FileHash: h.FileHash[:]}
-		id, err := tlb.BlockchainConfig{Root: conf}.GetGlobalID()
-		if err != nil {
-			return fmt.Errorf("the network does not state its global id: %w", err)
-		}
-		c.globalID = id.GlobalID
-		return nil
-	}); err != nil {
+	if err = c.connect(ctx); err != nil {
 		c.Close()
 		return nil, err
 	}
-	for _, s := range c.servers { // the others need not prove the long way from the init block again
-		s.api.SetTrustedBlock(proven)
-	}
 	return c, nil
+}
+
+// stagger is how long one liteserver may think before the next is asked too.
+const stagger = 300 * time.Millisecond
+
+// connect finds a liteserver that proves the network's newest block. Public
+// configurations list dead ones, so the next is tried before one has timed out.
+func (c *Client) connect(ctx context.Context) error {
+	type answer struct {
+		server int
+		head   Head
+		id     int32
+		err    error
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	answers := make(chan answer, len(c.servers))
+	ask := func(n int) {
+		a := answer{server: n}
+		a.err = c.servers[n].guarded(ctx, func(ctx context.Context, s *server) error {
+			conf, h, err := s.config(ctx, c)
+			if err != nil {
+				return err
+			}
+			id, err := tlb.BlockchainConfig{Root: conf}.GetGlobalID()
+			if err != nil {
+				return fmt.Errorf("the network does not state its global id: %w", err)
+			}
+			a.head, a.id = h, id.GlobalID
+			return nil
+		})
+		answers <- a
+	}
+	var failures []string
+	next := time.NewTimer(0)
+	defer next.Stop()
+	for started := 0; len(failures) < len(c.servers); {
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("ton: connect: %w", ctx.Err())
+		case <-next.C:
+			go ask(started)
+			if started++; started < len(c.servers) {
+				next.Reset(stagger)
+			}
+		case a := <-answers:
+			if a.err != nil {
+				failures = append(failures, fmt.Sprintf("%s: %v", c.servers[a.server].addr, a.err))
+				if started < len(c.servers) {
+					next.Reset(0)
+				}
+				continue
+			}
+			c.current.Store(int32(a.server))
+			c.globalID = a.id
+			proven := a.head.id()
+			for n, s := range c.servers { // the others need not prove the long way from the init block again
+				if n != a.server {
+					s.api.SetTrustedBlock(proven)
+				}
+			}
+			return nil
+		}
+	}
+	return c.unreachable("connect", failures)
+}
+
+func (h *Head) id() *tonapi.BlockIDExt {
+	return &tonapi.BlockIDExt{Workchain: masterchain, Shard: fullShard, SeqNo: h.Seqno, RootHash: h.RootHash[:], FileHash: h.FileHash[:]}
+}
+
+func (c *Client) unreachable(what string, failures []string) error {
+	return fmt.Errorf("ton: %s: %w (tried %d: %s); check the network connection, or get a newer global.config.json",
+		what, ErrUnreachable, len(c.servers), strings.Join(failures[:min(3, len(failures))], "; "))
 }
 
 // Close drops all connections.
@@ -211,12 +270,9 @@ func (c *Client) each(ctx context.Context, what string, ask func(context.Context
 		if ctx.Err() != nil {
 			return fmt.Errorf("ton: %s: %w", what, errors.Join(ctx.Err(), err))
 		}
-		if len(failures) < 3 {
-			failures = append(failures, fmt.Sprintf("%s: %v", s.addr, err))
-		}
+		failures = append(failures, fmt.Sprintf("%s: %v", s.addr, err))
 	}
-	return fmt.Errorf("ton: %s: %w (tried %d: %s); check the network connection, or get a newer global.config.json",
-		what, ErrUnreachable, len(c.servers), strings.Join(failures, "; "))
+	return c.unreachable(what, failures)
 }
 
 // MasterchainHead implements Chain.
@@ -697,7 +753,7 @@ func (s *server) account(ctx context.Context, c *Client, a *address.Address) (*A
 	if !parsed.IsValid {
 		return acc, nil
 	}
-	acc.Status = parsed.Status
+	acc.Status, acc.state = parsed.Status, st.State
 	if acc.Balance, err = NanoFromBig(parsed.Balance.Nano()); err != nil {
 		return nil, permanent{err}
 	}

@@ -285,3 +285,52 @@ func TestWaitTransaction(t *testing.T) {
 
 // phrase is of no worth: it was made for tests.
 const phrase = "visa borrow club split benefit much arrest rich number initial farm code exchange lazy unaware dragon time rack language luggage lab live either soap"
+
+// What a simulation says a message will cost is what it costs.
+func TestSimulate(t *testing.T) {
+	now := func() time.Time { return time.Unix(1_800_000_000, 0) }
+	chain, err := devnet.New(devnet.Config{SealOnSend: true, Clock: now})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = chain.Close() })
+	if _, err = chain.Serve(t.Context(), "127.0.0.1:0"); err != nil {
+		t.Fatal(err)
+	}
+	c, err := ton.Dial(t.Context(), chain.GlobalConfig(), ton.Options{Now: now})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(c.Close)
+	w := funded(t, chain)
+	for i := range 2 { // with deployment, and without
+		before, err := w.Balance(t.Context(), c)
+		if err != nil {
+			t.Fatal(err)
+		}
+		order, err := w.Sign(t.Context(), c, wallet.Message{To: someone, Amount: 5}, wallet.Message{To: someone, Amount: 6})
+		if err != nil {
+			t.Fatal(err)
+		}
+		sim, err := c.Simulate(t.Context(), order.BOC)
+		if err != nil || sim.Messages != 2 || sim.Sent != 11 || sim.Fees == 0 {
+			t.Fatalf("%d: %+v %v", i, sim, err)
+		}
+		if again, err := w.Balance(t.Context(), c); err != nil || again != before {
+			t.Fatalf("%d: simulating cost %s, %v", i, before-again, err)
+		}
+		if _, err = order.Send(t.Context(), c); err != nil {
+			t.Fatal(err)
+		}
+		after, err := w.Balance(t.Context(), c)
+		if err != nil || before-after != sim.Fees+sim.Sent {
+			t.Fatalf("%d: cost %s, simulated %s + %s, %v", i, before-after, sim.Fees, sim.Sent, err)
+		}
+		if _, err = c.Simulate(t.Context(), order.BOC); !errors.Is(err, ton.ErrRefused) {
+			t.Fatalf("%d: a spent order: %v", i, err)
+		}
+	}
+	if _, err = c.Simulate(t.Context(), []byte("hello")); err == nil {
+		t.Fatal("simulated bytes")
+	}
+}

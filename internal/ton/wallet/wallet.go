@@ -11,6 +11,7 @@ import (
 	"crypto/ed25519"
 	"errors"
 	"fmt"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -112,6 +113,16 @@ func (w *Wallet) Words() string { return string(w.words) }
 
 // Address is the wallet's address; it prints as UQ... (0Q... on testnet).
 func (w *Wallet) Address() *address.Address { return w.addr.Copy() }
+
+// Link opens a transfer to the wallet in a wallet app: a ton:// link, also
+// fit for a QR code. With amount 0 the sender chooses.
+func (w *Wallet) Link(amount ton.Nano) string {
+	link := "ton://transfer/" + w.addr.String()
+	if amount > 0 {
+		link += "?amount=" + strconv.FormatUint(uint64(amount), 10)
+	}
+	return link
+}
 
 // GlobalID is the network that the wallet belongs to.
 func (w *Wallet) GlobalID() int32 { return w.globalID }

@@ -44,6 +44,17 @@ func TestKnownAddresses(t *testing.T) {
 	}
 }
 
+func TestLink(t *testing.T) {
+	w, err := FromWords(phrase, -239)
+	if err != nil {
+		t.Fatal(err)
+	}
+	const addr = "ton://transfer/UQB-KzH7iTTeHwvg61qEAPnulm99PeEUL3vmPtXW_D1lKYER"
+	if w.Link(0) != addr || w.Link(ton.Gram/2) != addr+"?amount=500000000" {
+		t.Fatal(w.Link(0), w.Link(ton.Gram/2))
+	}
+}
+
 func TestWordsRefused(t *testing.T) {
 	words := strings.Fields(phrase)
 	swapped := append([]string{words[1], words[0]}, words[2:]...)
