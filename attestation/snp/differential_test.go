@@ -147,6 +147,9 @@ func theirs(s subject) (accepted bool, why string) {
 		}
 		return false, err.Error()
 	}
+	if b, err := abi.ReportToAbiBytes(report); err == nil && len(s.raw) == len(b) && !bytes.Equal(b, s.raw) {
+		return true, "re-encoded"
+	}
 	return true, ""
 }
 
@@ -214,7 +217,7 @@ func TestDifferential(t *testing.T) {
 		case theirWhy == "panic":
 			key = "they panic"
 		case them && !us:
-			key = "they accept: " + why
+			key = strings.TrimSpace("they accept: " + why + " " + theirWhy)
 		case us && !them:
 			key = "we accept: " + theirWhy
 		}
