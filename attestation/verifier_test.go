@@ -316,6 +316,17 @@ func TestRefusedForOneReason(t *testing.T) {
 			options{policy: func(p *policy.Policy) { p.Workload.Configs = listed() }}, []string{"policy.workload.config"}},
 		{"unlisted model", func(t *testing.T) []byte { return collect(t, base) },
 			options{policy: func(p *policy.Policy) { p.Workload.Models = listed() }}, []string{"policy.workload.model"}},
+		{"GPU without OCSP answers where they are required", func(t *testing.T) []byte { return collect(t, base) },
+			options{policy: requireOCSP}, []string{"gpu0.nvidia.ocsp.device", "gpu0.nvidia.ocsp.rim.driver", "gpu0.nvidia.ocsp.rim.vbios"}},
+		{"revoked GPU", func(t *testing.T) []byte { return collect(t, attestationtest.NodeConfig{SNP: true, GPUs: 1}) },
+			options{policy: requireOCSP, collateral: attestationtest.CollateralOptions{
+				OCSP: []*attestationtest.Node{node(t, base)}, RevokedNodes: []*attestationtest.Node{node(t, base)}}}, []string{"gpu0.nvidia.ocsp.device"}},
+		{"GPU on hold", func(t *testing.T) []byte { return collect(t, base) },
+			options{policy: requireOCSP, collateral: attestationtest.CollateralOptions{
+				OCSP: []*attestationtest.Node{node(t, base)}, HeldNodes: []*attestationtest.Node{node(t, base)}}}, []string{"gpu0.nvidia.ocsp.device"}},
+		{"GPU on hold where OCSP is not required", func(t *testing.T) []byte { return collect(t, base) },
+			options{collateral: attestationtest.CollateralOptions{
+				OCSP: []*attestationtest.Node{node(t, base)}, HeldNodes: []*attestationtest.Node{node(t, base)}}}, []string{"gpu0.nvidia.ocsp.device"}},
 		{"SNP: debug guest", func(t *testing.T) []byte { return collect(t, attestationtest.NodeConfig{SNP: true, Debug: true}) },
 			options{}, []string{"policy.debug"}},
 		{"SNP: less privileged level", func(t *testing.T) []byte { return collect(t, attestationtest.NodeConfig{SNP: true, VMPL: 2}) },
@@ -385,6 +396,10 @@ func TestRefusedForOneReason(t *testing.T) {
 	}
 }
 
+func requireOCSP(p *policy.Policy) {
+	p.Devices.GPU.OCSP, p.Devices.Switch.OCSP = policy.Required, policy.Required
+}
+
 func listed() policy.Allowed {
 	return policy.Allowed{Allow: []policy.Named{{Name: "other", Reason: "test", Digest: [32]byte{7}}}}
 }
@@ -402,6 +417,30 @@ func encode(t *testing.T, e *attestation.Evidence) []byte {
 		t.Fatal(err)
 	}
 	return b
+}
+
+// With good answers of the responder about everything, OCSP can be required; the result then ends with the answers.
+func TestOCSP(t *testing.T) {
+	c := attestationtest.NodeConfig{GPUs: 2, Switches: 1}
+	v := verifier(t, attestationtest.CollateralOptions{OCSP: []*attestationtest.Node{node(t, c)}}, requireOCSP)
+	if err := v.Appraise(now, collect(t, c), nonce).Err(); err != nil {
+		t.Fatal(err)
+	}
+	// Two days later the answers are stale, whatever else has not expired.
+	keys := encodeKeyset(t, func(k *keyset.Keyset) { k.NotAfter = now.AddDate(0, 0, 3) })
+	ev, err := node(t, c).Collect(t.Context(), nonce, keys)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := v.Appraise(now.AddDate(0, 0, 2), ev, nonce)
+	for _, id := range failing(r) {
+		if !strings.Contains(id, ".nvidia.ocsp.") {
+			t.Errorf("refused by %s", id)
+		}
+	}
+	if r.Err() == nil {
+		t.Error("stale OCSP answers were accepted")
+	}
 }
 
 // A tolerated status is accepted, and the result ends with the tolerance.

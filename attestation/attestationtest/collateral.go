@@ -2,6 +2,7 @@ package attestationtest
 
 import (
 	"crypto/x509"
+	"slices"
 	"time"
 
 	"github.com/bombyx-network/bombyx/attestation/collateral"
@@ -11,10 +12,16 @@ import (
 type CollateralOptions struct {
 	// Now dates everything: issued an hour before, valid for thirty days.
 	Now time.Time
-	// RevokedNodes have their PCK, VCEK or VLEK certificates on the CRL in charge of them.
+	// RevokedNodes have their PCK, VCEK or VLEK certificates on the CRL in charge of them, and their devices' identity
+	// certificates revoked.
 	RevokedNodes []*Node
 	// RevokedCA puts both PCK CAs on the root CRL, and ASK and ASVK on the ARK's.
 	RevokedCA bool
+	// OCSP lists nodes whose devices NVIDIA's responder has been asked about; the answers are good unless the node is also
+	// in RevokedNodes or HeldNodes. Without any there are no answers.
+	OCSP []*Node
+	// HeldNodes have their devices' identity certificates on hold.
+	HeldNodes []*Node
 	// TCBEvaluation is the tcbEvaluationDataNumber; 0 means 20.
 	TCBEvaluation int
 	// Drivers and VBIOS list further versions that RIMs are issued for, beside the default ones.
@@ -28,6 +35,7 @@ type Endorsements struct {
 	RootCRL, PlatformCRL, ProcessorCRL []byte   // DER
 	AMDCRL                             []byte   // DER, by the ARK
 	RIMs                               [][]byte // XML
+	OCSP                               [][]byte // DER
 	IntelRoot, DeviceRoot, RIMRoot     []byte   // DER certificates
 	AMDRoot                            []byte   // DER certificate
 }
@@ -77,12 +85,15 @@ func (a *Authority) Endorsements(o CollateralOptions) Endorsements {
 		e.RIMs = append(e.RIMs, a.vbiosRIM(v))
 	}
 	e.RIMs = append(e.RIMs, a.switchRIM(SwitchVersion))
+	if len(o.OCSP) > 0 {
+		e.OCSP = a.ocspAnswers(OCSPOptions{Now: o.Now, Revoked: o.RevokedNodes, Held: o.HeldNodes}, o.OCSP)
+	}
 	return e
 }
 
 // Inputs returns every piece, as [collateral.New] takes them.
 func (e Endorsements) Inputs() [][]byte {
-	return append([][]byte{e.TCBInfo, e.QEIdentity, e.TCBSigner, e.RootCRL, e.PlatformCRL, e.ProcessorCRL, e.AMDCRL, e.AMDRoot}, e.RIMs...)
+	return append([][]byte{e.TCBInfo, e.QEIdentity, e.TCBSigner, e.RootCRL, e.PlatformCRL, e.ProcessorCRL, e.AMDCRL, e.AMDRoot}, slices.Concat(e.RIMs, e.OCSP)...)
 }
 
 // Collateral returns everything as an encoded bundle, which [collateral.Parse] reads.

@@ -61,11 +61,12 @@ func (a *Authority) newNVIDIA() nvidia {
 
 // device is one GPU or NVSwitch.
 type device struct {
-	gpu   bool
-	pdi   [8]byte // per-device identifier, as in the certificates
-	leaf  *signer // attestation key
-	chain []byte  // PEM of five certificates, leaf first
-	fwid  []byte
+	gpu      bool
+	pdi      [8]byte           // per-device identifier, as in the certificates
+	leaf     *signer           // attestation key
+	identity *x509.Certificate // of the key below it, which stays for the device's life
+	chain    []byte            // PEM of five certificates, leaf first
+	fwid     []byte
 }
 
 var (
@@ -87,6 +88,7 @@ func (a *Authority) newDevice(node string, gpu bool, i int) *device {
 	brom := ica.issue(&x509.Certificate{Subject: nvidiaName(model+" A01 "+unit+" BROM", prefix+strings.ToUpper(hex.EncodeToString(d.pdi[:]))),
 		NotBefore: nvidiaFrom, NotAfter: nvidiaTo, IsCA: true, MaxPathLen: -1, KeyUsage: x509.KeyUsageCertSign},
 		a.key(p384, "identity key ", id))
+	d.identity = brom.cert
 	k := a.key(p384, "attestation key ", id)
 
 	// DICE CompositeDeviceID: version, identity key, firmware id (TCG DICE Attestation Architecture).
