@@ -70,6 +70,14 @@ func TestClientReadsProvenState(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	for _, none := range []uint32{0, head.Seqno + 1, 1<<32 - 1} {
+		if _, err = c.MasterchainBlock(t.Context(), none); err == nil || errors.Is(err, ton.ErrUnreachable) {
+			t.Errorf("block %d: %v", none, err)
+		}
+	}
+	if same, err := c.MasterchainBlock(t.Context(), head.Seqno); err != nil || same != head {
+		t.Fatalf("%+v %v", same, err)
+	}
 	old, err := c.MasterchainBlock(t.Context(), head.Seqno-1)
 	if err != nil || old.Seqno != head.Seqno-1 || old.RootHash == head.RootHash {
 		t.Fatalf("%+v %v", old, err)

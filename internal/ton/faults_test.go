@@ -219,6 +219,36 @@ func TestLostExternalIsResent(t *testing.T) {
 	}
 }
 
+// Sending works when blocks come by the clock, as on a real network.
+func TestSendUnderABlockClock(t *testing.T) {
+	chain, err := devnet.New(devnet.Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = chain.Close() })
+	if _, err = chain.Serve(t.Context(), "127.0.0.1:0"); err != nil {
+		t.Fatal(err)
+	}
+	w := funded(t, chain)
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- chain.Run(ctx, 20*time.Millisecond) }()
+	c, err := ton.Dial(t.Context(), chain.GlobalConfig(), fast)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(c.Close)
+	for n := range ton.Nano(3) {
+		if _, err = w.Send(t.Context(), c, wallet.Message{To: someone, Amount: ton.Gram/100 + n}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	cancel()
+	if err = <-done; err != nil {
+		t.Fatal(err)
+	}
+}
+
 // A message that never arrives ends as expired once the chain is past its
 // expiry, and as unconfirmed when the caller gives up before.
 func TestExternalThatNeverArrives(t *testing.T) {

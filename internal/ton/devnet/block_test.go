@@ -2,13 +2,16 @@ package devnet
 
 import (
 	"bytes"
+	"context"
 	"crypto/sha256"
 	"math/big"
 	"testing"
 	"time"
 
 	"github.com/xssnick/tonutils-go/address"
+	"github.com/xssnick/tonutils-go/tl"
 	"github.com/xssnick/tonutils-go/tlb"
+	tonapi "github.com/xssnick/tonutils-go/ton"
 	"github.com/xssnick/tonutils-go/tvm/cell"
 )
 
@@ -331,4 +334,46 @@ func FuzzArguments(f *testing.F) {
 	}
 	f.Add(c.ToBOC())
 	f.Fuzz(func(t *testing.T, boc []byte) { _, _ = parseStack(boc) })
+}
+
+// FuzzQuery gives a liteserver whatever a client can send.
+func FuzzQuery(f *testing.F) {
+	c := busy(f)
+	ctx, cancel := context.WithCancel(f.Context())
+	cancel() // waits end at once
+	s := &Liteserver{chain: c, ctx: ctx, stop: cancel}
+	master, shard := c.last().id, c.last().shard.id
+	acc := tonapi.AccountID{ID: c.giver.Data()}
+	for _, q := range []tl.Serializable{
+		tonapi.GetTime{}, tonapi.GetVersion{}, tonapi.GetMasterchainInf{}, tonapi.GetMasterchainInfoExt{},
+		tonapi.LookupBlock{Mode: 1, ID: &tonapi.BlockInfoShort{Workchain: -1, Shard: fullShard, Seqno: 3}},
+		tonapi.LookupBlock{Mode: 2, ID: &tonapi.BlockInfoShort{Workchain: 0, Shard: fullShard}, LT: 5_000_000},
+		tonapi.LookupBlock{Mode: 4, ID: &tonapi.BlockInfoShort{Workchain: 0, Shard: fullShard}, UTime: 1_800_000_000},
+		tonapi.GetBlockHeader{ID: master}, tonapi.GetBlockData{ID: shard}, tonapi.GetAllShardsInfo{ID: master},
+		tonapi.GetShardInfo{ID: master, Shard: fullShard}, tonapi.GetConfigAll{BlockID: master}, tonapi.GetConfigParams{BlockID: master, Params: []int32{18, 99}},
+		tonapi.GetBlockProof{Mode: 1, KnownBlock: c.blocks[masterchain][2].id, TargetBlock: master}, tonapi.GetBlockProof{KnownBlock: master},
+		tonapi.GetAccountState{ID: master, Account: acc}, tonapi.GetAccountState{ID: shard, Account: acc},
+		tonapi.RunSmcMethod{Mode: 7, ID: master, Account: acc, MethodID: tlb.MethodNameHash("seqno"), Params: cell.BeginCell().MustStoreUInt(0, 24).EndCell().ToBOC()},
+		tonapi.SendMessage{Body: []byte("hello")},
+		tonapi.GetTransactions{Limit: 3, AccID: &acc, LT: int64(c.txs[accountID{0, [32]byte(acc.ID)}][0].lt), TxHash: c.txs[accountID{0, [32]byte(acc.ID)}][0].cell.Hash()},
+		tonapi.GetOneTransaction{ID: shard, AccID: &acc, LT: 1},
+		tonapi.ListBlockTransactions{ID: c.blocks[basechain][2].id, Mode: 0b100111, Count: 1, WantProof: &tonapi.True{}},
+		tonapi.ListBlockTransactionsExt{ID: c.blocks[basechain][2].id, Mode: 0b100111, Count: 1, WantProof: &tonapi.True{}},
+		tonapi.GetLibraries{LibraryList: [][]byte{make([]byte, 32)}},
+	} {
+		raw, err := tl.Serialize(q, true)
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(raw)
+	}
+	f.Fuzz(func(t *testing.T, raw []byte) {
+		var q tl.Serializable
+		if _, err := tl.Parse(&q, raw, true); err != nil {
+			return
+		}
+		if e, ok := s.answer(q).(tonapi.LSError); ok && e.Code == 500 {
+			t.Fatalf("%T: %s", q, e.Text)
+		}
+	})
 }
