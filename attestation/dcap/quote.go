@@ -2,9 +2,9 @@ package dcap
 
 import (
 	"bytes"
+	"encoding/base64"
 	"encoding/binary"
 	"encoding/hex"
-	"encoding/pem"
 	"errors"
 	"fmt"
 )
@@ -421,24 +421,33 @@ func parseSignatureData(c *cursor, q *Quote) {
 
 var errNotPEM = errors.New("not a sequence of PEM certificates")
 
-// splitPEM decodes a sequence of PEM certificates. White space and NUL may surround them, nothing else.
+// splitPEM decodes a sequence of PEM certificates. White space and NUL may surround them, nothing else: encoding/pem would skip
+// what it cannot read.
 func splitPEM(b []byte) ([][]byte, error) {
-	const space = " \t\r\n\x00"
+	const (
+		begin = "-----BEGIN CERTIFICATE-----"
+		end   = "-----END CERTIFICATE-----"
+		space = " \t\r\n\x00"
+	)
 	var ders [][]byte
 	for b = bytes.Trim(b, space); len(b) > 0; b = bytes.TrimLeft(b, space) {
-		// pem.Decode skips what comes before a block and blocks that it cannot read.
-		if !bytes.HasPrefix(b, []byte("-----BEGIN CERTIFICATE-----")) || bytes.Count(b, []byte("-----END ")) == 0 {
+		armored, ok := bytes.CutPrefix(b, []byte(begin))
+		if !ok {
 			return nil, errNotPEM
 		}
-		block, rest := pem.Decode(b)
-		if block == nil || block.Type != "CERTIFICATE" || len(block.Headers) != 0 ||
-			bytes.Count(b[:len(b)-len(rest)], []byte("-----BEGIN ")) != 1 {
+		armored, rest, ok := bytes.Cut(armored, []byte(end))
+		if !ok {
 			return nil, errNotPEM
 		}
 		if len(ders) == maxChain {
 			return nil, fmt.Errorf("more than %d certificates", maxChain)
 		}
-		ders = append(ders, block.Bytes)
+		der := make([]byte, base64.StdEncoding.DecodedLen(len(armored)))
+		n, err := base64.StdEncoding.Strict().Decode(der, armored) // skips line ends
+		if err != nil || n == 0 {
+			return nil, errNotPEM
+		}
+		ders = append(ders, der[:n])
 		b = rest
 	}
 	if len(ders) == 0 {

@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"runtime"
+	"sync"
 )
 
 // signature is an ECDSA P-256 signature to be verified.
@@ -33,8 +34,29 @@ func newSignature(pub *ecdsa.PublicKey, encoded []byte, digest [32]byte, der []b
 	return s
 }
 
+// certificate is a parsed certificate with what its appraisal needs more than once.
+type certificate struct {
+	*x509.Certificate
+	digest [32]byte // SHA-256 of what its issuer signed
+	pck    *PCK     // nil unless it is the certificate of a PCK
+	pckErr error
+}
+
+func newCertificate(c *x509.Certificate) *certificate {
+	k := &certificate{Certificate: c, digest: sha256.Sum256(c.RawTBSCertificate)}
+	k.pck, k.pckErr = ParsePCK(c)
+	return k
+}
+
+func newChain(certs []*x509.Certificate) (chain []*certificate) {
+	for _, c := range certs {
+		chain = append(chain, newCertificate(c))
+	}
+	return chain
+}
+
 // signedBy is a signature by a certificate's key.
-func signedBy(issuer *x509.Certificate, digest [32]byte, der []byte) (*signature, error) {
+func signedBy(issuer *certificate, digest [32]byte, der []byte) (*signature, error) {
 	pub, err := p256Key(issuer)
 	if err != nil {
 		return nil, err
@@ -42,7 +64,7 @@ func signedBy(issuer *x509.Certificate, digest [32]byte, der []byte) (*signature
 	return newSignature(pub, issuer.RawSubjectPublicKeyInfo, digest, der), nil
 }
 
-func p256Key(cert *x509.Certificate) (*ecdsa.PublicKey, error) {
+func p256Key(cert *certificate) (*ecdsa.PublicKey, error) {
 	pub, ok := cert.PublicKey.(*ecdsa.PublicKey)
 	if !ok || pub.Curve != elliptic.P256() {
 		return nil, fmt.Errorf("certificate %q has no P-256 key", cert.Subject.CommonName)
@@ -64,10 +86,16 @@ func (a *appraisal) quote() (*signature, error) {
 	return newSignature(pub, a.q.AttestationKey[:], sha256.Sum256(a.q.Signed), derSignature(a.q.Signature)), nil
 }
 
-// verdict is the outcome of a verification on another core.
+// verdict is a verification that is done once, on whichever core gets to it first.
 type verdict struct {
-	done chan struct{}
+	once sync.Once
+	s    *signature
 	ok   bool
+}
+
+func (d *verdict) reach() bool {
+	d.once.Do(func() { d.ok = ecdsa.VerifyASN1(d.s.pub, d.s.digest[:], d.s.der) })
+	return d.ok
 }
 
 // ahead lets other cores verify what the checks are going to ask for. It decides nothing, and whatever it cannot make sense of
@@ -84,57 +112,53 @@ func (a *appraisal) ahead() {
 		if _, ok := a.v.signatures.get(s.name); ok {
 			return
 		}
-		d := &verdict{done: make(chan struct{})}
+		d := &verdict{s: s}
 		a.verdicts[s.name] = d
-		go func() {
-			d.ok = ecdsa.VerifyASN1(s.pub, s.digest[:], s.der)
-			close(d.done)
-		}()
+		go d.reach()
 	}
-	issued := func(cert, issuer *x509.Certificate) {
+	issued := func(cert, issuer *certificate) {
 		if cert != nil && issuer != nil {
-			start(signedBy(issuer, sha256.Sum256(cert.RawTBSCertificate), cert.Signature))
+			start(signedBy(issuer, cert.digest, cert.Signature))
 		}
 	}
-	listed := func(crl *CRL, issuer *x509.Certificate) {
+	listed := func(crl *CRL, issuer *certificate) {
 		if crl != nil && issuer != nil {
 			start(signedBy(issuer, crl.digest, crl.List.Signature))
 		}
 	}
-	stated := func(chain []*x509.Certificate, digest [32]byte, sig [64]byte) {
+	stated := func(chain []*certificate, digest [32]byte, sig [64]byte) {
 		if len(chain) > 0 {
 			root, _ := a.v.anchor(chain[0], chain[1:])
 			issued(chain[0], root)
 			start(signedBy(chain[0], digest, derSignature(sig)))
 		}
 	}
-	var root *x509.Certificate
+	var root *certificate
 	if a.intermediate != nil {
 		root, _ = a.v.anchor(a.intermediate, a.pckChain[2:])
 	}
-	if a.leaf != nil {
-		start(a.qeReport())
-	}
-	start(a.quote())
 	issued(a.leaf, a.intermediate)
 	issued(a.intermediate, root)
 	listed(a.c.RootCRL, root)
 	listed(a.c.PCKCRL, a.intermediate)
 	if t := a.c.TCBInfo; t != nil {
-		stated(a.c.TCBInfoChain, t.digest, t.Signature)
+		stated(a.tcbInfoChain, t.digest, t.Signature)
 	}
 	if e := a.c.QEIdentity; e != nil {
-		stated(a.c.QEIdentityChain, e.digest, e.Signature)
+		stated(a.qeIdentityChain, e.digest, e.Signature)
 	}
+	if a.leaf != nil {
+		start(a.qeReport())
+	}
+	start(a.quote())
 }
 
-// verdict verifies a signature, on this core unless another has begun.
+// verdict verifies a signature, unless another core has.
 func (a *appraisal) verdict(s *signature) bool {
 	if d := a.verdicts[s.name]; d != nil {
-		<-d.done
-		return d.ok
+		return d.reach()
 	}
-	return ecdsa.VerifyASN1(s.pub, s.digest[:], s.der)
+	return (&verdict{s: s}).reach()
 }
 
 // verified verifies a signature, or finds it verified in an earlier appraisal. It remembers successes only.
@@ -149,11 +173,12 @@ func (a *appraisal) verified(s *signature) bool {
 	return true
 }
 
-// certificates parses the PCK chain as far as it goes.
+// certificates parses the PCK chain as far as it goes, and prepares the others.
 func (a *appraisal) certificates() {
-	a.pckChain = a.c.PCKChain
-	if a.q.CertificationDataType == CertPCKChain {
-		a.pckChain, a.pckChainErr = nil, a.q.chainErr
+	a.tcbInfoChain, a.qeIdentityChain = newChain(a.c.TCBInfoChain), newChain(a.c.QEIdentityChain)
+	if a.q.CertificationDataType != CertPCKChain {
+		a.pckChain = newChain(a.c.PCKChain)
+	} else if a.pckChainErr = a.q.chainErr; a.pckChainErr == nil {
 		for i, der := range a.q.PCKChain {
 			cert, err := a.v.parse(der)
 			if err != nil {
@@ -172,7 +197,7 @@ func (a *appraisal) certificates() {
 }
 
 // parse parses a certificate, or finds it parsed.
-func (v *Verifier) parse(der []byte) (*x509.Certificate, error) {
+func (v *Verifier) parse(der []byte) (*certificate, error) {
 	for _, r := range v.anchors {
 		if bytes.Equal(r.Raw, der) {
 			return r, nil
@@ -186,8 +211,9 @@ func (v *Verifier) parse(der []byte) (*x509.Certificate, error) {
 	if err != nil {
 		return nil, err
 	}
-	v.certs.put(key, cert)
-	return cert, nil
+	c := newCertificate(cert)
+	v.certs.put(key, c)
+	return c, nil
 }
 
 // derSignature encodes r || s as an ECDSA-Sig-Value.

@@ -325,7 +325,7 @@ func TestRealStatements(t *testing.T) {
 			signer := signerAt(issued)
 			if signer == nil {
 				t.Errorf("%s: no signer for %v", path, issued)
-			} else if err := a.signed(signer, digest, sig); err != nil {
+			} else if err := a.signed(newChain(signer), digest, sig); err != nil {
 				t.Errorf("%s: %v", path, err)
 			}
 		}

@@ -8,7 +8,6 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
-	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -100,7 +99,7 @@ type Result struct {
 	TCBEvaluationDataNumber uint32
 	QEEvaluationDataNumber  uint32
 
-	PCK *PCK // nil without a PCK certificate
+	PCK *PCK // nil without a PCK certificate; shared between results, not to be modified
 
 	// Between these instants, inclusive, every certificate, list and statement that was used is valid.
 	ValidFrom  time.Time
@@ -109,8 +108,8 @@ type Result struct {
 
 // Verifier appraises quotes. It is safe for concurrent use, and its memory does not grow with use.
 type Verifier struct {
-	anchors    []*x509.Certificate
-	certs      cache[*x509.Certificate]
+	anchors    []*certificate
+	certs      cache[*certificate]
 	signatures cache[struct{}]
 }
 
@@ -153,8 +152,8 @@ func NewVerifier(roots ...*x509.Certificate) (*Verifier, error) {
 	if len(roots) == 0 {
 		return nil, errors.New("dcap: no trust anchors; for genuine Intel platforms pass IntelRoot()")
 	}
-	v := &Verifier{anchors: slices.Clone(roots)}
-	for _, r := range roots {
+	v := &Verifier{anchors: newChain(roots)}
+	for _, r := range v.anchors {
 		if _, err := p256Key(r); err != nil || !r.IsCA || !bytes.Equal(r.RawIssuer, r.RawSubject) {
 			return nil, fmt.Errorf("dcap: trust anchor %q is not the certificate of a root CA with a P-256 key", r.Subject.CommonName)
 		}
@@ -194,9 +193,10 @@ type appraisal struct {
 	c   *Collateral
 	res *Result
 
-	pckChain                 []*x509.Certificate // nil after pckChainErr
-	pckChainErr              error
-	leaf, intermediate, root *x509.Certificate // set as far as they could be parsed; root is an anchor
+	pckChain                      []*certificate // nil after pckChainErr
+	pckChainErr                   error
+	leaf, intermediate, root      *certificate // set as far as they could be parsed; root is an anchor
+	tcbInfoChain, qeIdentityChain []*certificate
 
 	verdicts map[[32]byte]*verdict // signatures that other cores verify
 }
@@ -281,7 +281,7 @@ func (a *appraisal) within(what string, from, until time.Time) error {
 
 func stamp(t time.Time) string { return t.UTC().Format(time.RFC3339) }
 
-func (a *appraisal) certsValid(certs ...*x509.Certificate) (errs error) {
+func (a *appraisal) certsValid(certs ...*certificate) (errs error) {
 	for _, c := range certs {
 		if c != nil {
 			if err := a.within(fmt.Sprintf("certificate %q", c.Subject.CommonName), c.NotBefore, c.NotAfter); err != nil && errs == nil {
@@ -346,23 +346,20 @@ func (a *appraisal) chain() {
 		}
 		return a.link(a.leaf, a.intermediate)
 	}()
-	pck, pckErr := ParsePCK(a.leaf)
-	if pckErr == nil {
-		a.res.PCK = pck
-	}
+	a.res.PCK = a.leaf.pck
 	if err == nil {
-		err = pckErr
+		err = a.leaf.pckErr
 	}
 	if err != nil {
 		a.fail(CheckChain, clause, "%v", err)
 	} else {
-		a.pass(CheckChain, clause, "%s, serial %x, FMSPC %x", a.leaf.Issuer.CommonName, a.leaf.SerialNumber, pck.FMSPC)
+		a.pass(CheckChain, clause, "%s, serial %x, FMSPC %x", a.leaf.Issuer.CommonName, a.leaf.SerialNumber, a.res.PCK.FMSPC)
 	}
 	a.decide(CheckChainValidity, validity, a.certsValid(a.leaf, a.intermediate, a.root), "every certificate is valid")
 }
 
 // anchor returns the trust anchor that issued cert. A root that came along must be that anchor, byte for byte.
-func (v *Verifier) anchor(cert *x509.Certificate, rest []*x509.Certificate) (*x509.Certificate, error) {
+func (v *Verifier) anchor(cert *certificate, rest []*certificate) (*certificate, error) {
 	if len(rest) > 1 {
 		return nil, fmt.Errorf("%d certificates too many", len(rest)-1)
 	}
@@ -378,7 +375,7 @@ func (v *Verifier) anchor(cert *x509.Certificate, rest []*x509.Certificate) (*x5
 }
 
 // link verifies that issuer, a CA, issued cert (RFC 5280, 6.1, as far as two-link chains need it).
-func (a *appraisal) link(cert, issuer *x509.Certificate) error {
+func (a *appraisal) link(cert, issuer *certificate) error {
 	name := cert.Subject.CommonName
 	switch {
 	case !bytes.Equal(cert.RawIssuer, issuer.RawSubject):
@@ -392,7 +389,7 @@ func (a *appraisal) link(cert, issuer *x509.Certificate) error {
 	case cert.IsCA && issuer.MaxPathLen == 0 && issuer.MaxPathLenZero:
 		return fmt.Errorf("CA certificate %q exceeds the path length of %q", name, issuer.Subject.CommonName)
 	}
-	s, err := signedBy(issuer, sha256.Sum256(cert.RawTBSCertificate), cert.Signature)
+	s, err := signedBy(issuer, cert.digest, cert.Signature)
 	if err != nil {
 		return err
 	}
@@ -430,7 +427,7 @@ func (a *appraisal) pckCRL() {
 	}
 }
 
-func (a *appraisal) crl(id, clause string, crl *CRL, issuer *x509.Certificate) {
+func (a *appraisal) crl(id, clause string, crl *CRL, issuer *certificate) {
 	err := func() error {
 		if issuer == nil || !bytes.Equal(issuer.RawSubject, crl.List.RawIssuer) {
 			want := "a trust anchor"
@@ -459,7 +456,7 @@ func (a *appraisal) crl(id, clause string, crl *CRL, issuer *x509.Certificate) {
 }
 
 // signed verifies a statement of Intel's TCB signing certificate, which must be issued by an anchor itself.
-func (a *appraisal) signed(chain []*x509.Certificate, digest [32]byte, sig [64]byte) error {
+func (a *appraisal) signed(chain []*certificate, digest [32]byte, sig [64]byte) error {
 	signer := chain[0]
 	root, err := a.v.anchor(signer, chain[1:])
 	if err != nil {
@@ -497,14 +494,14 @@ func (a *appraisal) tcbInfo() {
 			a.missing(id, signature, "TCB info")
 		}
 		return
-	case len(a.c.TCBInfoChain) == 0:
+	case len(a.tcbInfoChain) == 0:
 		a.missing(CheckTCBInfoSignature, signature, "TCB info issuer chain")
 	default:
-		a.decide(CheckTCBInfoSignature, signature, a.signed(a.c.TCBInfoChain, t.digest, t.Signature), "signed by "+cnTCBSigning)
+		a.decide(CheckTCBInfoSignature, signature, a.signed(a.tcbInfoChain, t.digest, t.Signature), "signed by "+cnTCBSigning)
 	}
 	a.res.TCBEvaluationDataNumber = t.TCBEvaluationDataNumber
 	err := a.within("TCB info", t.IssueDate, t.NextUpdate)
-	if certs := a.certsValid(a.c.TCBInfoChain...); err == nil {
+	if certs := a.certsValid(a.tcbInfoChain...); err == nil {
 		err = certs
 	}
 	a.decide(CheckTCBInfoValidity, validity, err, fmt.Sprintf("issued %s, next update %s", stamp(t.IssueDate), stamp(t.NextUpdate)))
@@ -533,14 +530,14 @@ func (a *appraisal) qeIdentity() {
 		a.missing(CheckQEIDSignature, signature, "QE identity")
 		a.missing(CheckQEIDValidity, validity, "QE identity")
 		return
-	case len(a.c.QEIdentityChain) == 0:
+	case len(a.qeIdentityChain) == 0:
 		a.missing(CheckQEIDSignature, signature, "QE identity issuer chain")
 	default:
-		a.decide(CheckQEIDSignature, signature, a.signed(a.c.QEIdentityChain, e.digest, e.Signature), "signed by "+cnTCBSigning)
+		a.decide(CheckQEIDSignature, signature, a.signed(a.qeIdentityChain, e.digest, e.Signature), "signed by "+cnTCBSigning)
 	}
 	a.res.QEEvaluationDataNumber = e.TCBEvaluationDataNumber
 	err := a.within("QE identity", e.IssueDate, e.NextUpdate)
-	if certs := a.certsValid(a.c.QEIdentityChain...); err == nil {
+	if certs := a.certsValid(a.qeIdentityChain...); err == nil {
 		err = certs
 	}
 	a.decide(CheckQEIDValidity, validity, err, fmt.Sprintf("issued %s, next update %s", stamp(e.IssueDate), stamp(e.NextUpdate)))
@@ -552,15 +549,15 @@ func (a *appraisal) revocation() {
 		crl   *CRL
 		check string
 		what  string
-		certs []*x509.Certificate
+		certs []*certificate
 	}{
-		{a.c.RootCRL, CheckRootCRL, "root CA CRL", []*x509.Certificate{a.intermediate, first(a.c.TCBInfoChain), first(a.c.QEIdentityChain)}},
-		{a.c.PCKCRL, CheckPCKCRL, "PCK CRL", []*x509.Certificate{a.leaf}},
+		{a.c.RootCRL, CheckRootCRL, "root CA CRL", []*certificate{a.intermediate, first(a.tcbInfoChain), first(a.qeIdentityChain)}},
+		{a.c.PCKCRL, CheckPCKCRL, "PCK CRL", []*certificate{a.leaf}},
 	}
 	// A list that is stale or unproven can still refute, but never clear.
 	for _, l := range lists {
 		for _, cert := range l.certs {
-			if l.crl != nil && cert != nil && bytes.Equal(cert.RawIssuer, l.crl.List.RawIssuer) && l.crl.Revoked(cert) {
+			if l.crl != nil && cert != nil && bytes.Equal(cert.RawIssuer, l.crl.List.RawIssuer) && l.crl.Revoked(cert.Certificate) {
 				a.fail(CheckRevocation, clause, "certificate %q, serial %x, is revoked", cert.Subject.CommonName, cert.SerialNumber)
 				return
 			}
@@ -579,7 +576,7 @@ func (a *appraisal) revocation() {
 	a.pass(CheckRevocation, clause, "no certificate is revoked")
 }
 
-func first(chain []*x509.Certificate) *x509.Certificate {
+func first(chain []*certificate) *certificate {
 	if len(chain) == 0 {
 		return nil
 	}

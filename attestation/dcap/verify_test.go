@@ -268,7 +268,7 @@ func TestMixedRoots(t *testing.T) {
 	other.root.Subject = name("Intel SGX Root CA 2")
 	ov, _, oc := other.build(t)
 	w.bendCollateral = func(c *Collateral) {
-		w.anchors = append(ov.anchors, c.TCBInfoChain[1])
+		w.anchors = []*x509.Certificate{ov.anchors[0].Certificate, c.TCBInfoChain[1]}
 		c.TCBInfoChain = oc.TCBInfoChain
 		c.TCBInfo = oc.TCBInfo
 	}
