@@ -83,7 +83,8 @@ type Event struct {
 	// otherwise. It contains no line break, and it is valid until the following Next.
 	Data []byte
 
-	// Usage counts the tokens of the request up to and including this event.
+	// Usage counts the tokens of the request up to and including this event. An event may bring nothing else: text that
+	// the engine holds back does not hold back the count.
 	Usage Usage
 }
 

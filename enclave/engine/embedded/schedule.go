@@ -1,6 +1,7 @@
 package embedded
 
 import (
+	"slices"
 	"sync/atomic"
 
 	"github.com/bombyx-network/bombyx/enclave/engine"
@@ -29,10 +30,10 @@ type sequence struct {
 	sampler   *sampler
 	text      assembler
 	logprobs  int
-	held      []choice // choices whose text is held back
 }
 
-// step is what one token brings to the reader.
+// step is what one token brings to the reader. There is one for every token, also when its text is held back, so that no
+// answer runs ahead of its reader.
 type step struct {
 	text    string
 	usage   engine.Usage
@@ -198,40 +199,37 @@ func (s *scheduler) choose(q *sequence, scores []float32) {
 	if open := q.thinking; q.think(s.e, id) || open {
 		q.reasoning++
 	}
+	out := step{usage: q.usage()}
 	if s.e.tokenizer.IsEnd(id) {
-		s.finish(q, step{text: q.text.rest(), finish: "stop"})
+		out.text, out.finish = q.text.rest(), "stop"
+		s.finish(q, out)
 		return
 	}
 	if q.logprobs >= 0 {
 		own, alternatives := logprobs(scores, id, q.logprobs)
-		q.held = append(q.held, choice{own, alternatives})
+		out.choices = []choice{{own, alternatives}}
 	}
-	text, stopped := q.text.add(s.e.tokenizer.Text(id))
+	var stopped bool
+	out.text, stopped = q.text.add(s.e.tokenizer.Text(id))
 	switch {
 	case stopped:
-		s.finish(q, step{text: text, finish: "stop"})
+		out.finish = "stop"
+		s.finish(q, out)
 	case q.tokens == q.maxTokens:
-		s.finish(q, step{text: text + q.text.rest(), finish: "length"})
+		out.text += q.text.rest()
+		out.finish = "length"
+		s.finish(q, out)
 	default:
 		q.history = append(q.history, id)
 		q.input = q.history[len(q.history)-1:]
-		if text != "" {
-			q.out <- step{text: text, usage: q.usage(), choices: q.held} // ready, so it does not block
-			q.held = nil
-		}
+		q.out <- out // batch has seen room for it
 	}
 }
 
 // finish sends a sequence's last step and ends it.
 func (s *scheduler) finish(q *sequence, last step) {
-	last.usage, last.choices = q.usage(), q.held
 	q.out <- last
-	for i, a := range s.active {
-		if a == q {
-			s.active = append(s.active[:i], s.active[i+1:]...)
-			break
-		}
-	}
+	s.active = slices.DeleteFunc(s.active, func(a *sequence) bool { return a == q })
 	s.end(q)
 }
 

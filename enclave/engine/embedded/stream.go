@@ -106,7 +106,7 @@ func (st *stream) next() (engine.Event, error) {
 		b := append(st.object(), `,"choices":[{"index":0,"delta":{"role":"assistant","content":""},"logprobs":null,"finish_reason":null}]`...)
 		return st.event(st.appendNoUsage(b)), nil
 	}
-	step, err := st.receive()
+	step, err := st.visible()
 	if err != nil {
 		return engine.Event{}, err
 	}
@@ -157,6 +157,23 @@ func (st *stream) whole() (engine.Event, error) {
 		b = st.appendLogprobs(b, choices)
 		b = appendFinish(b, step.finish)
 		return st.event(st.appendUsage(append(b, `}]`...))), nil
+	}
+}
+
+// visible waits for the next step with text and joins those without to it. An event comes after ahead tokens at the latest,
+// even without text, so that the usage stays current.
+func (st *stream) visible() (step, error) {
+	var choices []choice
+	for n := 1; ; n++ {
+		s, err := st.receive()
+		if err != nil {
+			return step{}, err
+		}
+		choices = append(choices, s.choices...)
+		if s.text != "" || s.finish != "" || n == ahead {
+			s.choices = choices
+			return s, nil
+		}
 	}
 }
 
