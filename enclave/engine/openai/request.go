@@ -34,7 +34,7 @@ func ParseFlavour(s string) (Flavour, error) {
 func flavourNames() string { return "vllm, sglang, llamacpp, ollama" }
 
 // rule checks the value of one member. A nil rule passes any value.
-type rule func(c *checker, v json.RawMessage) error
+type rule func(v json.RawMessage) error
 
 // spec is what one flavour takes.
 type spec struct {
@@ -55,16 +55,17 @@ var dropped = map[string]rule{"user": nil, "safety_identifier": nil, "prompt_cac
 var handled = []string{"model", "stream", "stream_options", "max_tokens", "max_completion_tokens", "n"}
 
 var (
-	sampling = map[string]rule{"temperature": nil, "top_p": nil, "stop": stops, "seed": nil, "presence_penalty": nil, "frequency_penalty": nil}
+	sampling = map[string]rule{"temperature": isNumber, "top_p": isNumber, "stop": stops, "seed": isNumber,
+		"presence_penalty": isNumber, "frequency_penalty": isNumber}
 	chatBase = with(sampling, map[string]rule{"messages": messages, "tools": tools, "response_format": responseFormat})
 	textBase = with(sampling, map[string]rule{"prompt": prompt})
-	biased   = map[string]rule{"logit_bias": nil}
+	biased   = map[string]rule{"logit_bias": biases}
 	chatFull = with(chatBase, biased, map[string]rule{"logprobs": isBool, "top_logprobs": upTo(20), "tool_choice": toolChoice,
-		"parallel_tool_calls": isBool, "reasoning_effort": nil})
+		"parallel_tool_calls": isBool, "reasoning_effort": isText})
 	textFull = with(textBase, biased, map[string]rule{"logprobs": upTo(20)})
 	thinking = map[string]rule{"chat_template_kwargs": templateSwitches}
-	extended = map[string]rule{"top_k": nil, "min_p": nil, "repetition_penalty": nil, "min_tokens": nil}
-	llama    = map[string]rule{"top_k": nil, "min_p": nil, "repeat_penalty": nil}
+	extended = map[string]rule{"top_k": isNumber, "min_p": isNumber, "repetition_penalty": isNumber, "min_tokens": isNumber}
+	llama    = map[string]rule{"top_k": isNumber, "min_p": isNumber, "repeat_penalty": isNumber}
 
 	usageEveryEvent = []member{{"stream_options", `{"include_usage":true,"continuous_usage_stats":true}`}}
 	usageAtTheEnd   = []member{{"stream_options", `{"include_usage":true}`}}
@@ -98,11 +99,6 @@ type options struct {
 	everyUsage bool // the client asked for usage in every event
 }
 
-// checker carries what rules depend on.
-type checker struct {
-	flavour Flavour
-}
-
 // rewrite returns the body to send.
 func (d *Driver) rewrite(req engine.Request, models []engine.Model) (*bytes.Reader, options, error) {
 	o := options{stream: req.Stream, choices: 1}
@@ -116,7 +112,6 @@ func (d *Driver) rewrite(req engine.Request, models []engine.Model) (*bytes.Read
 		rules, needed = d.spec.completions, "prompt"
 	}
 	names := make([]string, 0, len(in))
-	c := &checker{flavour: d.cfg.Flavour}
 	for name, v := range in {
 		if string(v) == "null" { // as if absent, for every member of the API
 			continue
@@ -131,7 +126,7 @@ func (d *Driver) rewrite(req engine.Request, models []engine.Model) (*bytes.Read
 			return nil, o, unsupported(name, "this engine (%s) does not take the parameter %q: leave it out", d.cfg.Flavour, clip(name))
 		}
 		if check != nil {
-			if err := check(c, v); err != nil {
+			if err := check(v); err != nil {
 				return nil, o, at(name, err)
 			}
 		}
@@ -318,22 +313,42 @@ func text(v json.RawMessage) (string, error) {
 	return s, nil
 }
 
-func isFalse(_ *checker, v json.RawMessage) error {
+func isFalse(v json.RawMessage) error {
 	if string(v) != "false" {
 		return invalid("", "must be false: nothing is stored here")
 	}
 	return nil
 }
 
-func isBool(_ *checker, v json.RawMessage) error {
+func isBool(v json.RawMessage) error {
 	if s := string(v); s != "true" && s != "false" {
 		return invalid("", "must be true or false")
 	}
 	return nil
 }
 
+func isNumber(v json.RawMessage) error {
+	if v[0] != '-' && (v[0] < '0' || v[0] > '9') {
+		return invalid("", "must be a number")
+	}
+	return nil
+}
+
+func isText(v json.RawMessage) error {
+	_, err := text(v)
+	return err
+}
+
+func biases(v json.RawMessage) error {
+	var m map[string]float64
+	if json.Unmarshal(v, &m) != nil || len(m) > 1024 {
+		return invalid("", "must be an object of up to 1024 numbers by token id")
+	}
+	return nil
+}
+
 func upTo(most int) rule {
-	return func(_ *checker, v json.RawMessage) error {
+	return func(v json.RawMessage) error {
 		if n, err := strconv.Atoi(string(v)); err != nil || n < 0 || n > most {
 			return invalid("", "must be a whole number from 0 to %d", most)
 		}
@@ -342,14 +357,14 @@ func upTo(most int) rule {
 }
 
 // prompt takes one text: a list would multiply the choices.
-func prompt(_ *checker, v json.RawMessage) error {
+func prompt(v json.RawMessage) error {
 	if _, err := text(v); err != nil {
 		return invalid("", "must be one string")
 	}
 	return nil
 }
 
-func stops(_ *checker, v json.RawMessage) error {
+func stops(v json.RawMessage) error {
 	if _, err := text(v); err == nil {
 		return nil
 	}
@@ -362,20 +377,20 @@ func stops(_ *checker, v json.RawMessage) error {
 
 var roles = []string{"system", "developer", "user", "assistant", "tool"}
 
-func messages(c *checker, v json.RawMessage) error {
+func messages(v json.RawMessage) error {
 	var list []json.RawMessage
 	if err := json.Unmarshal(v, &list); err != nil || len(list) == 0 {
 		return invalid("", "must be a list of at least one message")
 	}
 	for i, v := range list {
-		if err := message(c, v); err != nil {
+		if err := message(v); err != nil {
 			return at(fmt.Sprintf("[%d]", i), err)
 		}
 	}
 	return nil
 }
 
-func message(c *checker, v json.RawMessage) error {
+func message(v json.RawMessage) error {
 	m, err := object(v, "role", "content", "name", "refusal", "annotations", "reasoning", "reasoning_content", "tool_calls", "tool_call_id")
 	if err != nil {
 		return err
@@ -444,7 +459,7 @@ func part(v json.RawMessage) error {
 	return at(kind, err)
 }
 
-func tools(_ *checker, v json.RawMessage) error {
+func tools(v json.RawMessage) error {
 	var list []json.RawMessage
 	if json.Unmarshal(v, &list) != nil || len(list) > 128 {
 		return invalid("", "must be a list of up to 128 tools")
@@ -465,7 +480,7 @@ func tools(_ *checker, v json.RawMessage) error {
 	return nil
 }
 
-func toolChoice(_ *checker, v json.RawMessage) error {
+func toolChoice(v json.RawMessage) error {
 	if s, err := text(v); err == nil {
 		if s != "none" && s != "auto" && s != "required" {
 			return invalid("", "must be none, auto, required or a function")
@@ -479,7 +494,7 @@ func toolChoice(_ *checker, v json.RawMessage) error {
 	return err
 }
 
-func responseFormat(_ *checker, v json.RawMessage) error {
+func responseFormat(v json.RawMessage) error {
 	m, err := object(v, "type", "json_schema")
 	if err != nil {
 		return err
@@ -496,13 +511,13 @@ func responseFormat(_ *checker, v json.RawMessage) error {
 
 // templateSwitches takes the two switches that templates use for reasoning. Anything else in chat_template_kwargs reaches
 // into the template's internals.
-func templateSwitches(c *checker, v json.RawMessage) error {
+func templateSwitches(v json.RawMessage) error {
 	m, err := object(v, "enable_thinking", "thinking")
 	if err != nil {
 		return err
 	}
 	for k, v := range m {
-		if err := isBool(c, v); err != nil {
+		if err := isBool(v); err != nil {
 			return at(k, err)
 		}
 	}

@@ -116,7 +116,7 @@ func TestDangerousMembersAreRefused(t *testing.T) {
 
 // ollama ignores what it does not know.
 func TestIgnoredMembersAreRefused(t *testing.T) {
-	for _, member := range []string{`"logit_bias":{}`, `"logprobs":true`, `"tool_choice":"auto"`, `"top_k":1`, `"reasoning_effort":"low"`} {
+	for _, member := range []string{`"logit_bias":{"1":2}`, `"logprobs":true`, `"tool_choice":"auto"`, `"top_k":1`, `"reasoning_effort":"low"`} {
 		refused(t, openai.Ollama, chat(true, ","+member))
 	}
 }
@@ -164,17 +164,19 @@ func TestInvalidMembers(t *testing.T) {
 	for member, param := range map[string]string{
 		`"n":2`: "n", `"n":0`: "n", `"n":-1`: "n", `"n":1.5`: "n", `"n":"1"`: "n", `"n":1e3`: "n",
 		`"max_tokens":0`: "max_tokens", `"max_tokens":101`: "max_tokens", `"max_completion_tokens":101`: "max_completion_tokens",
-		`"max_tokens":5,"max_completion_tokens":6`:               "max_tokens",
-		`"stream_options":1`:                                     "stream_options",
-		`"stream_options":{"x":1}`:                               "stream_options.x",
-		`"stream_options":{"include_usage":1}`:                   "include_usage",
-		`"store":true`:                                           "store",
-		`"stop":1`:                                               "stop",
-		`"stop":["` + strings.Repeat(`","`, 16) + `"]`:           "stop",
-		`"logprobs":5`:                                           "logprobs",
-		`"top_logprobs":21`:                                      "top_logprobs",
-		`"tools":1`:                                              "tools",
-		`"tools":[{"type":"web_search"}]`:                        "tools[0].type",
+		`"max_tokens":5,"max_completion_tokens":6`: "max_tokens",
+		`"stream_options":1`:                       "stream_options",
+		`"stream_options":{"x":1}`:                 "stream_options.x",
+		`"stream_options":{"include_usage":1}`:     "include_usage",
+		`"temperature":"hot"`:                      "temperature", `"temperature":{}`: "temperature", `"seed":[1]`: "seed", `"top_k":true`: "top_k",
+		`"logit_bias":[]`: "logit_bias", `"logit_bias":{"1":"x"}`: "logit_bias", `"reasoning_effort":1`: "reasoning_effort",
+		`"store":true`: "store",
+		`"stop":1`:     "stop",
+		`"stop":["` + strings.Repeat(`","`, 16) + `"]`: "stop",
+		`"logprobs":5`:                    "logprobs",
+		`"top_logprobs":21`:               "top_logprobs",
+		`"tools":1`:                       "tools",
+		`"tools":[{"type":"web_search"}]`: "tools[0].type",
 		`"tools":[{"type":"function","function":{"x":1}}]`:       "tools[0].x",
 		`"tool_choice":"all"`:                                    "tool_choice",
 		`"response_format":{"type":"structural_tag"}`:            "response_format.type",

@@ -292,7 +292,6 @@ EVENTS = ("the French Revolution, World War II, the moon landing, the fall of Ro
           "the last ice age, the Boston Tea Party, the birth of Mozart").split(", ")
 PLACES_OUT = ("Chicago, Munich, Osaka, Barcelona, Milan, Sydney, Boston, Hamburg, Lyon, Geneva, Dallas, Mumbai, Shanghai, Toronto, Seville, Naples, "
               "Manchester, Krakow, Texas, Bavaria, Tuscany, Scotland, California, Siberia, Florida, Alaska, my town, the Alps, Africa, Europe").split(", ")
-CITIES_HERE = "Paris, Berlin, Rome, Madrid, London, Tokyo, Oslo, Vienna, New York".split(", ")
 DISHES = ("lasagna, pancakes, tomato soup, a steak, rice, an omelette, sushi, a chocolate cake, bread, curry, ramen, tacos, apple pie, fried eggs, "
           "hummus, a salad, pizza dough, mashed potatoes, goulash, paella").split(", ")
 TASKS = ("sort a list, reverse a string, open a file, parse JSON, send an email, download a web page, compute prime numbers, read a CSV file, "
