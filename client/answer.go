@@ -177,7 +177,10 @@ func (b *answerBody) finish() error {
 	case r.Finish == receipt.Complete && r.Cost != cost:
 		return fmt.Errorf("%w: it costs %d nanogram, and its tokens %d", ErrReceipt, r.Cost, cost)
 	}
-	b.end(func() { s.t.purse.settle(allot, r, raw) })
+	b.end(func() {
+		allot, _ := s.end()
+		s.t.purse.settle(allot, r, raw)
+	})
 	if s.t.cfg.Trace.Receipt != nil {
 		s.t.cfg.Trace.Receipt(r, raw)
 	}
@@ -201,10 +204,7 @@ func (b *answerBody) fail(err error) {
 
 // abandon settles without a receipt, by the enclave's last word.
 func (b *answerBody) abandon() {
-	b.s.mu.Lock()
-	allot, cost := b.s.allot, b.s.cost
-	b.s.mu.Unlock()
-	b.s.t.purse.release(allot, cost)
+	b.s.t.purse.release(b.s.end())
 }
 
 // Close ends the exchange. An answer that was not read to its end is

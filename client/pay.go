@@ -119,15 +119,17 @@ func (u *purse) reserve(ctx context.Context, allot uint64) (string, *apierror.Er
 	return token, fault
 }
 
-// raise turns a running request's reservation from before into want.
-func (u *purse) raise(ctx context.Context, token, stream string, before, want uint64) *apierror.Error {
+// hold sets more aside for a running request.
+func (u *purse) hold(more uint64) {
 	u.mu.Lock()
-	u.reserved += want - before
-	u.mu.Unlock()
+	defer u.mu.Unlock()
+	u.reserved += more
+}
+
+// raise has the host give a running request credit up to want, which is held
+// already.
+func (u *purse) raise(ctx context.Context, stream string, want uint64) *apierror.Error {
 	_, fault := u.fund(ctx, []string{"Bombyx-Stream", stream, "Bombyx-Allot", strconv.FormatUint(want, 10)})
-	if fault != nil {
-		u.release(want-before, 0)
-	}
 	return fault
 }
 

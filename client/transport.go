@@ -258,7 +258,7 @@ func (t *Transport) try(ctx context.Context, a *ask) (*http.Response, *apierror.
 		return nil, fault
 	}
 	a.enclave = e
-	allot, fault := a.allotment(e.prices, t.cfg.Window)
+	allot, bound, fault := a.allotment(e.prices, t.cfg.Window)
 	if fault != nil {
 		return nil, fault
 	}
@@ -267,35 +267,40 @@ func (t *Transport) try(ctx context.Context, a *ask) (*http.Response, *apierror.
 		return nil, fault
 	}
 	a.session = token
-	s := &exchange{t: t, e: e, allot: allot, token: token, path: a.path, id: randomHex(16), stream: randomHex(16), request: sha256.Sum256(a.body), model: a.Model}
+	s := &exchange{t: t, e: e, allot: allot, bound: bound, token: token, path: a.path, id: randomHex(16), stream: randomHex(16), request: sha256.Sum256(a.body), model: a.Model}
 	resp, fault := s.send(ctx, a)
 	if fault != nil {
-		t.purse.release(s.allot, s.cost)
+		t.purse.release(s.end())
 		return nil, fault
 	}
 	return resp, nil
 }
 
-// allotment is the credit that a request starts with: what it can cost at
-// most, and when it streams no more than the window.
-func (a *ask) allotment(p Prices, window uint64) (uint64, *apierror.Error) {
+// allotment is the credit that a request starts with, and what it can cost at
+// most. One that streams starts with no more than the window.
+func (a *ask) allotment(p Prices, window uint64) (allot, bound uint64, fault *apierror.Error) {
 	most := max(a.MaxTokens, a.MaxCompl)
 	if !a.Stream && most == 0 {
 		f := apierror.New(400, "max_tokens_required", "without streaming the request needs a limit to pay for", "set max_completion_tokens, or stream")
 		f.Param = "max_completion_tokens"
-		return 0, f
+		return 0, 0, f
 	}
-	// No token is shorter than a byte; templates add a few for each message.
-	u := price.Usage{Prompt: uint64(len(a.body)), Completion: most}
-	most, err := max(p.Prompt, p.Cached), error(nil)
-	bound, err := Prices{Prompt: most, Completion: max(p.Completion, p.Reasoning)}.Cost(u)
-	if err != nil {
-		return 0, apierror.New(400, "max_tokens_out_of_range", "max_tokens is out of range", "ask for less")
+	bound = receipt.MaxCost
+	if most > 0 {
+		// No token is shorter than a byte; templates add a few, for which the
+		// enclave asks if it comes to that.
+		var err error
+		bound, err = Prices{Prompt: max(p.Prompt, p.Cached), Completion: max(p.Completion, p.Reasoning)}.Cost(
+			price.Usage{Prompt: uint64(len(a.body)), Completion: most})
+		if err != nil || bound > receipt.MaxCost {
+			return 0, 0, apierror.New(400, "max_tokens_out_of_range", "max_tokens is out of range", "ask for less")
+		}
 	}
-	if a.Stream && (u.Completion == 0 || bound > window) {
-		bound = window
+	allot = bound
+	if a.Stream {
+		allot = min(bound, window)
 	}
-	return max(bound, 1), nil
+	return max(allot, 1), bound, nil
 }
 
 // An exchange is one sealed request and its answer.
@@ -309,9 +314,12 @@ type exchange struct {
 	model   string
 	request [32]byte
 
+	bound uint64 // what it can cost at most
+
 	mu    sync.Mutex
 	allot uint64
 	cost  uint64 // as the enclave last said
+	ended bool
 }
 
 func (s *exchange) send(ctx context.Context, a *ask) (*http.Response, *apierror.Error) {
@@ -396,27 +404,38 @@ func (s *exchange) metered(ctx context.Context, cost, credit, need uint64) {
 		s.t.cfg.Trace.Metered(cost, credit)
 	}
 	s.mu.Lock()
+	defer s.mu.Unlock()
 	s.cost = max(s.cost, cost)
-	want := max(need, s.cost+s.t.cfg.Window)
-	raise := want > s.allot
-	before := s.allot
-	if raise {
-		s.allot = want
-	}
-	s.mu.Unlock()
-	if !raise {
+	// What the request can cost at most is enough, unless the enclave says
+	// that it is not.
+	want := max(need, min(s.cost+s.t.cfg.Window, s.bound))
+	if s.ended || want <= s.allot {
 		return
 	}
+	more := want - s.allot
+	s.t.purse.hold(more)
+	s.allot = want
 	go func() {
-		// A failure shows in the answer, which ends for want of credit.
-		if f := s.t.purse.raise(ctx, s.token, s.stream, before, want); f != nil {
-			s.mu.Lock()
-			if s.allot == want {
-				s.allot = before
-			}
-			s.mu.Unlock()
+		if s.t.purse.raise(ctx, s.stream, want) == nil {
+			return
+		}
+		// The failure shows in the answer, which ends for want of credit.
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		if !s.ended {
+			s.allot -= more
+			s.t.purse.release(more, 0)
 		}
 	}()
+}
+
+// end returns what the exchange holds in the purse and the enclave's last word
+// on its cost; nothing changes afterwards.
+func (s *exchange) end() (allot, cost uint64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.ended = true
+	return s.allot, s.cost
 }
 
 // models answers GET /v1/models from the card.
