@@ -79,11 +79,14 @@ func (a *appraisal) qeReport() (*signature, error) {
 
 // quote is the signature of the quote by the attestation key.
 func (a *appraisal) quote() (*signature, error) {
-	pub, err := ecdsa.ParseUncompressedPublicKey(elliptic.P256(), append([]byte{4}, a.q.AttestationKey[:]...))
-	if err != nil {
-		return nil, errors.New("attestation key is not a point of P-256")
+	if a.quoteSig == nil {
+		pub, err := ecdsa.ParseUncompressedPublicKey(elliptic.P256(), append([]byte{4}, a.q.AttestationKey[:]...))
+		if err != nil {
+			return nil, errors.New("attestation key is not a point of P-256")
+		}
+		a.quoteSig = newSignature(pub, a.q.AttestationKey[:], sha256.Sum256(a.q.Signed), derSignature(a.q.Signature))
 	}
-	return newSignature(pub, a.q.AttestationKey[:], sha256.Sum256(a.q.Signed), derSignature(a.q.Signature)), nil
+	return a.quoteSig, nil
 }
 
 // verdict is a verification that is done once, on whichever core gets to it first.

@@ -197,6 +197,7 @@ type appraisal struct {
 	pckChainErr                   error
 	leaf, intermediate, root      *certificate // set as far as they could be parsed; root is an anchor
 	tcbInfoChain, qeIdentityChain []*certificate
+	quoteSig                      *signature
 
 	verdicts map[[32]byte]*verdict // signatures that other cores verify
 }

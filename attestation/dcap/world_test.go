@@ -320,6 +320,20 @@ func (w *world) quote(t testing.TB, chain ...*x509.Certificate) []byte {
 	return raw
 }
 
+func mustCRL(t testing.TB, template *x509.RevocationList, issuer *x509.Certificate, key *ecdsa.PrivateKey) *CRL {
+	issuer = &x509.Certificate{RawSubject: issuer.RawSubject, Subject: issuer.Subject, SubjectKeyId: []byte{1}, KeyUsage: x509.KeyUsageCRLSign}
+	issuer.PublicKey = &key.PublicKey
+	der, err := x509.CreateRevocationList(rand.Reader, template, issuer, key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, err := ParseCRL(der)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
 // build makes everything as bent.
 func (w *world) build(t testing.TB) (*Verifier, []byte, *Collateral) {
 	t.Helper()
@@ -332,24 +346,11 @@ func (w *world) build(t testing.TB) (*Verifier, []byte, *Collateral) {
 		w.signerIssuer = root
 	}
 	signer := w.issue(t, w.signer, w.signerIssuer, k.signer, w.signerIssuerKey)
-	list := func(template *x509.RevocationList, issuer *x509.Certificate, key *ecdsa.PrivateKey) *CRL {
-		issuer = &x509.Certificate{RawSubject: issuer.RawSubject, Subject: issuer.Subject, SubjectKeyId: []byte{1}, KeyUsage: x509.KeyUsageCRLSign}
-		issuer.PublicKey = &key.PublicKey
-		der, err := x509.CreateRevocationList(rand.Reader, template, issuer, key)
-		if err != nil {
-			t.Fatal(err)
-		}
-		c, err := ParseCRL(der)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return c
-	}
 	crlIssuer := ca
 	if w.crlIssuer != nil {
 		crlIssuer = w.issue(t, w.crlIssuer, root, k.ca, k.root)
 	}
-	c := &Collateral{RootCRL: list(w.rootCRL, root, w.rootCRLKey), PCKCRL: list(w.pckCRL, crlIssuer, w.pckCRLKey),
+	c := &Collateral{RootCRL: mustCRL(t, w.rootCRL, root, w.rootCRLKey), PCKCRL: mustCRL(t, w.pckCRL, crlIssuer, w.pckCRLKey),
 		TCBInfoChain: []*x509.Certificate{signer, root}, QEIdentityChain: []*x509.Certificate{signer, root}}
 	var err error
 	if c.TCBInfo, err = ParseTCBInfo(signJSON(t, w.tcbInfo, "tcbInfo", w.tcbInfoKey)); err != nil {
