@@ -43,7 +43,7 @@ func (t *Transport) currentCard(ctx context.Context) (*card.Card, *apierror.Erro
 	}
 	c, err := card.Verify(string(b), t.cfg.HostKey, t.cfg.Now())
 	if err != nil {
-		return nil, apierror.New(403, "bad_card", "the host's card is refused: "+err.Error(), "check the host key")
+		return nil, badCard(err)
 	}
 	if fault := t.purse.suits(c); fault != nil {
 		return nil, fault

@@ -118,21 +118,34 @@ type Transport struct {
 
 // New checks the configuration; it makes no connection.
 func New(cfg Config) (*Transport, error) {
-	u, err := url.Parse(cfg.Host)
-	if err != nil || u.Host == "" || u.RawQuery != "" || u.User != nil || (u.Scheme != "https" && u.Scheme != "http") {
-		return nil, errors.New("client: host is not an http or https URL")
-	}
-	if u.Scheme == "http" && !loopback(u.Hostname()) {
-		return nil, errors.New("client: plain http is for loopback addresses only; use https")
+	t, err := connect(cfg)
+	if err != nil {
+		return nil, err
 	}
 	switch {
-	case len(cfg.HostKey) != ed25519.PublicKeySize:
-		return nil, errors.New("client: host key is missing")
 	case cfg.Policy == nil:
 		return nil, errors.New("client: policy is missing")
 	case cfg.Window == 0 || cfg.Window > receipt.MaxCost:
 		return nil, errors.New("client: window is zero or absurd")
 	}
+	if t.purse, err = newPurse(t, cfg.Payment); err != nil {
+		return nil, err
+	}
+	return t, nil
+}
+
+func checkHost(host string) error {
+	u, err := url.Parse(host)
+	if err != nil || u.Host == "" || u.RawQuery != "" || u.User != nil || (u.Scheme != "https" && u.Scheme != "http") {
+		return errors.New("client: host is not an http or https URL")
+	}
+	if u.Scheme == "http" && !loopback(u.Hostname()) {
+		return errors.New("client: plain http is for loopback addresses only; use https")
+	}
+	return nil
+}
+
+func newTransport(cfg Config) *Transport {
 	if cfg.Now == nil {
 		cfg.Now = time.Now
 	}
@@ -146,11 +159,7 @@ func New(cfg Config) (*Transport, error) {
 		cfg.Base = &http.Transport{Protocols: p, MaxIdleConnsPerHost: 64, IdleConnTimeout: time.Minute, DisableCompression: true,
 			DialContext: (&net.Dialer{Timeout: 10 * time.Second}).DialContext, TLSHandshakeTimeout: 10 * time.Second}
 	}
-	t := &Transport{cfg: cfg, base: strings.TrimSuffix(cfg.Host, "/"), enclaves: map[string]*attested{}}
-	if t.purse, err = newPurse(t, cfg.Payment); err != nil {
-		return nil, err
-	}
-	return t, nil
+	return &Transport{cfg: cfg, base: strings.TrimSuffix(cfg.Host, "/"), enclaves: map[string]*attested{}}
 }
 
 func loopback(host string) bool {
