@@ -89,5 +89,6 @@ func BenchmarkManyPlatforms(b *testing.B) {
 	runtime.GC()
 	var m runtime.MemStats
 	runtime.ReadMemStats(&m)
+	runtime.KeepAlive(v)
 	b.ReportMetric(float64(m.HeapAlloc>>10), "heap-KiB")
 }

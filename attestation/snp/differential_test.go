@@ -155,6 +155,8 @@ func theirs(s subject) (accepted bool, why string) {
 
 // explained are the disagreements that DIFFERENCES.md explains.
 var explained = map[string]string{
+	"they accept: " + CheckSignature + " re-encoded": "signed bits that they lose",
+	"they accept: " + CheckCRL + " re-encoded":       "CRLs that are not current",
 	"they panic":                                      "VLEK with revocation checks",
 	"we accept: no ASVK":                              "VLEK with default roots",
 	"they accept: " + CheckCRL:                        "CRLs that are not current",
