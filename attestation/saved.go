@@ -20,12 +20,15 @@ import (
 const MaxInput = 2 * MaxEvidence
 
 // Recognise says what kind of Evidence a file holds and returns it raw. It takes raw bytes, hexadecimal, standard base64 and
-// PEM, and judges by the contents alone.
+// PEM, and judges by the contents alone. Documents of other networks are taken as they are.
 func Recognise(data []byte) (Kind, []byte, error) {
 	if len(data) > MaxInput {
 		return "", nil, fmt.Errorf("attestation: %d bytes, more than any evidence (limit %d)", len(data), MaxInput)
 	}
 	if k := kindOf(data); k != "" {
+		return k, data, nil
+	}
+	if k := foreignKind(data); k != "" {
 		return k, data, nil
 	}
 	text := bytes.TrimSpace(data)
@@ -46,7 +49,7 @@ func Recognise(data []byte) (Kind, []byte, error) {
 			return k, raw, nil
 		}
 	}
-	return "", nil, errors.New("attestation: not evidence that this program knows: want a composite document, a TDX or SGX quote, " +
+	return "", nil, errors.New("attestation: not evidence that this program knows: want a composite document, of this or another network, a TDX or SGX quote, " +
 		"an SEV-SNP report or an NVIDIA report; raw, hexadecimal, base64 or PEM")
 }
 
@@ -126,8 +129,10 @@ func (v *Verifier) AppraiseSaved(now time.Time, data []byte, want Expected) (*Re
 		defer a.res.finish()
 		a.snp(raw, want.Certificates, want.ReportData)
 		return a.res, nil
+	case KindGPUReport, KindSwitchReport:
+		return v.appraiseReport(now, kind, raw, want), nil
 	}
-	return v.appraiseReport(now, kind, raw, want), nil
+	return v.appraiseForeign(now, kind, raw, want), nil
 }
 
 // appraiseReport appraises one bare GPU or switch report.

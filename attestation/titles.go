@@ -56,6 +56,8 @@ var titles = map[string]string{
 	CheckDriver:        "driver is recent enough",
 	CheckVBIOS:         "firmware is recent enough",
 	CheckMachine:       "machine is on a list, and denied by none",
+	CheckSections:      "sections have the stated hashes",
+	CheckCertificate:   "certificate is its key's own and in force",
 	CheckBuild:         "enclave build is on the list",
 	CheckConfig:        "enclave configuration is on the list",
 	CheckModel:         "model manifest is on the list",

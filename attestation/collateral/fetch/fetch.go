@@ -143,31 +143,20 @@ func (e *StatusError) Error() string {
 // of a bare device report, nil otherwise. It returns inputs for collateral.New, as many as it could get, together with the
 // errors of the others joined: what is missing shows in the appraisal.
 func (f *Fetcher) For(ctx context.Context, data, certificates []byte) ([][]byte, error) {
-	kind, raw, err := attestation.Recognise(data)
+	p, err := attestation.TakeApart(data, certificates)
 	if err != nil {
 		return nil, err
 	}
 	g := &gathering{f: f, ctx: ctx, seen: map[string]bool{}}
-	switch kind {
-	case attestation.KindEvidence:
-		e, err := attestation.ParseEvidence(raw)
-		if err != nil {
-			return nil, err
-		}
-		if e.CPU.Kind == attestation.CPUSNP {
-			g.amd(e.CPU.Quote, len(e.CPU.Certificates) > 0)
-		} else {
-			g.intel(e.CPU.Quote)
-		}
-		for _, d := range e.Devices {
-			g.nvidia(d.Report, d.Certificates)
-		}
-	case attestation.KindTDXQuote, attestation.KindSGXQuote:
-		g.intel(raw)
-	case attestation.KindSNPReport:
-		g.amd(raw, len(certificates) > 0)
+	switch {
+	case p.CPU.Quote == nil: // a bare device report
+	case p.CPU.Kind == attestation.CPUSNP:
+		g.amd(p.CPU.Quote, len(p.CPU.Certificates) > 0)
 	default:
-		g.nvidia(raw, certificates)
+		g.intel(p.CPU.Quote)
+	}
+	for _, d := range p.Devices {
+		g.nvidia(d.Report, d.Certificates)
 	}
 	return g.inputs, errors.Join(g.errs...)
 }

@@ -13,6 +13,7 @@
 //   - time.Time: RFC 3339 in UTC with the suffix Z and whole seconds.
 //   - string, bool, signed and unsigned integers (no fraction, no exponent), slices and map[string]T.
 //   - a type with UnmarshalText and MarshalText: a string, judged by that type.
+//   - Ignored: any well-formed value, not looked at.
 //
 // null is never accepted.
 package strictjson
@@ -185,7 +186,11 @@ func kindOf(b byte) string {
 	}
 }
 
+// Ignored takes the place of a member whose value does not matter. It is not kept.
+type Ignored struct{}
+
 var (
+	ignored    = reflect.TypeFor[Ignored]()
 	timeType   = reflect.TypeFor[time.Time]()
 	byteSlice  = reflect.TypeFor[[]byte]()
 	textReader = reflect.TypeFor[encoding.TextUnmarshaler]()
@@ -195,6 +200,8 @@ var (
 func (c *cursor) value(v reflect.Value) error {
 	t := v.Type()
 	switch {
+	case t == ignored:
+		return c.ignore()
 	case t == timeType:
 		s, err := c.str()
 		if err != nil {
@@ -278,6 +285,18 @@ func (c *cursor) value(v reflect.Value) error {
 		return c.object(v)
 	}
 	panic("strictjson: unsupported type " + t.String()) // a mistake in this module's own types
+}
+
+// ignore steps over one value.
+func (c *cursor) ignore() error {
+	c.peek()
+	d := json.NewDecoder(bytes.NewReader(c.data[c.pos:]))
+	var v json.RawMessage
+	if err := d.Decode(&v); err != nil {
+		return errors.New("not well-formed")
+	}
+	c.pos += int(d.InputOffset())
+	return nil
 }
 
 func (c *cursor) slice(v reflect.Value) error {
@@ -433,6 +452,9 @@ func quote(b *bytes.Buffer, s string) {
 func encode(b *bytes.Buffer, v reflect.Value) error {
 	t := v.Type()
 	switch {
+	case t == ignored:
+		b.WriteString("{}")
+		return nil
 	case t == timeType:
 		quote(b, v.Interface().(time.Time).UTC().Format("2006-01-02T15:04:05Z"))
 		return nil

@@ -17,6 +17,7 @@ type doc struct {
 	OK    bool              `json:"ok"`
 	List  []inner           `json:"list"`
 	Notes map[string]string `json:"notes"`
+	Any   Ignored           `json:"any"`
 	Maybe *int              `json:"maybe,optional"`
 }
 
@@ -24,7 +25,7 @@ type inner struct {
 	A int `json:"a"`
 }
 
-const good = `{"name":"x\u0041","raw":"AQI=","id":"00ff","when":"2026-01-02T03:04:05Z","n":7,"ok":true,"list":[{"a":-1},{"a":2}],"notes":{"b":"c"}}`
+const good = `{"name":"x\u0041","raw":"AQI=","id":"00ff","when":"2026-01-02T03:04:05Z","n":7,"ok":true,"list":[{"a":-1},{"a":2}],"notes":{"b":"c"},"any":{}}`
 
 func TestRoundTrip(t *testing.T) {
 	var d doc
@@ -42,6 +43,15 @@ func TestRoundTrip(t *testing.T) {
 	}
 	if got := strings.Replace(good, `x\u0041`, "xA", 1); string(out) != got {
 		t.Fatalf("got  %s\nwant %s", out, got)
+	}
+}
+
+func TestIgnored(t *testing.T) {
+	for _, v := range []string{`null`, `[1,{"a":"}"}]`, `"\"}"`, ` -1.5e3 `, `{"n":1,"n":2}`} {
+		in := strings.Replace(good, `"any":{}`, `"any":`+v, 1)
+		if err := Unmarshal([]byte(in), new(doc), 1000); err != nil {
+			t.Errorf("%s: %v", v, err)
+		}
 	}
 }
 
@@ -72,8 +82,8 @@ func TestRefusals(t *testing.T) {
 		{"unknown in list", `{"a":2}`, `{"a":2,"b":1}`, "list[1].b: unknown member"},
 		{"object for array", `[{"a":-1},{"a":2}]`, `{}`, "list: want an array"},
 		{"array for object", `{"b":"c"}`, `[]`, "notes: want an object"},
-		{"trailing data", `{"b":"c"}}`, `{"b":"c"}} {}`, "data after"},
-		{"trailing NUL", `{"b":"c"}}`, "{\"b\":\"c\"}}\x00", "data after"},
+		{"trailing data", `"any":{}}`, `"any":{}} {}`, "data after"},
+		{"trailing NUL", `"any":{}}`, "\"any\":{}}\x00", "data after"},
 		{"leading zero", `"n":7`, `"n":07`, "n: want"},
 		{"plus sign", `"n":7`, `"n":+7`, "n: want"},
 		{"minus alone", `{"a":2}`, `{"a":-}`, "list[1].a: want"},
@@ -83,13 +93,16 @@ func TestRefusals(t *testing.T) {
 		{"missing comma", `"n":7,`, `"n":7 `, "want ','"},
 		{"two commas", `"n":7,`, `"n":7,,`, "want a string"},
 		{"missing colon", `"n":7`, `"n" 7`, "n: want ':'"},
+		{"malformed where ignored", `"any":{}`, `"any":{]`, "any: not well-formed"},
+		{"nothing where ignored", `"any":{}`, `"any":`, "any: not well-formed"},
+		{"trailing after ignored", `"any":{}`, `"any":{} x`, "want ','"},
 		{"comment", `"n":7`, `/* */"n":7`, "want a string"},
 		{"control character", `x\u0041`, "x\x01", "name: control character"},
 		{"line break in string", `x\u0041`, "x\n", "name: control character"},
 		{"bad escape", `x\u0041`, `x\q`, "name: string with a bad escape"},
-		{"unfinished", `"notes":{"b":"c"}}`, ``, "want a string, found the end"},
-		{"unfinished string", `"notes":{"b":"c"}}`, `"no`, "string without an end"},
-		{"unfinished escape", `"notes":{"b":"c"}}`, `"no\`, "string without an end"},
+		{"unfinished", `"notes":{"b":"c"},"any":{}}`, ``, "want a string, found the end"},
+		{"unfinished string", `"notes":{"b":"c"},"any":{}}`, `"no`, "string without an end"},
+		{"unfinished escape", `"notes":{"b":"c"},"any":{}}`, `"no\`, "string without an end"},
 		{"escaped base64", `AQI=`, `AQI\u003d`, "raw: not canonical base64"},
 		{"invalid UTF-8", `x\u0041`, "\xff", "UTF-8"},
 		{"string for boolean", `true`, `"true"`, "ok: want"},

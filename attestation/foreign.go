@@ -1,0 +1,403 @@
+package attestation
+
+import (
+	"crypto/ed25519"
+	"crypto/sha256"
+	"crypto/sha512"
+	"crypto/subtle"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/asn1"
+	"encoding/hex"
+	"encoding/json"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/bombyx-network/bombyx/attestation/dcap"
+	"github.com/bombyx-network/bombyx/attestation/eventlog"
+	"github.com/bombyx-network/bombyx/attestation/internal/strictjson"
+	"github.com/bombyx-network/bombyx/attestation/policy"
+)
+
+// Composite documents of other networks. An auditor's tool must read more than its own format; each is appraised by what
+// that network itself binds, under the same policy.
+const (
+	KindTinfoil Kind = "tinfoil-v3"    // Tinfoil's attestation document, version 3
+	KindDstack  Kind = "dstack-quote"  // dstack's quote with its event log
+	KindCocoon  Kind = "cocoon-ra-tls" // Cocoon's RA-TLS certificate
+	tinfoilV3        = "https://tinfoil.sh/predicate/attestation/v3"
+)
+
+// Identifiers of the checks that only documents of others need.
+const (
+	CheckSections    = "foreign.sections"    // the document's sections have the hashes that it states
+	CheckCertificate = "foreign.certificate" // the certificate is signed by its own key and in force
+)
+
+// foreignKind tells whose document b is, "" when nobody's that is known.
+func foreignKind(b []byte) Kind {
+	if block, _ := pem.Decode(b); block != nil && block.Type == "CERTIFICATE" {
+		if c, err := x509.ParseCertificate(block.Bytes); err == nil && extension(c, oidCocoonQuote) != nil {
+			return KindCocoon
+		}
+		return ""
+	}
+	var m struct {
+		Format   string          `json:"format"`
+		Quote    string          `json:"quote"`
+		EventLog json.RawMessage `json:"event_log"`
+	}
+	if len(b) > MaxInput || json.Unmarshal(b, &m) != nil {
+		return ""
+	}
+	switch {
+	case m.Format == tinfoilV3:
+		return KindTinfoil
+	case m.Quote != "" && m.EventLog != nil:
+		return KindDstack
+	}
+	return ""
+}
+
+func (v *Verifier) appraiseForeign(now time.Time, kind Kind, raw []byte, want Expected) *Result {
+	a := v.begin(now, kind, raw)
+	defer a.res.finish()
+	switch kind {
+	case KindTinfoil:
+		a.tinfoil(raw, want.Nonce)
+	case KindDstack:
+		a.dstack(raw, want.ReportData)
+	case KindCocoon:
+		a.cocoon(raw)
+	}
+	return a.res
+}
+
+// tinfoilDocument is the wire form of Tinfoil's version 3. The two sections travel as base64 and are hashed as they are.
+type tinfoilDocument struct {
+	Format    string `json:"format"`
+	Challenge struct {
+		Nonce               [32]byte `json:"nonce"`
+		ReportData          [64]byte `json:"report_data"`
+		ReportDataAlgorithm string   `json:"report_data_algorithm"`
+	} `json:"challenge"`
+	CPUEvidence struct {
+		Format   string `json:"format"`
+		Report   []byte `json:"report_base64"`
+		Endorsed struct {
+			CryptoMaterial [32]byte `json:"crypto_material_hash"`
+			DeviceEvidence [32]byte `json:"device_evidence_hash"`
+		} `json:"endorsed"`
+	} `json:"cpu_evidence"`
+	CryptoMaterial []byte             `json:"crypto_material"`
+	DeviceEvidence []byte             `json:"device_evidence"`
+	Collateral     strictjson.Ignored `json:"collateral"` // untrusted transport; what is appraised comes from the bundle
+}
+
+type tinfoilKeys struct {
+	Format string `json:"format"`
+	Items  []struct {
+		ID     string `json:"id"`
+		Format string `json:"format"`
+		Data   string `json:"data"`
+	} `json:"items"`
+}
+
+type tinfoilDevices struct {
+	Format string          `json:"format"`
+	Items  []tinfoilDevice `json:"items"`
+}
+
+type tinfoilDevice struct {
+	ID       string `json:"id"`
+	Kind     string `json:"kind"`
+	Vendor   string `json:"vendor"`
+	Format   string `json:"format"`
+	Evidence struct {
+		Arch        string   `json:"arch"`
+		Certificate []byte   `json:"certificate"`
+		Evidence    []byte   `json:"evidence"`
+		Nonce       [32]byte `json:"nonce"`
+	} `json:"evidence"`
+}
+
+const (
+	tinfoilReportData = "https://tinfoil.sh/report-data/v1"
+	clauseTinfoil     = "Tinfoil attestation document v3"
+)
+
+// parseTinfoil returns the document, its keys, and what of it is appraised as Evidence.
+func parseTinfoil(raw []byte) (d *tinfoilDocument, keys *tinfoilKeys, e *Evidence, err error) {
+	d, keys = new(tinfoilDocument), new(tinfoilKeys)
+	var devices tinfoilDevices
+	if err := strictjson.Unmarshal(raw, d, MaxEvidence); err != nil {
+		return nil, nil, nil, err
+	}
+	if err := strictjson.Unmarshal(d.CryptoMaterial, keys, MaxEvidence); err != nil {
+		return nil, nil, nil, fmt.Errorf("crypto_material: %w", err)
+	}
+	if err := strictjson.Unmarshal(d.DeviceEvidence, &devices, MaxEvidence); err != nil {
+		return nil, nil, nil, fmt.Errorf("device_evidence: %w", err)
+	}
+	if d.Format != tinfoilV3 || d.Challenge.ReportDataAlgorithm != tinfoilReportData ||
+		keys.Format != "https://tinfoil.sh/crypto-material/v1" || devices.Format != "https://tinfoil.sh/device-evidence/v1" {
+		return nil, nil, nil, errors.New("the document or a section of it is of an unknown format")
+	}
+	e = &Evidence{CPU: CPU{Quote: d.CPUEvidence.Report}}
+	switch d.CPUEvidence.Format {
+	case "https://tinfoil.sh/format/tdx-quote/v1":
+		e.CPU.Kind = CPUTDX
+	case "https://tinfoil.sh/format/sev-snp-report/v1":
+		e.CPU.Kind = CPUSNP
+	default:
+		return nil, nil, nil, fmt.Errorf("CPU evidence of the unknown format %q", d.CPUEvidence.Format)
+	}
+	for _, item := range devices.Items {
+		if item.Kind != "gpu" || item.Vendor != "nvidia" || item.Format != "https://tinfoil.sh/format/nvidia-gpu-evidence/v1" {
+			return nil, nil, nil, fmt.Errorf("device %q is of an unknown format", item.ID)
+		}
+		e.Devices = append(e.Devices, Device{Kind: DeviceGPU, Report: item.Evidence.Evidence, Certificates: item.Evidence.Certificate})
+	}
+	switch n := len(e.Devices); {
+	case n == 0:
+		e.Mode = ModeCPU
+	case n == 1:
+		e.Mode = ModeSingleGPU
+	case n <= MaxDevices:
+		e.Mode = ModeMultiGPU
+	default:
+		return nil, nil, nil, fmt.Errorf("%d devices, limit %d", n, MaxDevices)
+	}
+	return d, keys, e, nil
+}
+
+func (a *appraisal) tinfoil(raw, nonce []byte) {
+	d, keys, e, err := parseTinfoil(raw)
+	if err != nil {
+		a.fail(CheckParse, clauseTinfoil, err)
+		return
+	}
+	a.pass(CheckParse, clauseTinfoil, fmt.Sprintf("%d keys, %d devices", len(keys.Items), len(e.Devices)))
+	a.nonce(d.Challenge.Nonce, nonce)
+
+	material, evidence := sha256.Sum256(d.CryptoMaterial), sha256.Sum256(d.DeviceEvidence)
+	c := Check{ID: CheckSections, Clause: clauseTinfoil, Status: Pass, Seen: fmt.Sprintf("%x, %x", material, evidence),
+		Wanted: fmt.Sprintf("%x, %x", d.CPUEvidence.Endorsed.CryptoMaterial, d.CPUEvidence.Endorsed.DeviceEvidence)}
+	if material != d.CPUEvidence.Endorsed.CryptoMaterial || evidence != d.CPUEvidence.Endorsed.DeviceEvidence {
+		c.Status, c.Detail = Fail, "a section was exchanged"
+	}
+	a.add(c)
+	h := sha256.New()
+	h.Write([]byte(tinfoilReportData))
+	h.Write(d.Challenge.Nonce[:])
+	h.Write(material[:])
+	h.Write(evidence[:])
+	reportData := h.Sum(make([]byte, 0, 64))[:64] // the second half is zero
+
+	// Every GPU answers the challenge's nonce itself.
+	found := a.v.appraiseDevices(a.now, e, d.Challenge.Nonce)
+	a.cpu(&e.CPU, reportData)
+	a.devices(e, found)
+	a.noWorkload()
+	for _, k := range keys.Items {
+		a.res.Claims["key."+k.ID] = k.Data
+	}
+}
+
+// noWorkload shows that a document says nothing about what the policy lists by digest.
+func (a *appraisal) noWorkload() {
+	w := a.v.policy.Workload
+	for _, c := range []struct {
+		id   string
+		rule policy.Allowed
+	}{{CheckBuild, w.Builds}, {CheckConfig, w.Configs}, {CheckModel, w.Models}} {
+		a.append(Check{ID: c.id, Clause: clausePolicy, Status: Skip, Required: !c.rule.AnyUnsafe, Detail: "documents of this network do not state it"})
+	}
+}
+
+// dstackDocument is what dstack's guest agent answers to a request for a quote.
+type dstackDocument struct {
+	Quote      string  `json:"quote"`
+	EventLog   string  `json:"event_log"`
+	ReportData *string `json:"report_data,optional"`
+	VMConfig   *string `json:"vm_config,optional"`
+	Algorithm  *string `json:"hash_algorithm,optional"`
+	Prefix     *string `json:"prefix,optional"`
+}
+
+func parseDstack(raw []byte) (*dcap.Quote, *eventlog.Log, error) {
+	var d dstackDocument
+	if err := strictjson.Unmarshal(raw, &d, MaxEvidence); err != nil {
+		return nil, nil, err
+	}
+	quote, err := hex.DecodeString(d.Quote)
+	if err != nil {
+		return nil, nil, errors.New("quote: not hexadecimal")
+	}
+	log, err := eventlog.ParseDstack([]byte(d.EventLog))
+	if err != nil {
+		return nil, nil, err
+	}
+	q, err := dcap.ParseQuote(quote)
+	return q, log, err
+}
+
+func (a *appraisal) dstack(raw, reportData []byte) {
+	const clause = "dstack guest agent, GetQuote"
+	q, log, err := parseDstack(raw)
+	if err != nil {
+		a.fail(CheckParse, clause, err)
+		return
+	}
+	a.pass(CheckParse, clause, fmt.Sprintf("%d events", len(log.Events)))
+	// The document repeats the report data; only the quote's own is believed.
+	a.intel(q, dcap.TEETDX, reportData)
+	a.judge(CheckMode, a.v.policy.Devices.JudgeMode(string(ModeCPU), 0, 0))
+	a.noWorkload()
+	if q.TD == nil {
+		return
+	}
+	registers := map[int][]byte{}
+	for i := range q.TD.RTMR {
+		registers[i] = q.TD.RTMR[i][:]
+	}
+	checks, err := eventlog.Verify(registers, log)
+	if err != nil {
+		a.fail(eventlog.CheckDigests, clause, err)
+		return
+	}
+	for _, c := range checks {
+		a.add(Check{ID: c.ID, Title: "event log explains " + c.ID[len("eventlog."):], Clause: c.Clause, Status: Status(c.Status.String()),
+			Seen: c.Seen, Wanted: c.Want, Detail: c.Detail})
+	}
+	for _, name := range []string{"app-id", "compose-hash", "instance-id", "os-image-hash", "key-provider"} {
+		if payload, err := log.Runtime(name); err == nil {
+			a.res.Claims["dstack."+name] = fmt.Sprintf("%x", payload)
+		}
+	}
+}
+
+var (
+	oidCocoonQuote  = asn1.ObjectIdentifier{1, 3, 6, 1, 4, 1, 12345, 1}
+	oidCocoonClaims = asn1.ObjectIdentifier{1, 3, 6, 1, 4, 1, 12345, 2}
+)
+
+func extension(c *x509.Certificate, id asn1.ObjectIdentifier) []byte {
+	i := slices.IndexFunc(c.Extensions, func(e pkix.Extension) bool { return e.Id.Equal(id) })
+	if i < 0 {
+		return nil
+	}
+	return c.Extensions[i].Value
+}
+
+func parseCocoon(raw []byte) (*x509.Certificate, ed25519.PublicKey, *dcap.Quote, error) {
+	block, rest := pem.Decode(raw)
+	if block == nil || len(rest) != 0 {
+		return nil, nil, nil, errors.New("want exactly one certificate in PEM")
+	}
+	cert, err := x509.ParseCertificate(block.Bytes)
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	key, ok := cert.PublicKey.(ed25519.PublicKey)
+	if !ok {
+		return nil, nil, nil, errors.New("the certificate's key is not Ed25519")
+	}
+	q, err := dcap.ParseQuote(extension(cert, oidCocoonQuote))
+	return cert, key, q, err
+}
+
+// Parts is Evidence taken apart, with nothing about it checked: what a fetcher of collateral looks at.
+type Parts struct {
+	Kind    Kind
+	CPU     CPU // Quote is nil in a bare device report
+	Devices []Device
+}
+
+// TakeApart returns the parts of anything that Recognise understands. Certificates is the chain of a bare device or SEV-SNP
+// report, nil otherwise.
+func TakeApart(data, certificates []byte) (*Parts, error) {
+	kind, raw, err := Recognise(data)
+	if err != nil {
+		return nil, err
+	}
+	p := &Parts{Kind: kind}
+	switch kind {
+	case KindEvidence:
+		e, err := ParseEvidence(raw)
+		if err != nil {
+			return nil, err
+		}
+		p.CPU, p.Devices = e.CPU, e.Devices
+	case KindTDXQuote, KindSGXQuote:
+		p.CPU = CPU{Kind: CPUTDX, Quote: raw} // of SGX quotes, too: a DCAP quote says itself which it is
+	case KindSNPReport:
+		p.CPU = CPU{Kind: CPUSNP, Quote: raw, Certificates: certificates}
+	case KindGPUReport:
+		p.Devices = []Device{{DeviceGPU, raw, certificates}}
+	case KindSwitchReport:
+		p.Devices = []Device{{DeviceSwitch, raw, certificates}}
+	case KindTinfoil:
+		_, _, e, err := parseTinfoil(raw)
+		if err != nil {
+			return nil, fmt.Errorf("attestation: %w", err)
+		}
+		p.CPU, p.Devices = e.CPU, e.Devices
+	case KindDstack:
+		q, _, err := parseDstack(raw)
+		if err != nil {
+			return nil, fmt.Errorf("attestation: %w", err)
+		}
+		p.CPU = CPU{Kind: CPUTDX, Quote: q.Raw}
+	case KindCocoon:
+		_, _, q, err := parseCocoon(raw)
+		if err != nil {
+			return nil, fmt.Errorf("attestation: %w", err)
+		}
+		p.CPU = CPU{Kind: CPUTDX, Quote: q.Raw}
+	}
+	return p, nil
+}
+
+// cocoon appraises the certificate that a Cocoon node shows in its TLS handshake: it carries a quote whose report data is the
+// SHA-512 of the certificate's Ed25519 key. There is no nonce: nothing says how old the quote is, beyond the certificate's
+// own validity, which the node's clock wrote.
+func (a *appraisal) cocoon(raw []byte) {
+	const clause = "Cocoon RA-TLS"
+	cert, key, q, err := parseCocoon(raw)
+	if err != nil {
+		a.fail(CheckParse, clause, err)
+		return
+	}
+	a.pass(CheckParse, clause, cert.Subject.CommonName)
+
+	c := Check{ID: CheckCertificate, Clause: "RFC 5280, 4.1.2.5 and 6.1", Status: Pass,
+		Seen: cert.NotBefore.UTC().Format(time.RFC3339) + " to " + cert.NotAfter.UTC().Format(time.RFC3339), Wanted: a.now.UTC().Format(time.RFC3339)}
+	switch unknown := unknownCritical(cert); {
+	case subtle.ConstantTimeCompare(cert.RawIssuer, cert.RawSubject) != 1, !ed25519.Verify(key, cert.RawTBSCertificate, cert.Signature):
+		c.Status, c.Detail = Fail, "the certificate is not signed by its own key"
+	case a.now.Before(cert.NotBefore) || a.now.After(cert.NotAfter):
+		c.Status, c.Detail = Fail, "the certificate is not in force"
+	case unknown != nil:
+		c.Status, c.Detail = Fail, fmt.Sprintf("the certificate has the unknown critical extension %v", unknown)
+	}
+	a.add(c)
+	a.res.until(cert.NotAfter)
+	want := sha512.Sum512(key)
+	a.intel(q, dcap.TEETDX, want[:])
+	a.judge(CheckMode, a.v.policy.Devices.JudgeMode(string(ModeCPU), 0, 0))
+	a.noWorkload()
+	a.res.Claims["key.tls"] = fmt.Sprintf("%x", []byte(key))
+}
+
+func unknownCritical(c *x509.Certificate) asn1.ObjectIdentifier {
+	for _, id := range c.UnhandledCriticalExtensions {
+		if !id.Equal(oidCocoonQuote) && !id.Equal(oidCocoonClaims) {
+			return id
+		}
+	}
+	return nil
+}

@@ -1,0 +1,212 @@
+package attestation_test
+
+import (
+	"crypto/ed25519"
+	"crypto/rand"
+	"crypto/sha256"
+	"crypto/sha512"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/asn1"
+	"encoding/base64"
+	"encoding/hex"
+	"encoding/json"
+	"encoding/pem"
+	"math/big"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/bombyx-network/bombyx/attestation"
+	"github.com/bombyx-network/bombyx/attestation/attestationtest"
+	"github.com/bombyx-network/bombyx/attestation/collateral"
+	"github.com/bombyx-network/bombyx/attestation/policy"
+)
+
+func appraiseSaved(t *testing.T, data []byte, want attestation.Expected, change func(*policy.Policy)) *attestation.Result {
+	t.Helper()
+	r, err := verifier(t, attestationtest.CollateralOptions{}, change).AppraiseSaved(now, data, want)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
+// tinfoil makes a version 3 document as its enclaves do; change is made after the quote.
+func tinfoil(t *testing.T, c attestationtest.NodeConfig, change func(doc map[string]any)) []byte {
+	t.Helper()
+	n := node(t, c)
+	items := []any{}
+	for i, d := range n.Devices(nonce) {
+		items = append(items, map[string]any{"id": "gpu" + string(rune('0'+i)), "kind": "gpu", "vendor": "nvidia",
+			"format": "https://tinfoil.sh/format/nvidia-gpu-evidence/v1",
+			"evidence": map[string]any{"arch": "HOPPER", "certificate": base64.StdEncoding.EncodeToString(d.Certificates),
+				"evidence": base64.StdEncoding.EncodeToString(d.Report), "nonce": hex.EncodeToString(nonce[:])}})
+	}
+	section := func(format string, items []any) []byte {
+		b, err := json.Marshal(map[string]any{"format": format, "items": items})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return b
+	}
+	keys := section("https://tinfoil.sh/crypto-material/v1", []any{map[string]any{"id": "hpke", "format": "https://tinfoil.sh/key/x25519-hpke/v1", "data": strings.Repeat("ab", 32)}})
+	devices := section("https://tinfoil.sh/device-evidence/v1", items)
+	kh, dh := sha256.Sum256(keys), sha256.Sum256(devices)
+	half := sha256.Sum256(slices.Concat([]byte("https://tinfoil.sh/report-data/v1"), nonce[:], kh[:], dh[:]))
+	var rd [64]byte
+	copy(rd[:], half[:])
+	doc := map[string]any{
+		"format":    "https://tinfoil.sh/predicate/attestation/v3",
+		"challenge": map[string]any{"nonce": hex.EncodeToString(nonce[:]), "report_data": hex.EncodeToString(rd[:]), "report_data_algorithm": "https://tinfoil.sh/report-data/v1"},
+		"cpu_evidence": map[string]any{"format": "https://tinfoil.sh/format/tdx-quote/v1", "report_base64": base64.StdEncoding.EncodeToString(n.Quote(rd)),
+			"endorsed": map[string]any{"crypto_material_hash": hex.EncodeToString(kh[:]), "device_evidence_hash": hex.EncodeToString(dh[:])}},
+		"crypto_material": base64.StdEncoding.EncodeToString(keys),
+		"device_evidence": base64.StdEncoding.EncodeToString(devices),
+		"collateral":      []any{map[string]any{"id": "x", "data": map[string]any{"anything": []any{1, nil, "}"}}}},
+	}
+	if change != nil {
+		change(doc)
+	}
+	b, err := json.Marshal(doc)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
+func TestTinfoil(t *testing.T) {
+	r := appraiseSaved(t, tinfoil(t, attestationtest.NodeConfig{GPUs: 1}, nil), attestation.Expected{Nonce: nonce[:]}, nil)
+	if err := r.Err(); err != nil || r.Kind != attestation.KindTinfoil || r.Claims["key.hpke"] != strings.Repeat("ab", 32) {
+		t.Fatalf("%v %s %v", err, r.Kind, r.Claims)
+	}
+	other := base64.StdEncoding.EncodeToString([]byte(`{"format":"https://tinfoil.sh/crypto-material/v1","items":[]}`))
+	for _, c := range []struct {
+		name   string
+		change func(doc map[string]any)
+		nonce  [32]byte
+		policy func(*policy.Policy)
+		want   []string
+	}{
+		{"replay", nil, [32]byte{7}, nil, []string{"composite.nonce"}},
+		{"keys exchanged", func(d map[string]any) { d["crypto_material"] = other }, nonce, nil, []string{"foreign.sections", "composite.report_data"}},
+		{"keys exchanged, hash too", func(d map[string]any) {
+			d["crypto_material"] = other
+			raw, _ := base64.StdEncoding.DecodeString(other)
+			h := sha256.Sum256(raw)
+			d["cpu_evidence"].(map[string]any)["endorsed"].(map[string]any)["crypto_material_hash"] = hex.EncodeToString(h[:])
+		}, nonce, nil, []string{"composite.report_data"}},
+		{"unknown device", func(d map[string]any) {
+			d["device_evidence"] = base64.StdEncoding.EncodeToString([]byte(`{"format":"https://tinfoil.sh/device-evidence/v1","items":[{"id":"x","kind":"tpu","vendor":"x","format":"x","evidence":{}}]}`))
+		}, nonce, nil, []string{"composite.parse"}},
+		{"unknown member", func(d map[string]any) { d["x"] = 1 }, nonce, nil, []string{"composite.parse"}},
+		{"builds listed", nil, nonce, func(p *policy.Policy) { p.Workload.Builds = listed() }, []string{"policy.workload.build"}},
+		{"GPU not accepted", nil, nonce, func(p *policy.Policy) { p.Devices.Modes = []string{"cpu"} }, []string{"policy.devices.mode"}},
+	} {
+		r := appraiseSaved(t, tinfoil(t, attestationtest.NodeConfig{GPUs: 1}, c.change), attestation.Expected{Nonce: c.nonce[:]}, c.policy)
+		if got := failing(r); !slices.Equal(got, c.want) {
+			t.Errorf("%s: refused by %q, want %q\n%v", c.name, got, c.want, r.Err())
+		}
+	}
+}
+
+// cocoon makes a certificate as Cocoon's nodes do.
+func cocoon(t *testing.T, c attestationtest.NodeConfig, change func(tmpl *x509.Certificate, quoted *[]byte)) []byte {
+	t.Helper()
+	pub, key, err := ed25519.GenerateKey(rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	quoted := []byte(pub)
+	tmpl := &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "cocoon"}, NotBefore: now.Add(-time.Hour), NotAfter: now.Add(time.Hour)}
+	if change != nil {
+		change(tmpl, &quoted)
+	}
+	tmpl.ExtraExtensions = append(tmpl.ExtraExtensions,
+		pkix.Extension{Id: asn1.ObjectIdentifier{1, 3, 6, 1, 4, 1, 12345, 1}, Critical: true, Value: node(t, c).Quote(sha512.Sum512(quoted))},
+		pkix.Extension{Id: asn1.ObjectIdentifier{1, 3, 6, 1, 4, 1, 12345, 2}, Critical: true, Value: quoted})
+	der, err := x509.CreateCertificate(rand.Reader, tmpl, tmpl, pub, key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})
+}
+
+func TestCocoon(t *testing.T) {
+	r := appraiseSaved(t, cocoon(t, attestationtest.NodeConfig{}, nil), attestation.Expected{}, nil)
+	if err := r.Err(); err != nil || r.Kind != attestation.KindCocoon {
+		t.Fatalf("%v %s", err, r.Kind)
+	}
+	for _, c := range []struct {
+		name   string
+		config attestationtest.NodeConfig
+		change func(tmpl *x509.Certificate, quoted *[]byte)
+		policy func(*policy.Policy)
+		want   []string
+	}{
+		{"quote for another key", attestationtest.NodeConfig{}, func(_ *x509.Certificate, q *[]byte) { *q = make([]byte, 32) }, nil, []string{"composite.report_data"}},
+		{"expired", attestationtest.NodeConfig{}, func(c *x509.Certificate, _ *[]byte) { c.NotAfter = now.Add(-time.Second) }, nil, []string{"foreign.certificate"}},
+		{"unknown critical extension", attestationtest.NodeConfig{}, func(c *x509.Certificate, _ *[]byte) {
+			c.ExtraExtensions = []pkix.Extension{{Id: asn1.ObjectIdentifier{1, 2, 3}, Critical: true, Value: []byte{5, 0}}}
+		}, nil, []string{"foreign.certificate"}},
+		{"debug", attestationtest.NodeConfig{Debug: true}, nil, nil, []string{"policy.debug"}},
+		{"GPU demanded", attestationtest.NodeConfig{}, nil, func(p *policy.Policy) { p.Devices.Modes = []string{"single-gpu"} }, []string{"policy.devices.mode"}},
+	} {
+		r := appraiseSaved(t, cocoon(t, c.config, c.change), attestation.Expected{}, c.policy)
+		if got := failing(r); !slices.Equal(got, c.want) {
+			t.Errorf("%s: refused by %q, want %q\n%v", c.name, got, c.want, r.Err())
+		}
+	}
+}
+
+// A real dstack quote with its log: every RTMR is explained, and a log with other data is refused.
+func TestDstack(t *testing.T) {
+	raw := vector(t, "dstack/dstack__verifier__fixtures__quote-report.json")
+	p := realPolicy(t)
+	p.Devices.Modes = []string{"cpu"}
+	p.Workload = policy.Workload{Builds: policy.Allowed{AnyUnsafe: true}, Configs: policy.Allowed{AnyUnsafe: true}, Models: policy.Allowed{AnyUnsafe: true}}
+	v, err := attestation.NewVerifier(p, new(collateral.Bundle))
+	if err != nil {
+		t.Fatal(err)
+	}
+	r, err := v.AppraiseSaved(time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC), raw, attestation.Expected{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, id := range []string{"dcap.quote.signature", "eventlog.rtmr0", "eventlog.rtmr1", "eventlog.rtmr2", "eventlog.rtmr3", "eventlog.digests"} {
+		if c := r.Check(id); c == nil || c.Status != attestation.Pass {
+			t.Errorf("%s: %+v", id, c)
+		}
+	}
+	if r.Claims["dstack.compose-hash"] != "3763bc34552cf3a27ff71ad5f7a90471562a1a2df552dfc1998cba2d60da27e7" {
+		t.Errorf("compose hash %q", r.Claims["dstack.compose-hash"])
+	}
+	bad := strings.Replace(string(raw), "3763bc34552cf3a27ff71ad5f7a90471562a1a2df552dfc1998cba2d60da27e7", strings.Repeat("00", 32), 1)
+	if bad == string(raw) {
+		t.Fatal("the case changes nothing")
+	}
+	if r, err = v.AppraiseSaved(time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC), []byte(bad), attestation.Expected{}); err != nil {
+		t.Fatal(err)
+	}
+	if c := r.Check("eventlog.digests"); c == nil || c.Status != attestation.Fail {
+		if c := r.Check("composite.parse"); c == nil || c.Status != attestation.Fail {
+			t.Errorf("a log with another compose hash was not refused: %v", r.Err())
+		}
+	}
+}
+
+func FuzzAppraiseSaved(f *testing.F) {
+	v := verifier(f, attestationtest.CollateralOptions{}, nil)
+	n := node(f, attestationtest.NodeConfig{GPUs: 1})
+	f.Add(n.Quote([64]byte{}))
+	f.Add(n.Devices(nonce)[0].Report)
+	f.Add([]byte(`{"format":"https://tinfoil.sh/predicate/attestation/v3"}`))
+	f.Add([]byte(`{"quote":"00","event_log":"[]"}`))
+	f.Fuzz(func(t *testing.T, in []byte) {
+		r, err := v.AppraiseSaved(now, in, attestation.Expected{})
+		if err == nil && r.Err() == nil && len(r.Checks) < 10 {
+			t.Fatalf("verified with %d checks", len(r.Checks))
+		}
+	})
+}
