@@ -3,14 +3,11 @@ package channel
 import (
 	"crypto/ed25519"
 	"crypto/sha256"
-	"encoding/hex"
-	"encoding/json"
 	"os"
 
 	"github.com/bombyx-network/bombyx/internal/ton/channel/emulator"
 	"github.com/xssnick/tonutils-go/address"
 	"github.com/xssnick/tonutils-go/tlb"
-	"github.com/xssnick/tonutils-go/tvm/cell"
 	"pgregory.net/rapid"
 )
 
@@ -55,7 +52,9 @@ func newBench(t rapid.TB) *bench {
 	if err != nil {
 		t.Fatal(err)
 	}
-	record(t, c)
+	if err = c.RecordTo(os.Getenv("BOMBYX_CONTRACT_RECORD"), t.Name()); err != nil {
+		t.Fatal(err)
+	}
 	p := params()
 	return &bench{TB: t, chain: c, Params: p, at: p.Address().Std()}
 }
@@ -141,63 +140,3 @@ func (b *bench) want(tx emulator.Tx, code ExitCode) {
 		b.Fatalf("exit code %d but success is %v", tx.ExitCode, tx.Success)
 	}
 }
-
-// record appends what happens on a chain to the file that BOMBYX_CHANNEL_RECORD names, one line for each message, for
-// contract/replay.test.mjs to run through the C++ TVM.
-func record(t rapid.TB, c *emulator.Chain) {
-	t.Helper()
-	path := os.Getenv("BOMBYX_CHANNEL_RECORD")
-	if path == "" {
-		return
-	}
-	recorded++
-	id, config := recorded, c.Config().ToBOC()
-	type transaction struct {
-		ExitCode int64    `json:"exitCode"`
-		Skipped  bool     `json:"skipped"`
-		Success  bool     `json:"success"`
-		Gas      uint64   `json:"gas"`
-		Fees     uint64   `json:"fees"`
-		Forward  uint64   `json:"forward"`
-		Out      []uint64 `json:"out"`
-		Data     string   `json:"data"` // hash of the account's data afterwards
-	}
-	c.OnMessage = func(message *cell.Cell, txs []emulator.Tx, err error) {
-		line := struct {
-			Chain    int           `json:"chain"`
-			Test     string        `json:"test"`
-			Now      uint32        `json:"now"`
-			Message  []byte        `json:"message"`
-			Accepted bool          `json:"accepted"`
-			Txs      []transaction `json:"txs"`
-			Config   []byte        `json:"config,omitempty"` // with a chain's first message
-		}{id, t.Name(), c.Now, message.ToBOC(), err == nil, nil, config}
-		config = nil
-		for _, tx := range txs {
-			x := transaction{tx.ExitCode, tx.Skipped, tx.Success, tx.Gas, tx.Fees, tx.Forward, []uint64{}, ""}
-			for _, m := range tx.Out {
-				x.Out = append(x.Out, m.Amount.Nano().Uint64())
-			}
-			if acc := c.Account(tx.Account); acc != nil && acc.StateInit != nil && acc.StateInit.Data != nil {
-				x.Data = hex.EncodeToString(acc.StateInit.Data.Hash())
-			}
-			line.Txs = append(line.Txs, x)
-		}
-		b, err := json.Marshal(line)
-		if err != nil {
-			t.Fatal(err)
-		}
-		f, err := os.OpenFile(path, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o644)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if _, err = f.Write(append(b, '\n')); err != nil {
-			t.Fatal(err)
-		}
-		if err = f.Close(); err != nil {
-			t.Fatal(err)
-		}
-	}
-}
-
-var recorded int

@@ -2,6 +2,7 @@ package channel
 
 import (
 	"errors"
+	"os"
 	"testing"
 
 	"github.com/bombyx-network/bombyx/internal/ton/channel/emulator"
@@ -154,7 +155,9 @@ func TestReplayAcrossNetworks(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	record(t, chain)
+	if err = chain.RecordTo(os.Getenv("BOMBYX_CONTRACT_RECORD"), t.Name()); err != nil {
+		t.Fatal(err)
+	}
 	b := &bench{TB: t, chain: chain, Params: test.Params, at: test.at}
 	b.want(b.send(client, Open(b.Params, gram)), 0)
 	b.refused(b.send(payee, Claim(v, GasValue)), ExitSignature)

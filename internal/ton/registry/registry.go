@@ -38,8 +38,10 @@ const (
 	// MaxDocument is the longest document, in bytes: with it a record has 63 of the 64 cells that the contract takes.
 	MaxDocument = 60 * snakeBytes
 
+	// MaxEntries is the most records, and the most announcements, that a registry may hold to be read.
+	MaxEntries = 4096
+
 	snakeBytes = 127 // in one cell
-	maxEntries = 4096
 )
 
 // ExitCode is what the contract throws when it refuses a message.
@@ -372,44 +374,51 @@ func loadEntries(s *cell.Slice) (map[[32]byte]Entry, error) {
 	if err != nil {
 		return nil, err
 	}
-	all, err := dict.LoadAll()
+	it, err := dict.Iterator(false, false)
 	if err != nil {
 		return nil, err
 	}
-	if len(all) > maxEntries {
-		return nil, fmt.Errorf("%d entries, at most %d", len(all), maxEntries)
+	entries := map[[32]byte]Entry{}
+	for it.Next() { // not all at once: a dictionary of shared cells can be larger than any memory
+		if len(entries) == MaxEntries {
+			return nil, fmt.Errorf("more than %d entries", MaxEntries)
+		}
+		key, err := it.Key().BeginParse()
+		if err != nil {
+			return nil, err
+		}
+		k, err := key.LoadSlice(256)
+		if err != nil {
+			return nil, err
+		}
+		if entries[[32]byte(k)], err = loadEntry(it.Value()); err != nil {
+			return nil, err
+		}
 	}
-	entries := make(map[[32]byte]Entry, len(all))
-	for _, kv := range all {
-		key, err := kv.Key.LoadSlice(256)
-		if err != nil {
-			return nil, err
-		}
-		if kv.Value.BitsLeft() != 0 || kv.Value.RefsNum() != 1 {
-			return nil, errors.New("unexpected length of an entry")
-		}
-		ref, err := kv.Value.LoadRefCell()
-		if err != nil {
-			return nil, err
-		}
-		e, err := ordinary(ref)
-		if err != nil {
-			return nil, err
-		}
-		if e.BitsLeft() != 32 || e.RefsNum() != 1 {
-			return nil, errors.New("unexpected length of an entry")
-		}
-		at, err := e.LoadUInt(32)
-		if err != nil {
-			return nil, err
-		}
-		content, err := e.LoadRefCell()
-		if err != nil {
-			return nil, err
-		}
-		entries[[32]byte(key)] = Entry{uint32(at), content}
+	return entries, it.Err()
+}
+
+func loadEntry(value *cell.Slice) (Entry, error) {
+	if value.BitsLeft() != 0 || value.RefsNum() != 1 {
+		return Entry{}, errors.New("unexpected length of an entry")
 	}
-	return entries, nil
+	ref, err := value.LoadRefCell()
+	if err != nil {
+		return Entry{}, err
+	}
+	e, err := ordinary(ref)
+	if err != nil {
+		return Entry{}, err
+	}
+	if e.BitsLeft() != 32 || e.RefsNum() != 1 {
+		return Entry{}, errors.New("unexpected length of an entry")
+	}
+	at, err := e.LoadUInt(32)
+	if err != nil {
+		return Entry{}, err
+	}
+	content, err := e.LoadRefCell()
+	return Entry{uint32(at), content}, err
 }
 
 // Lookup returns the record of this kind, name and version that may be relied on at a Unix time, or [ErrNotFound].

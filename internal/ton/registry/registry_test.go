@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"errors"
 	"maps"
+	"os"
 	"strings"
 	"testing"
 
@@ -39,6 +40,9 @@ func opened(t *testing.T) *bench {
 	t.Helper()
 	chain, err := emulator.New(-239, start)
 	if err != nil {
+		t.Fatal(err)
+	}
+	if err = chain.RecordTo(os.Getenv("BOMBYX_CONTRACT_RECORD"), t.Name()); err != nil {
 		t.Fatal(err)
 	}
 	b := &bench{T: t, chain: chain, Params: Params{Owner: owner, Delay: 7 * day, Salt: 1}}
@@ -425,6 +429,22 @@ func TestParseAccountRefuses(t *testing.T) {
 	}
 	if _, err := ParseAccount(good()); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// Sixty-four forks whose branches are one and the same cell are 2^64 records in a few hundred bytes.
+func TestDictionaryBomb(t *testing.T) {
+	entry := cell.BeginCell().MustStoreRef(cell.BeginCell().MustStoreUInt(0, 32).MustStoreRef(cell.BeginCell().EndCell()).EndCell())
+	const forks = 64
+	// hml_same$11 v:Bit n:(#<= m), m being the key bits that are left: 256 - 64 = 192, whose length takes 8 bits
+	node := cell.BeginCell().MustStoreUInt(0b110, 3).MustStoreUInt(256-forks, 8).MustStoreBuilder(entry).EndCell()
+	for range forks {
+		node = cell.BeginCell().MustStoreUInt(0, 2).MustStoreRef(node).MustStoreRef(node).EndCell() // hml_short$0, empty
+	}
+	data := cell.BeginCell().MustStoreAddr(owner).MustStoreUInt(0, 32).MustStoreUInt(0, 64).MustStoreUInt(0, 32).
+		MustStoreSlice(make([]byte, 32), 256).MustStoreBoolBit(true).MustStoreRef(node).MustStoreBoolBit(false).EndCell()
+	if _, err := Parse(data); err == nil || !strings.Contains(err.Error(), "more than") {
+		t.Fatalf("%v", err)
 	}
 }
 

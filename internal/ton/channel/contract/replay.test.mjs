@@ -1,14 +1,15 @@
 // Runs the recorded contract suite through the C++ TVM of @ton/sandbox: same exit codes, gas, fees, payouts and data.
-//   BOMBYX_CHANNEL_RECORD=/tmp/channel.jsonl go test -count=1 ./internal/ton/channel
-//   BOMBYX_CHANNEL_RECORD=/tmp/channel.jsonl npm test
+//   BOMBYX_CONTRACT_RECORD=/tmp/channel.jsonl BOMBYX_CHANNEL_SEQUENCES=30 go test -count=1 ./internal/ton/channel
+//   BOMBYX_CONTRACT_RECORD=/tmp/channel.jsonl npm test
+// and the same for ./internal/ton/registry, into a file of its own.
 import assert from 'node:assert/strict'
 import { readFileSync } from 'node:fs'
 import { test } from 'node:test'
 import { Cell, beginCell, loadMessage, loadShardAccount, loadTransaction, storeShardAccount } from '@ton/core'
 import { Executor, createEmptyShardAccount } from '@ton/sandbox'
 
-const path = process.env.BOMBYX_CHANNEL_RECORD
-if (!path) throw new Error('set BOMBYX_CHANNEL_RECORD to the file that the Go suite recorded')
+const path = process.env.BOMBYX_CONTRACT_RECORD
+if (!path) throw new Error('set BOMBYX_CONTRACT_RECORD to the file that the Go suite recorded')
 
 const chains = new Map()
 for (const line of readFileSync(path, 'utf8').split('\n').filter(Boolean)) {
@@ -16,7 +17,7 @@ for (const line of readFileSync(path, 'utf8').split('\n').filter(Boolean)) {
   if (!chains.has(step.chain)) chains.set(step.chain, { name: step.test, config: step.config, steps: [] })
   chains.get(step.chain).steps.push(step)
 }
-assert.ok(chains.size > 20, 'the record is not the whole suite')
+assert.ok(chains.size > 5, 'the record is not a whole suite')
 
 let executor = await Executor.create()
 let transactions = 0
@@ -71,4 +72,4 @@ for (const [id, chain] of chains) {
   })
 }
 
-test('something ran', () => assert.ok(transactions > 100, `${transactions} transactions`))
+test('something ran', () => assert.ok(transactions > 20, `${transactions} transactions`))

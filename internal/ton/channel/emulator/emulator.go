@@ -33,15 +33,13 @@ var ErrNotAccepted = errors.New("external message not accepted")
 type Chain struct {
 	Now uint32 // Unix time of the next transaction
 
-	// OnMessage, when set, sees every message delivered from outside and what followed: for replay elsewhere.
-	OnMessage func(message *cell.Cell, txs []Tx, err error)
-
 	machine  *tvm.TVM
 	config   *tvm.PreparedBlockchainConfig
 	globalID int32
 	lt       uint64
 	accounts map[string]*account
 	received map[string]uint64
+	record   func(message *cell.Cell, txs []Tx, err error)
 }
 
 type account struct {
@@ -89,12 +87,6 @@ func New(globalID int32, now uint32) (*Chain, error) {
 		accounts: map[string]*account{}, received: map[string]uint64{},
 	}, nil
 }
-
-// GlobalID is the network's id.
-func (c *Chain) GlobalID() int32 { return c.globalID }
-
-// Config is the root of the chain's configuration dictionary.
-func (c *Chain) Config() *cell.Cell { return c.config.Root() }
 
 // Received is the value that messages have brought to an account that is not executed.
 func (c *Chain) Received(a *address.Address) uint64 { return c.received[string(a.Data())] }
@@ -191,8 +183,8 @@ func (c *Chain) SendExternal(m *tlb.ExternalMessage) ([]Tx, error) {
 func (c *Chain) SendCell(root *cell.Cell) ([]Tx, error) { return c.deliver(root) }
 
 func (c *Chain) deliver(root *cell.Cell) (txs []Tx, err error) {
-	if c.OnMessage != nil {
-		defer func() { c.OnMessage(root, txs, err) }()
+	if c.record != nil {
+		defer func() { c.record(root, txs, err) }()
 	}
 	for queue := []*cell.Cell{root}; len(queue) > 0; queue = queue[1:] {
 		msg, err := tvm.PrepareMessage(queue[0])
