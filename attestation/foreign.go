@@ -375,7 +375,7 @@ func (a *appraisal) cocoon(raw []byte) {
 	a.pass(CheckParse, clause, cert.Subject.CommonName)
 
 	c := Check{ID: CheckCertificate, Clause: "RFC 5280, 4.1.2.5 and 6.1", Status: Pass,
-		Seen: cert.NotBefore.UTC().Format(time.RFC3339) + " to " + cert.NotAfter.UTC().Format(time.RFC3339), Wanted: a.now.UTC().Format(time.RFC3339)}
+		Seen: stamp(cert.NotBefore) + " to " + stamp(cert.NotAfter), Wanted: stamp(a.now)}
 	switch unknown := unknownCritical(cert); {
 	case subtle.ConstantTimeCompare(cert.RawIssuer, cert.RawSubject) != 1, !ed25519.Verify(key, cert.RawTBSCertificate, cert.Signature):
 		c.Status, c.Detail = Fail, "the certificate is not signed by its own key"

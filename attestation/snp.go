@@ -68,15 +68,21 @@ func (a *appraisal) snp(raw, certificates, reportData []byte) {
 	a.machine("", policy.MachineChipID, r.ChipID[:], sha256.Sum256(raw), a.v.policy.Hardware.CPU)
 	a.reportData(r.ReportData, reportData)
 	m := a.res.Claims
-	hexClaims(m, "snp.measurement", r.Measurement, "snp.host_data", r.HostData, "snp.chip_id", r.ChipID, "snp.id_key_digest", r.IDKeyDigest,
-		"snp.author_key_digest", r.AuthorKeyDigest, "snp.family_id", r.FamilyID, "snp.image_id", r.ImageID, "report_data", r.ReportData)
-	m["snp.policy"] = fmt.Sprintf("%#x", uint64(r.Policy))
-	m["snp.vmpl"] = fmt.Sprint(r.VMPL)
-	m["snp.reported_tcb"] = fmt.Sprintf("%016x", uint64(r.ReportedTCB))
+	snpClaims(m, r)
 	if res.Key != nil {
 		m["snp.product"] = string(res.Key.Product)
 		m["snp.key"] = res.Key.Kind.String()
 	}
+}
+
+func snpClaims(m map[string]string, r *snp.Report) {
+	hexClaims(m, "snp.measurement", r.Measurement, "snp.host_data", r.HostData, "snp.chip_id", r.ChipID, "snp.id_key_digest", r.IDKeyDigest,
+		"snp.author_key_digest", r.AuthorKeyDigest, "snp.family_id", r.FamilyID, "snp.image_id", r.ImageID, "report_data", r.ReportData)
+	m["snp.version"], m["snp.guest_svn"], m["snp.vmpl"] = fmt.Sprint(r.Version), fmt.Sprint(r.GuestSVN), fmt.Sprint(r.VMPL)
+	m["snp.policy"] = fmt.Sprintf("%#x", uint64(r.Policy))
+	m["snp.platform_info"] = fmt.Sprintf("%#x", uint64(r.PlatformInfo))
+	m["snp.reported_tcb"] = fmt.Sprintf("%016x", uint64(r.ReportedTCB))
+	m["snp.committed_tcb"] = fmt.Sprintf("%016x", uint64(r.CommittedTCB))
 }
 
 // snpCollateral gathers the endorsement key, its intermediates and the revocation lists.

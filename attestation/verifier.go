@@ -215,18 +215,23 @@ func (a *appraisal) keyset(encoded []byte) *keyset.Keyset {
 		a.fail(CheckKeyset, clause, err)
 		return nil
 	}
-	c := Check{ID: CheckKeyset, Clause: clause, Status: Pass, Seen: "until " + ks.NotAfter.Format(time.RFC3339), Wanted: "after " + a.now.UTC().Format(time.RFC3339)}
+	c := Check{ID: CheckKeyset, Clause: clause, Status: Pass, Seen: "until " + stamp(ks.NotAfter), Wanted: "after " + stamp(a.now)}
 	if !a.now.Before(ks.NotAfter) {
 		c.Status, c.Detail = Fail, "the keyset has expired; ask the enclave for a new one"
 	}
 	a.add(c)
 	a.res.until(ks.NotAfter)
-	a.res.Claims["keyset.sha256"] = fmt.Sprintf("%x", keyset.Digest(encoded))
-	a.res.Claims["keyset.build"] = fmt.Sprintf("%x", ks.Build)
-	a.res.Claims["keyset.config"] = fmt.Sprintf("%x", ks.Config)
-	a.res.Claims["keyset.model"] = fmt.Sprintf("%x", ks.ModelManifest)
+	keysetClaims(a.res.Claims, encoded, ks)
 	return ks
 }
+
+func keysetClaims(m map[string]string, encoded []byte, ks *keyset.Keyset) {
+	hexClaims(m, "keyset.sha256", keyset.Digest(encoded), "keyset.build", ks.Build, "keyset.config", ks.Config, "keyset.model", ks.ModelManifest,
+		"keyset.receipt_key", []byte(ks.ReceiptKey), "keyset.tls_spki", ks.TLSSPKI)
+	m["keyset.not_after"] = stamp(ks.NotAfter)
+}
+
+func stamp(t time.Time) string { return t.UTC().Format(time.RFC3339) }
 
 func (a *appraisal) workload(ks *keyset.Keyset) {
 	w := a.v.policy.Workload
