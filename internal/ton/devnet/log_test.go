@@ -177,3 +177,23 @@ func TestKilled(t *testing.T) {
 		}
 	}
 }
+
+// BenchmarkReopen executes a log of 200 transfers again.
+func BenchmarkReopen(b *testing.B) {
+	dir := b.TempDir()
+	c := open(b, dir)
+	for range 200 {
+		if err := c.Fund(addr(0, 1), 1); err != nil {
+			b.Fatal(err)
+		}
+	}
+	if err := c.Close(); err != nil {
+		b.Fatal(err)
+	}
+	for b.Loop() {
+		if err := open(b, dir).Close(); err != nil {
+			b.Fatal(err)
+		}
+	}
+	b.ReportMetric(float64(b.Elapsed().Microseconds())/float64(b.N)/200, "us/block")
+}
