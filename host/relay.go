@@ -262,6 +262,11 @@ var buffers = sync.Pool{New: func() any { b := make([]byte, relayBuffer); return
 // relay passes the sealed request on and the sealed answer back, a piece at a
 // time, and returns the cost that the enclave states at its end.
 func (h *Host) relay(w http.ResponseWriter, r *http.Request, e *upstream, id string, allot uint64) (uint64, error) {
+	// An HTTP/1 server would close the request's body when the answer begins,
+	// under the hands of the transport that is still looking for its end.
+	if err := http.NewResponseController(w).EnableFullDuplex(); err != nil {
+		return 0, err
+	}
 	req, err := e.request(r.Context(), http.MethodPost, "/sealed", r.Body)
 	if err != nil {
 		return 0, err

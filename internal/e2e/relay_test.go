@@ -206,14 +206,18 @@ func load(b testing.TB, at string, connections, n int) (float64, []time.Duration
 					return
 				}
 				size, done := 0, false
+				var last string
 				for {
 					k, err := resp.Body.Read(buf)
 					size += k
+					if k > 0 {
+						last = string(buf[max(0, k-300):k])
+					}
 					done = done || bytes.HasSuffix(buf[:k], []byte("[DONE]\n\n"))
 					if err == io.EOF {
 						break
 					} else if err != nil {
-						b.Error(err)
+						b.Errorf("%v after %s", err, last)
 						return
 					}
 				}
