@@ -152,42 +152,7 @@ type State struct {
 	CloseAt uint32   // Unix time from which vouchers are void and the rest may be sent to the client
 }
 
-var (
-	// ErrNotDeployed says that there is no contract at the address yet.
-	ErrNotDeployed = errors.New("channel: not deployed: send the deposit with its state init")
-	// ErrFrozen says that the account ran out of rent for years. A message with [State.StateInit] of its last state revives it.
-	ErrFrozen = errors.New("channel: frozen: revive it with the state init of its last state")
-	// ErrNotChannel says that the account is another contract than this version of the channel.
-	ErrNotChannel = errors.New("channel: the account is not a channel of this version")
-)
-
-// ParseAccount reads an account, whose state the caller has proved, as a channel. It checks that the code is the
-// contract's and that the address commits to the terms found, so that nothing but the contract can have set the state.
-func ParseAccount(acc *tlb.Account) (State, error) {
-	if acc == nil || !acc.IsActive || acc.State == nil || acc.State.Status != tlb.AccountStatusActive {
-		if acc != nil && acc.State != nil && acc.State.Status == tlb.AccountStatusFrozen {
-			return State{}, ErrFrozen
-		}
-		return State{}, ErrNotDeployed
-	}
-	if acc.Code == nil || acc.Code.HashKey() != code.HashKey() {
-		return State{}, ErrNotChannel
-	}
-	s, err := ParseState(acc.Data)
-	if err != nil {
-		return State{}, err
-	}
-	at, err := AddressOf(acc.State.Address)
-	if err != nil {
-		return State{}, err
-	}
-	if s.Params.Address() != at {
-		return State{}, fmt.Errorf("%w: its address commits to other terms", ErrNotChannel)
-	}
-	return s, nil
-}
-
-// ParseState reads the data cell of a channel account. It does not show that the account is one: see [ParseAccount].
+// ParseState reads the data cell of a channel account. It does not show that the account is one: see [Load].
 func ParseState(data *cell.Cell) (State, error) {
 	s, err := parseState(data)
 	if err != nil {
@@ -279,6 +244,16 @@ func (s State) Claimable(balance, total uint64) uint64 {
 		return 0
 	}
 	return min(total-s.Paid, balance-Reserve)
+}
+
+// maxImportFee is well above what the network charges for an external claim, in nanogram: the contract, not this, knows the price.
+const maxImportFee = 2_000_000
+
+// ExternalClaimable reports whether [ClaimExternal] can be expected to be accepted: the deposit covers the voucher in full, and the
+// payee's share is large enough to carry the fees. Otherwise [Claim] pays what is [State.Claimable].
+func (s State) ExternalClaimable(balance, total uint64) bool {
+	due := s.Claimable(balance, total)
+	return due > 0 && due == total-s.Paid && due >= MinExternalClaim+maxImportFee
 }
 
 func ordinary(c *cell.Cell) (*cell.Slice, error) {

@@ -399,8 +399,7 @@ func TestDeploymentSquatting(t *testing.T) {
 				t.Fatalf("state %+v", s)
 			}
 			b.want(b.send(payee, Claim(b.voucher(gram/2), GasValue)), 0)
-			acc := b.chain.Account(b.at)
-			if _, err := ParseAccount(&tlb.Account{IsActive: true, State: acc, Code: acc.StateInit.Code, Data: acc.StateInit.Data}); err != nil {
+			if _, err := b.load(); err != nil {
 				t.Fatal(err)
 			}
 		})
@@ -567,7 +566,7 @@ func TestFrozenAccount(t *testing.T) {
 	if acc := b.chain.Account(b.at); acc.Status != tlb.AccountStatusFrozen {
 		t.Fatalf("status %v, balance %d: not frozen", acc.Status, b.balance())
 	}
-	if _, err := ParseAccount(&tlb.Account{IsActive: true, State: b.chain.Account(b.at)}); !errors.Is(err, ErrFrozen) {
+	if _, err := b.load(); !errors.Is(err, ErrFrozen) {
 		t.Fatalf("a frozen account reads as %v", err)
 	}
 	again := Open(b.Params, gram) // the original state init is not its state any more

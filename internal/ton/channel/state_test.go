@@ -1,13 +1,16 @@
 package channel
 
 import (
+	"context"
 	"crypto/ed25519"
 	"encoding/hex"
 	"errors"
 	"os"
 	"strings"
 	"testing"
+	"time"
 
+	"github.com/bombyx-network/bombyx/internal/ton"
 	"github.com/xssnick/tonutils-go/address"
 	"github.com/xssnick/tonutils-go/tlb"
 	"github.com/xssnick/tonutils-go/tvm/cell"
@@ -80,34 +83,54 @@ func rootWith(root *cell.Builder, ref *cell.Cell) *cell.Cell {
 	return cell.BeginCell().MustStoreSlice(r.MustLoadSlice(n), n).MustStoreRef(ref).EndCell()
 }
 
-func TestParseAccount(t *testing.T) {
+// proven is a chain of one proven account.
+type proven struct {
+	ton.Chain
+	account ton.Account
+}
+
+func (p proven) Account(context.Context, *address.Address) (*ton.Account, error) {
+	return &p.account, nil
+}
+
+// account is the bench's account as a proven one.
+func (b *bench) account() (a ton.Account) {
+	s := b.chain.Account(b.at)
+	a = ton.Account{Address: b.at, Status: s.Status, Balance: ton.Nano(b.balance()), Head: ton.Head{Time: time.Unix(int64(b.chain.Now), 0)}}
+	if s.StateInit != nil {
+		a.Code, a.Data = s.StateInit.Code, s.StateInit.Data
+	}
+	return a
+}
+
+func (b *bench) load() (*Account, error) {
+	return Load(context.Background(), proven{account: b.account()}, b.addr())
+}
+
+func TestLoad(t *testing.T) {
 	b := opened(t, gram)
-	acc := func() *tlb.Account {
-		s := b.chain.Account(b.at)
-		return &tlb.Account{IsActive: true, State: s, Code: s.StateInit.Code, Data: s.StateInit.Data}
-	}
 	b.want(b.send(payee, Claim(b.voucher(gram/2), GasValue)), 0)
-	if s, err := ParseAccount(acc()); err != nil || s.Paid != gram/2 || s.Params != b.Params {
-		t.Fatalf("%+v, %v", s, err)
+	got, err := b.load()
+	if err != nil || got.Paid != gram/2 || got.Params != b.Params || got.Balance != b.balance() || got.Time.Unix() != start {
+		t.Fatalf("%+v, %v", got, err)
 	}
-	if _, err := ParseAccount(nil); !errors.Is(err, ErrNotDeployed) {
-		t.Errorf("no account: %v", err)
-	}
-	if _, err := ParseAccount(&tlb.Account{}); !errors.Is(err, ErrNotDeployed) {
-		t.Errorf("empty account: %v", err)
-	}
-	other := acc()
-	other.Code = empty
-	if _, err := ParseAccount(other); !errors.Is(err, ErrNotChannel) {
-		t.Errorf("another code: %v", err)
-	}
-	// The contract's code deployed with a state that it did not reach by itself has another address.
-	forged := b.state()
-	forged.Params.Payee = stranger
-	other = acc()
-	other.Data = forged.Data()
-	if _, err := ParseAccount(other); !errors.Is(err, ErrNotChannel) {
-		t.Errorf("other terms: %v", err)
+	for name, change := range map[string]func(*ton.Account){
+		"no account":   func(a *ton.Account) { *a = ton.Account{Status: tlb.AccountStatusNonExist} },
+		"uninit":       func(a *ton.Account) { *a = ton.Account{Status: tlb.AccountStatusUninit} },
+		"another code": func(a *ton.Account) { a.Code = empty },
+		"no data":      func(a *ton.Account) { a.Data = nil },
+		// The contract's code with data that it did not start from has another address.
+		"other terms": func(a *ton.Account) {
+			s := b.state()
+			s.Payee = stranger
+			a.Data = s.Data()
+		},
+	} {
+		a := b.account()
+		change(&a)
+		if _, err := Load(context.Background(), proven{account: a}, b.addr()); !errors.Is(err, ErrNone) {
+			t.Errorf("%s: %v", name, err)
+		}
 	}
 	head := State{Params: b.Params, Paid: 1, CloseAt: b.ExpiresAt}
 	init, err := tlb.ToCell(head.StateInit())
@@ -116,6 +139,24 @@ func TestParseAccount(t *testing.T) {
 	}
 	if Address(init.HashKey()) == b.addr() {
 		t.Error("a head start does not change the address")
+	}
+}
+
+// What ExternalClaimable promises the contract keeps.
+func TestExternalClaimable(t *testing.T) {
+	for _, c := range []struct {
+		deposit, total uint64
+		want           bool
+	}{
+		{gram, gram / 2, true}, {gram, MinExternalClaim, false}, {gram, MinExternalClaim + maxImportFee, true}, {gram, 2 * gram, false}, {gram, 0, false},
+	} {
+		b := opened(t, c.deposit)
+		if got := b.state().ExternalClaimable(b.balance(), c.total); got != c.want {
+			t.Errorf("%d of %d: %v", c.total, c.deposit, got)
+		}
+		if _, err := b.sendExternal(ClaimExternal(b.voucher(c.total))); c.want != (err == nil) {
+			t.Errorf("%d of %d: %v", c.total, c.deposit, err)
+		}
 	}
 }
 
