@@ -27,11 +27,15 @@ import (
 	"github.com/bombyx-network/bombyx/attestation/snp"
 )
 
-// Limits on a bundle. All collateral for an eight-GPU Intel node takes about 200 KiB.
+// Limits on a bundle. All collateral for an eight-GPU Intel node takes about 200 KiB. They also bound the work that a hostile
+// bundle can make: reading one RIM takes four P-384 verifications.
 const (
-	MaxBundle = 32 << 20 // bytes of the encoded document
+	MaxBundle = 16 << 20 // bytes of the encoded document
 	MaxItem   = 4 << 20  // bytes of one item
-	MaxItems  = 4096
+	MaxItems  = 1024
+	MaxRIMs   = 128
+
+	maxSigners = 16 // certificates tried for TCB infos and QE identities
 )
 
 // BundleVersion is the version of the encoded document.
@@ -287,20 +291,29 @@ func (b *Bundle) Signer(signature [64]byte, now time.Time) []*x509.Certificate {
 
 // findSigners pairs signed documents with certificates by trying, since neither names the other.
 func (b *Bundle) findSigners() {
-	candidates := slices.Clone(b.certificates)
+	var candidates []*x509.Certificate
+	add := func(c *x509.Certificate) {
+		k, ok := c.PublicKey.(*ecdsa.PublicKey)
+		if ok && k.Curve == elliptic.P256() && !c.IsCA && c.Subject.CommonName == "Intel SGX TCB Signing" && len(candidates) < maxSigners {
+			candidates = append(candidates, c)
+		}
+	}
 	for block, rest := pem.Decode(intelSigners); block != nil; block, rest = pem.Decode(rest) {
 		c, err := x509.ParseCertificate(block.Bytes)
 		if err != nil {
 			panic(err) // a constant
 		}
-		candidates = append(candidates, c)
+		add(c)
+	}
+	for _, c := range b.certificates {
+		add(c)
 	}
 	b.signers = make(map[[64]byte][][]*x509.Certificate)
 	find := func(signed []byte, signature [64]byte) {
 		digest := sha256.Sum256(signed)
 		r, s := new(big.Int).SetBytes(signature[:32]), new(big.Int).SetBytes(signature[32:])
 		for _, c := range candidates {
-			if k, ok := c.PublicKey.(*ecdsa.PublicKey); ok && !c.IsCA && k.Curve == elliptic.P256() && ecdsa.Verify(k, digest[:], r, s) {
+			if ecdsa.Verify(c.PublicKey.(*ecdsa.PublicKey), digest[:], r, s) {
 				b.signers[signature] = append(b.signers[signature], b.chain(c))
 			}
 		}

@@ -187,6 +187,29 @@ func TestParseRefusals(t *testing.T) {
 	}
 }
 
+// A bundle from a hostile host must not keep its reader busy.
+func TestLimits(t *testing.T) {
+	rim := auth.Endorsements(attestationtest.CollateralOptions{Now: now}).RIMs[0]
+	var many [][]byte
+	for i := range collateral.MaxRIMs + 1 {
+		many = append(many, append(bytes.Clone(rim), bytes.Repeat([]byte("\n"), i+1)...))
+	}
+	if _, err := collateral.New(many...); err == nil || !strings.Contains(err.Error(), "more than 128 RIMs") {
+		t.Errorf("error %v", err)
+	}
+	e := auth.Endorsements(attestationtest.CollateralOptions{Now: now})
+	many = nil
+	for i := range collateral.MaxItems + 1 {
+		many = append(many, append(bytes.Clone(e.QEIdentity), bytes.Repeat([]byte(" "), i+1)...))
+	}
+	if _, err := collateral.New(many...); err != nil {
+		t.Errorf("one item in many dresses: %v", err)
+	}
+	if _, err := collateral.New(make([]byte, collateral.MaxItem+1)); err == nil {
+		t.Error("an item above the limit was accepted")
+	}
+}
+
 // An older document that is still valid must not hide a newer one, nor an expired one that is newer a valid one.
 func TestNewest(t *testing.T) {
 	fmspc := [6]byte{0x70, 0xa0, 0x6d, 0x07}

@@ -30,6 +30,8 @@ func (b *Bundle) add(content []byte) (Kind, error) {
 	switch trimmed := bytes.TrimLeft(content, " \t\r\n\xef\xbb\xbf"); {
 	case len(trimmed) == 0:
 		return "", errUnknown
+	case trimmed[0] == '<' && len(b.rims) == MaxRIMs:
+		return "", fmt.Errorf("more than %d RIMs", MaxRIMs)
 	case trimmed[0] == '<':
 		r, err := nvidia.ParseRIM(content)
 		if err != nil {
