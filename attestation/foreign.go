@@ -3,6 +3,7 @@ package attestation
 import (
 	"crypto/ed25519"
 	"crypto/sha256"
+	"crypto/sha3"
 	"crypto/sha512"
 	"crypto/subtle"
 	"crypto/x509"
@@ -13,7 +14,9 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
+	"math/big"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/bombyx-network/bombyx/attestation/dcap"
@@ -27,6 +30,7 @@ import (
 const (
 	KindTinfoil Kind = "tinfoil-v3"    // Tinfoil's attestation document, version 3
 	KindDstack  Kind = "dstack-quote"  // dstack's quote with its event log
+	KindNEAR    Kind = "near-mpc"      // NEAR MPC node's public data
 	KindCocoon  Kind = "cocoon-ra-tls" // Cocoon's RA-TLS certificate
 	tinfoilV3        = "https://tinfoil.sh/predicate/attestation/v3"
 )
@@ -34,6 +38,7 @@ const (
 // Identifiers of the checks that only documents of others need.
 const (
 	CheckSections    = "foreign.sections"    // the document's sections have the hashes that it states
+	CheckCompose     = "foreign.compose"     // the compose file shown is the one measured
 	CheckCertificate = "foreign.certificate" // the certificate is signed by its own key and in force
 )
 
@@ -49,6 +54,7 @@ func foreignKind(b []byte) Kind {
 		Format   string          `json:"format"`
 		Quote    string          `json:"quote"`
 		EventLog json.RawMessage `json:"event_log"`
+		NEAR     json.RawMessage `json:"near_p2p_public_key"`
 	}
 	if len(b) > MaxInput || json.Unmarshal(b, &m) != nil {
 		return ""
@@ -56,6 +62,8 @@ func foreignKind(b []byte) Kind {
 	switch {
 	case m.Format == tinfoilV3:
 		return KindTinfoil
+	case m.NEAR != nil:
+		return KindNEAR
 	case m.Quote != "" && m.EventLog != nil:
 		return KindDstack
 	}
@@ -69,7 +77,10 @@ func (v *Verifier) appraiseForeign(now time.Time, kind Kind, raw []byte, want Ex
 	case KindTinfoil:
 		a.tinfoil(raw, want.Nonce)
 	case KindDstack:
-		a.dstack(raw, want.ReportData)
+		q, log, err := parseDstack(raw)
+		a.dstack(q, log, err, want.ReportData)
+	case KindNEAR:
+		a.near(raw)
 	case KindCocoon:
 		a.cocoon(raw)
 	}
@@ -92,9 +103,9 @@ type tinfoilDocument struct {
 			DeviceEvidence [32]byte `json:"device_evidence_hash"`
 		} `json:"endorsed"`
 	} `json:"cpu_evidence"`
-	CryptoMaterial []byte             `json:"crypto_material"`
-	DeviceEvidence []byte             `json:"device_evidence"`
-	Collateral     strictjson.Ignored `json:"collateral"` // untrusted transport; what is appraised comes from the bundle
+	CryptoMaterial []byte         `json:"crypto_material"`
+	DeviceEvidence []byte         `json:"device_evidence"`
+	Collateral     strictjson.Raw `json:"collateral"` // untrusted transport; what is appraised comes from the bundle
 }
 
 type tinfoilKeys struct {
@@ -245,9 +256,8 @@ func parseDstack(raw []byte) (*dcap.Quote, *eventlog.Log, error) {
 	return q, log, err
 }
 
-func (a *appraisal) dstack(raw, reportData []byte) {
+func (a *appraisal) dstack(q *dcap.Quote, log *eventlog.Log, err error, reportData []byte) {
 	const clause = "dstack guest agent, GetQuote"
-	q, log, err := parseDstack(raw)
 	if err != nil {
 		a.fail(CheckParse, clause, err)
 		return
@@ -278,6 +288,97 @@ func (a *appraisal) dstack(raw, reportData []byte) {
 			a.res.Claims["dstack."+name] = fmt.Sprintf("%x", payload)
 		}
 	}
+}
+
+// nearDocument is what a NEAR MPC node publishes.
+type nearDocument struct {
+	Signer     string         `json:"near_signer_public_key"`
+	P2P        string         `json:"near_p2p_public_key"`
+	Responders strictjson.Raw `json:"near_responder_public_keys"` // bound by nothing
+	Info       struct {
+		Dstack struct {
+			Quote      []uint16       `json:"quote"` // bytes
+			Collateral strictjson.Raw `json:"collateral"`
+			TCBInfo    struct {
+				MRTD       strictjson.Raw `json:"mrtd"` // these repeat the quote
+				RTMR0      strictjson.Raw `json:"rtmr0"`
+				RTMR1      strictjson.Raw `json:"rtmr1"`
+				RTMR2      strictjson.Raw `json:"rtmr2"`
+				RTMR3      strictjson.Raw `json:"rtmr3"`
+				Image      strictjson.Raw `json:"os_image_hash"`
+				Compose    strictjson.Raw `json:"compose_hash"`
+				Device     strictjson.Raw `json:"device_id"`
+				AppCompose string         `json:"app_compose"`
+				EventLog   strictjson.Raw `json:"event_log"`
+			} `json:"tcb_info"`
+		} `json:"Dstack"`
+	} `json:"tee_participant_info"`
+}
+
+// parseNEAR returns the quote, its log, the report data that the node's keys demand, and the digest of its compose file.
+func parseNEAR(raw []byte) (q *dcap.Quote, log *eventlog.Log, reportData []byte, compose [32]byte, err error) {
+	var d nearDocument
+	if err = strictjson.Unmarshal(raw, &d, MaxEvidence); err != nil {
+		return
+	}
+	quote := make([]byte, 0, len(d.Info.Dstack.Quote))
+	for _, b := range d.Info.Dstack.Quote {
+		if b > 255 {
+			err = errors.New("quote: not a list of bytes")
+			return
+		}
+		quote = append(quote, byte(b))
+	}
+	// Version 1: SHA3-384 of the two Ed25519 keys, peer to peer first.
+	reportData = make([]byte, 64)
+	reportData[1] = 1
+	h := sha3.New384()
+	for _, name := range []string{d.P2P, d.Signer} {
+		var key []byte
+		if key, err = nearKey(name); err != nil {
+			return
+		}
+		h.Write(key)
+	}
+	h.Sum(reportData[:2])
+	if log, err = eventlog.ParseDstack(d.Info.Dstack.TCBInfo.EventLog); err != nil {
+		return
+	}
+	compose = sha256.Sum256([]byte(d.Info.Dstack.TCBInfo.AppCompose))
+	q, err = dcap.ParseQuote(quote)
+	return
+}
+
+// nearKey decodes "ed25519:" and 32 bytes in base58.
+func nearKey(s string) ([]byte, error) {
+	const alphabet = "123456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz"
+	digits, ok := strings.CutPrefix(s, "ed25519:")
+	n := new(big.Int)
+	for _, c := range digits {
+		i := strings.IndexRune(alphabet, c)
+		if i < 0 || len(digits) > 44 {
+			ok = false
+			break
+		}
+		n.Add(n.Mul(n, big.NewInt(58)), big.NewInt(int64(i)))
+	}
+	if !ok || n.BitLen() > 256 {
+		return nil, errors.New("a key is not ed25519: and 32 bytes in base58")
+	}
+	return n.FillBytes(make([]byte, 32)), nil
+}
+
+func (a *appraisal) near(raw []byte) {
+	q, log, reportData, compose, err := parseNEAR(raw)
+	a.dstack(q, log, err, reportData)
+	if err != nil {
+		return
+	}
+	c := Check{ID: CheckCompose, Clause: "NEAR MPC node", Status: Pass, Seen: a.res.Claims["dstack.compose-hash"], Wanted: fmt.Sprintf("%x", compose)}
+	if c.Seen != c.Wanted {
+		c.Status, c.Detail = Fail, "the compose file shown is not the one that was measured"
+	}
+	a.add(c)
 }
 
 var (
@@ -348,6 +449,12 @@ func TakeApart(data, certificates []byte) (*Parts, error) {
 		p.CPU, p.Devices = e.CPU, e.Devices
 	case KindDstack:
 		q, _, err := parseDstack(raw)
+		if err != nil {
+			return nil, fmt.Errorf("attestation: %w", err)
+		}
+		p.CPU = CPU{Kind: CPUTDX, Quote: q.Raw}
+	case KindNEAR:
+		q, _, _, _, err := parseNEAR(raw)
 		if err != nil {
 			return nil, fmt.Errorf("attestation: %w", err)
 		}

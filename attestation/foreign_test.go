@@ -196,6 +196,44 @@ func TestDstack(t *testing.T) {
 	}
 }
 
+// A real NEAR MPC node: its report data is that of its two keys, its compose file is the measured one.
+func TestNEAR(t *testing.T) {
+	raw := string(vector(t, "near-mpc/crates__test-utils__assets__public_data.json"))
+	p := realPolicy(t)
+	p.Devices.Modes = []string{"cpu"}
+	v, err := attestation.NewVerifier(p, new(collateral.Bundle))
+	if err != nil {
+		t.Fatal(err)
+	}
+	at := time.Date(2026, 8, 13, 11, 45, 38, 0, time.UTC)
+	status := func(data, id string) attestation.Status {
+		t.Helper()
+		r, err := v.AppraiseSaved(at, []byte(data), attestation.Expected{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if r.Check(id) == nil {
+			t.Fatalf("no check %s: %v", id, r.Err())
+		}
+		return r.Check(id).Status
+	}
+	for _, id := range []string{"dcap.quote.signature", "composite.report_data", "eventlog.rtmr3", "eventlog.digests", "foreign.compose"} {
+		if got := status(raw, id); got != attestation.Pass {
+			t.Errorf("%s: %s", id, got)
+		}
+	}
+	const p2p = "3FwWphCj47PA3D8ErKeVNzqn2ckAKrfuixrvvfGrDxUx"
+	if got := status(strings.Replace(raw, p2p, "J992NeWhuaJXeUVJcDCVwfS5j1G26B5aJDUZ8iuBCYdc", 1), "composite.report_data"); got != attestation.Fail {
+		t.Errorf("another key: %s", got)
+	}
+	if got := status(strings.Replace(raw, `manifest_version\": 2`, `manifest_version\": 3`, 1), "foreign.compose"); got != attestation.Fail {
+		t.Errorf("another compose file: %s", got)
+	}
+	if got := status(strings.Replace(raw, p2p, p2p+"0", 1), "composite.parse"); got != attestation.Fail {
+		t.Errorf("a bad key: %s", got)
+	}
+}
+
 func FuzzAppraiseSaved(f *testing.F) {
 	v := verifier(f, attestationtest.CollateralOptions{}, nil)
 	n := node(f, attestationtest.NodeConfig{GPUs: 1})

@@ -13,7 +13,7 @@
 //   - time.Time: RFC 3339 in UTC with the suffix Z and whole seconds.
 //   - string, bool, signed and unsigned integers (no fraction, no exponent), slices and map[string]T.
 //   - a type with UnmarshalText and MarshalText: a string, judged by that type.
-//   - Ignored: any well-formed value, not looked at.
+//   - Raw: any well-formed value, kept as it is written.
 //
 // null is never accepted.
 package strictjson
@@ -186,11 +186,11 @@ func kindOf(b byte) string {
 	}
 }
 
-// Ignored takes the place of a member whose value does not matter. It is not kept.
-type Ignored struct{}
+// Raw is the text of a value that somebody else reads.
+type Raw []byte
 
 var (
-	ignored    = reflect.TypeFor[Ignored]()
+	rawType    = reflect.TypeFor[Raw]()
 	timeType   = reflect.TypeFor[time.Time]()
 	byteSlice  = reflect.TypeFor[[]byte]()
 	textReader = reflect.TypeFor[encoding.TextUnmarshaler]()
@@ -200,8 +200,8 @@ var (
 func (c *cursor) value(v reflect.Value) error {
 	t := v.Type()
 	switch {
-	case t == ignored:
-		return c.ignore()
+	case t == rawType:
+		return c.copy(v)
 	case t == timeType:
 		s, err := c.str()
 		if err != nil {
@@ -287,15 +287,16 @@ func (c *cursor) value(v reflect.Value) error {
 	panic("strictjson: unsupported type " + t.String()) // a mistake in this module's own types
 }
 
-// ignore steps over one value.
-func (c *cursor) ignore() error {
+// copy takes one value as it is written.
+func (c *cursor) copy(v reflect.Value) error {
 	c.peek()
 	d := json.NewDecoder(bytes.NewReader(c.data[c.pos:]))
-	var v json.RawMessage
-	if err := d.Decode(&v); err != nil {
+	var raw json.RawMessage
+	if err := d.Decode(&raw); err != nil {
 		return errors.New("not well-formed")
 	}
 	c.pos += int(d.InputOffset())
+	v.SetBytes(raw)
 	return nil
 }
 
@@ -452,8 +453,8 @@ func quote(b *bytes.Buffer, s string) {
 func encode(b *bytes.Buffer, v reflect.Value) error {
 	t := v.Type()
 	switch {
-	case t == ignored:
-		b.WriteString("{}")
+	case t == rawType:
+		b.Write(v.Bytes())
 		return nil
 	case t == timeType:
 		quote(b, v.Interface().(time.Time).UTC().Format("2006-01-02T15:04:05Z"))
