@@ -7,6 +7,7 @@
 package registry
 
 import (
+	"context"
 	"crypto/sha256"
 	_ "embed"
 	"encoding/binary"
@@ -16,6 +17,7 @@ import (
 	"strings"
 	"unicode/utf8"
 
+	"github.com/bombyx-network/bombyx/internal/ton"
 	"github.com/xssnick/tonutils-go/address"
 	"github.com/xssnick/tonutils-go/tlb"
 	"github.com/xssnick/tonutils-go/tvm/cell"
@@ -210,7 +212,10 @@ func ParseRecord(c *cell.Cell) (*Record, error) {
 	if err != nil {
 		return nil, fmt.Errorf("registry: malformed record: %w", err)
 	}
-	return r, r.Validate()
+	if err = r.Validate(); err != nil {
+		return nil, err
+	}
+	return r, nil
 }
 
 func parseRecord(c *cell.Cell) (*Record, error) {
@@ -301,28 +306,31 @@ var ErrNotRegistry = errors.New("registry: the account is not a registry of this
 // ErrNotFound says that a registry vouches for no such record now.
 var ErrNotFound = errors.New("registry: no such record in effect")
 
-// ParseAccount reads an account, whose state the caller has proved, as a registry. It checks that the code is the contract's and
-// that the address commits to the owner and delay found.
-func ParseAccount(acc *tlb.Account) (*Registry, error) {
-	if acc == nil || !acc.IsActive || acc.State == nil || acc.State.Status != tlb.AccountStatusActive ||
-		acc.Code == nil || acc.Code.HashKey() != code.HashKey() {
+// Load reads a registry as a proven block has it. It checks that the code is the contract's and that the address commits to the
+// owner and delay found; otherwise the error is [ErrNotRegistry].
+func Load(ctx context.Context, chain ton.Chain, at *address.Address) (*Registry, error) {
+	acc, err := chain.Account(ctx, at)
+	if err != nil {
+		return nil, err
+	}
+	if !acc.Active() || acc.Code == nil || acc.Code.HashKey() != code.HashKey() {
 		return nil, ErrNotRegistry
 	}
 	r, err := Parse(acc.Data)
 	if err != nil {
 		return nil, err
 	}
-	at, err := r.Params.Address()
+	own, err := r.Params.Address()
 	if err != nil {
 		return nil, err
 	}
-	if !at.Equals(acc.State.Address) {
+	if !own.Equals(at) {
 		return nil, fmt.Errorf("%w: its address commits to another owner or delay", ErrNotRegistry)
 	}
 	return r, nil
 }
 
-// Parse reads the data cell of a registry. It does not show that the account is one: see [ParseAccount].
+// Parse reads the data cell of a registry. It does not show that the account is one: see [Load].
 func Parse(data *cell.Cell) (*Registry, error) {
 	r, err := parse(data)
 	if err != nil {

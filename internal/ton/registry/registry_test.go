@@ -2,13 +2,16 @@ package registry
 
 import (
 	"bytes"
+	"context"
 	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"maps"
 	"os"
 	"strings"
 	"testing"
 
+	"github.com/bombyx-network/bombyx/internal/ton"
 	"github.com/bombyx-network/bombyx/internal/ton/channel/emulator"
 	"github.com/xssnick/tonutils-go/address"
 	"github.com/xssnick/tonutils-go/tlb"
@@ -98,10 +101,24 @@ func (b *bench) refused(from *address.Address, m *tlb.InternalMessage, code Exit
 	}
 }
 
+// proven is a chain of one proven account.
+type proven struct {
+	ton.Chain
+	account ton.Account
+}
+
+func (p proven) Account(context.Context, *address.Address) (*ton.Account, error) {
+	return &p.account, nil
+}
+
+func (b *bench) account() ton.Account {
+	s := b.chain.Account(b.at)
+	return ton.Account{Address: b.at, Status: s.Status, Code: s.StateInit.Code, Data: s.StateInit.Data}
+}
+
 func (b *bench) read() *Registry {
 	b.Helper()
-	s := b.chain.Account(b.at)
-	r, err := ParseAccount(&tlb.Account{IsActive: true, State: s, Code: s.StateInit.Code, Data: s.StateInit.Data})
+	r, err := Load(context.Background(), proven{account: b.account()}, b.at)
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -401,16 +418,13 @@ func TestLookupRefuses(t *testing.T) {
 	}
 }
 
-func TestParseAccountRefuses(t *testing.T) {
+func TestLoadRefuses(t *testing.T) {
 	b := opened(t)
-	s := b.chain.Account(b.at)
-	good := func() *tlb.Account {
-		return &tlb.Account{IsActive: true, State: s, Code: s.StateInit.Code, Data: s.StateInit.Data}
-	}
-	for name, change := range map[string]func(*tlb.Account){
-		"not active":   func(a *tlb.Account) { a.IsActive = false },
-		"another code": func(a *tlb.Account) { a.Code = cell.BeginCell().EndCell() },
-		"another delay": func(a *tlb.Account) {
+	for name, change := range map[string]func(*ton.Account){
+		"no account":   func(a *ton.Account) { *a = ton.Account{Status: tlb.AccountStatusNonExist} },
+		"frozen":       func(a *ton.Account) { *a = ton.Account{Status: tlb.AccountStatusFrozen} },
+		"another code": func(a *ton.Account) { a.Code = cell.BeginCell().EndCell() },
+		"another delay": func(a *ton.Account) {
 			p := b.Params
 			p.Delay = 0
 			init, err := p.StateInit()
@@ -419,17 +433,16 @@ func TestParseAccountRefuses(t *testing.T) {
 			}
 			a.Data = init.Data
 		},
-		"no data": func(a *tlb.Account) { a.Data = cell.BeginCell().EndCell() },
+		"no data":    func(a *ton.Account) { a.Data = nil },
+		"empty data": func(a *ton.Account) { a.Data = cell.BeginCell().EndCell() },
 	} {
-		a := good()
-		change(a)
-		if _, err := ParseAccount(a); err == nil {
+		a := b.account()
+		change(&a)
+		if _, err := Load(context.Background(), proven{account: a}, b.at); err == nil {
 			t.Errorf("%s: accepted", name)
 		}
 	}
-	if _, err := ParseAccount(good()); err != nil {
-		t.Fatal(err)
-	}
+	b.read()
 }
 
 // Sixty-four forks whose branches are one and the same cell are 2^64 records in a few hundred bytes.
@@ -445,6 +458,41 @@ func TestDictionaryBomb(t *testing.T) {
 		MustStoreSlice(make([]byte, 32), 256).MustStoreBoolBit(true).MustStoreRef(node).MustStoreBoolBit(false).EndCell()
 	if _, err := Parse(data); err == nil || !strings.Contains(err.Error(), "more than") {
 		t.Fatalf("%v", err)
+	}
+}
+
+// The worked example of PROTOCOL.md is what this package computes.
+func TestProtocolVector(t *testing.T) {
+	doc, err := os.ReadFile("PROTOCOL.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := Params{Owner: address.NewAddress(0, 0, bytes.Repeat([]byte{0x11}, 32)), Delay: 604800, Salt: 7}
+	at, err := p.Address()
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := &Record{
+		Kind: Reference, Status: Current, NotBefore: 1_800_000_000, NotAfter: 1_900_000_000, Recipe: [32]byte(bytes.Repeat([]byte{0x22}, 32)),
+		Name: "enclave", Version: "1.2.3", Document: []byte("{}"),
+	}
+	content, err := r.Cell()
+	if err != nil {
+		t.Fatal(err)
+	}
+	key := r.Key()
+	change := Change{Seqno: 1, At: 1_800_604_800, Key: key, Content: content.HashKey()}.Hash()
+	for name, want := range map[string][]byte{
+		"code hash":   code.Hash(),
+		"registry":    at.Data(),
+		"key":         key[:],
+		"record hash": content.Hash(),
+		"record BoC":  content.ToBOC(),
+		"history":     change[:],
+	} {
+		if !strings.Contains(strings.Join(strings.Fields(string(doc)), ""), hex.EncodeToString(want)) {
+			t.Errorf("PROTOCOL.md lacks the %s: %x", name, want)
+		}
 	}
 }
 
