@@ -9,9 +9,9 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"reflect"
 	"strings"
+	"sync"
 	"unicode/utf8"
 )
 
@@ -27,47 +27,69 @@ func Decode(b []byte, limit int, v any) error {
 	if !utf8.Valid(b) {
 		return errors.New("JSON document is not UTF-8")
 	}
-	d := json.NewDecoder(bytes.NewReader(b))
-	d.UseNumber()
-	if err := check(d, reflect.TypeOf(v), 0); err != nil {
+	if err := syntax(b); err != nil {
 		return err
 	}
-	if _, err := d.Token(); err != io.EOF {
-		return errors.New("data after the JSON document")
+	if _, err := check(b, 0, reflect.TypeOf(v), 0); err != nil {
+		return err
 	}
-	d = json.NewDecoder(bytes.NewReader(b))
-	d.DisallowUnknownFields()
-	return d.Decode(v)
+	return json.Unmarshal(b, v)
+}
+
+// syntax checks the grammar, so that check need not.
+func syntax(b []byte) error {
+	if json.Valid(b) {
+		return nil
+	}
+	var v any
+	switch err := json.Unmarshal(b, &v); {
+	case err == nil:
+		return errors.New("malformed JSON")
+	case err.Error() == "unexpected end of JSON input":
+		return errors.New("JSON document is cut short")
+	default:
+		return fmt.Errorf("malformed JSON: %w", err)
+	}
 }
 
 // CheckObject reports whether b is one JSON object, at most limit bytes, with
 // no duplicate member at any depth. It does not look at names.
 func CheckObject(b []byte, limit int) error {
-	var m map[string]json.RawMessage
-	if err := Decode(b, limit, &m); err != nil {
+	if len(b) > limit {
+		return fmt.Errorf("JSON document of %d bytes, limit %d", len(b), limit)
+	}
+	if !utf8.Valid(b) {
+		return errors.New("JSON document is not UTF-8")
+	}
+	if err := syntax(b); err != nil {
 		return err
 	}
-	if m == nil {
+	if i := space(b, 0); b[i] != '{' {
 		return errors.New("JSON document is not an object")
 	}
-	return nil
+	_, err := check(b, 0, nil, 0)
+	return err
 }
 
-// check walks one value. t, where it is a struct, decides the member names.
-func check(d *json.Decoder, t reflect.Type, depth int) error {
+// check walks the well-formed value at b[i:] and returns what comes after it.
+// t, where it is a struct, decides the member names.
+func check(b []byte, i int, t reflect.Type, depth int) (int, error) {
 	if depth > maxDepth {
-		return fmt.Errorf("JSON nested deeper than %d", maxDepth)
+		return 0, fmt.Errorf("JSON nested deeper than %d", maxDepth)
+	}
+	i = space(b, i)
+	switch b[i] {
+	case '"':
+		return str(b, i), nil
+	case '{', '[':
+	default:
+		for i < len(b) && !bytes.ContainsRune(ends, rune(b[i])) {
+			i++
+		}
+		return i, nil
 	}
 	for t != nil && t.Kind() == reflect.Pointer {
 		t = t.Elem()
-	}
-	tok, err := d.Token()
-	if err != nil {
-		return malformed(err)
-	}
-	delim, ok := tok.(json.Delim)
-	if !ok {
-		return nil
 	}
 	var names map[string]reflect.Type
 	var elem reflect.Type
@@ -79,53 +101,115 @@ func check(d *json.Decoder, t reflect.Type, depth int) error {
 			elem = t.Elem()
 		}
 	}
-	seen := map[string]bool{}
-	for d.More() {
+	object := b[i] == '{'
+	var seen memberSet
+	for i = space(b, i+1); b[i] != '}' && b[i] != ']'; i = space(b, i) {
+		if b[i] == ',' {
+			i = space(b, i+1)
+		}
 		next := elem
-		if delim == '{' {
-			tok, err := d.Token()
+		if object {
+			end := str(b, i)
+			name, err := unquote(b[i:end])
 			if err != nil {
-				return malformed(err)
+				return 0, err
 			}
-			name := tok.(string) // the decoder admits only strings here
-			if seen[name] {
-				return fmt.Errorf("JSON member %q appears twice", clip(name))
+			if !seen.add(name) {
+				return 0, fmt.Errorf("JSON member %q appears twice", clip(string(name)))
 			}
-			seen[name] = true
 			if names != nil {
-				if next, ok = names[name]; !ok {
-					return fmt.Errorf("unknown JSON member %q", clip(name))
+				var ok bool
+				if next, ok = names[string(name)]; !ok {
+					return 0, fmt.Errorf("unknown JSON member %q", clip(string(name)))
 				}
 			}
+			i = space(b, end) + 1 // the colon
 		}
-		if err := check(d, next, depth+1); err != nil {
-			return err
+		var err error
+		if i, err = check(b, i, next, depth+1); err != nil {
+			return 0, err
 		}
 	}
-	if _, err := d.Token(); err != nil {
-		return malformed(err)
-	}
-	return nil
+	return i + 1, nil
 }
 
+// ends are the bytes that can follow a number or a literal.
+var ends = []byte(",]} \t\r\n")
+
+func space(b []byte, i int) int {
+	for i < len(b) && (b[i] == ' ' || b[i] == '\t' || b[i] == '\r' || b[i] == '\n') {
+		i++
+	}
+	return i
+}
+
+// str returns what comes after the string at b[i:].
+func str(b []byte, i int) int {
+	for i++; b[i] != '"'; i++ {
+		if b[i] == '\\' {
+			i++
+		}
+	}
+	return i + 1
+}
+
+// unquote returns what a member's name says, whatever its spelling.
+func unquote(s []byte) ([]byte, error) {
+	if bytes.IndexByte(s, '\\') < 0 {
+		return s[1 : len(s)-1], nil
+	}
+	var name string
+	err := json.Unmarshal(s, &name)
+	return []byte(name), err
+}
+
+// A memberSet finds duplicates without allocating for ordinary objects.
+type memberSet struct {
+	few  [16][]byte
+	n    int
+	many map[string]struct{}
+}
+
+func (m *memberSet) add(name []byte) bool {
+	if m.many == nil {
+		for _, s := range m.few[:m.n] {
+			if bytes.Equal(s, name) {
+				return false
+			}
+		}
+		if m.n < len(m.few) {
+			m.few[m.n] = name
+			m.n++
+			return true
+		}
+		m.many = make(map[string]struct{}, 2*m.n)
+		for _, s := range m.few[:m.n] {
+			m.many[string(s)] = struct{}{}
+		}
+	}
+	if _, ok := m.many[string(name)]; ok {
+		return false
+	}
+	m.many[string(name)] = struct{}{}
+	return true
+}
+
+var types sync.Map // of members, by reflect.Type
+
+// members maps the member names of a struct to their types.
 func members(t reflect.Type) map[string]reflect.Type {
+	if m, ok := types.Load(t); ok {
+		return m.(map[string]reflect.Type)
+	}
 	m := make(map[string]reflect.Type, t.NumField())
-	for i := range t.NumField() {
-		f := t.Field(i)
+	for f := range t.Fields() {
 		name, _, _ := strings.Cut(f.Tag.Get("json"), ",")
-		if name == "" || name == "-" {
-			continue
+		if name != "" && name != "-" {
+			m[name] = f.Type
 		}
-		m[name] = f.Type
 	}
+	types.Store(t, m)
 	return m
-}
-
-func malformed(err error) error {
-	if err == io.EOF || err == io.ErrUnexpectedEOF {
-		return errors.New("JSON document is cut short")
-	}
-	return fmt.Errorf("malformed JSON: %w", err)
 }
 
 func clip(s string) string {

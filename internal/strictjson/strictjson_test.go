@@ -29,6 +29,7 @@ func TestDecode(t *testing.T) {
 		"case variant":      `{"A":1}`,
 		"duplicate":         `{"a":1,"a":1}`,
 		"duplicate in map":  `{"m":{"x":1,"x":2}}`,
+		"21st is duplicate": `{"m":{"a":1,"b":1,"c":1,"d":1,"e":1,"f":1,"g":1,"h":1,"i":1,"j":1,"k":1,"l":1,"m":1,"n":1,"o":1,"p":1,"q":1,"r":1,"s":1,"t":1,"b":1}}`,
 		"escaped duplicate": `{"a":1,"\u0061":2}`,
 		"trailing":          `{"a":1} {}`,
 		"trailing comma":    `{"a":1,}`,
@@ -36,9 +37,9 @@ func TestDecode(t *testing.T) {
 		"empty":             ``,
 		"not UTF-8":         "{\"a\":\"\xff\"}",
 		"wrong type":        `{"a":"1"}`,
-		"too long":          `{"a":1` + strings.Repeat(" ", 100) + `}`,
+		"too long":          `{"a":1` + strings.Repeat(" ", 160) + `}`,
 	} {
-		if err := Decode([]byte(s), 100, new(doc)); err == nil {
+		if err := Decode([]byte(s), 160, new(doc)); err == nil {
 			t.Errorf("%s: accepted %q", name, s)
 		}
 	}
@@ -66,4 +67,57 @@ func FuzzDecode(f *testing.F) {
 			t.Fatalf("accepted invalid JSON %q", b)
 		}
 	})
+}
+
+// FuzzDuplicates holds the walk against the standard library's.
+func FuzzDuplicates(f *testing.F) {
+	f.Add([]byte(`{"a":[{"b":{},"c":"\\\""}],"\u0061":1e5, "d" : null }`))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		if CheckObject(b, 1<<16) != nil {
+			return
+		}
+		d := json.NewDecoder(strings.NewReader(string(b)))
+		var walk func() error
+		walk = func() error {
+			tok, err := d.Token()
+			if err != nil {
+				return err
+			}
+			delim, ok := tok.(json.Delim)
+			if !ok {
+				return nil
+			}
+			seen := map[string]bool{}
+			for d.More() {
+				if delim == '{' {
+					name, err := d.Token()
+					if err != nil {
+						return err
+					}
+					if seen[name.(string)] {
+						t.Fatalf("%q repeats %q", b, name)
+					}
+					seen[name.(string)] = true
+				}
+				if err := walk(); err != nil {
+					return err
+				}
+			}
+			_, err = d.Token()
+			return err
+		}
+		if err := walk(); err != nil {
+			t.Fatalf("%q: %v", b, err)
+		}
+	})
+}
+
+func BenchmarkCheckObject(b *testing.B) {
+	doc := []byte(`{"model":"test-model","stream":true,"max_tokens":64,"messages":[{"role":"user","content":"hello"}]}`)
+	b.ReportAllocs()
+	for b.Loop() {
+		if err := CheckObject(doc, 1<<10); err != nil {
+			b.Fatal(err)
+		}
+	}
 }
