@@ -116,12 +116,9 @@ var explained = map[string]string{
 	"they accept: " + CheckParse:                          "bytes behind the quote",
 	"they accept: malformed root CRL (bytes behind it)":   "bytes behind a CRL",
 	"they accept: malformed PCK CRL (bytes behind it)":    "bytes behind a CRL",
-	"they accept: malformed TCB info":                     "JSON that is not strict",
-	"they accept: malformed QE identity":                  "JSON that is not strict",
 	"they accept: " + CheckRootCRL + " (not yet)":         "statements from the future",
 	"they accept: " + CheckPCKCRL + " (not yet)":          "statements from the future",
 	"they accept: " + CheckTCBInfoValidity + " (not yet)": "statements from the future",
-	"they accept: " + CheckQEIDValidity + " (not yet)":    "statements from the future",
 }
 
 // mutate changes one thing of a subject.
