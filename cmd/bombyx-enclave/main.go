@@ -15,7 +15,10 @@ import (
 	"github.com/bombyx-network/bombyx/internal/cli"
 )
 
-func main() { cli.Main(root()) }
+func main() {
+	cli.TuneServer()
+	cli.Main(root())
+}
 
 func root() *cobra.Command {
 	c := &cobra.Command{Use: "bombyx-enclave", Short: "Serve sealed requests inside a confidential VM",

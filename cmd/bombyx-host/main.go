@@ -62,7 +62,10 @@ type config struct {
 	} `json:"enclaves"`
 }
 
-func main() { cli.Main(root()) }
+func main() {
+	cli.TuneServer()
+	cli.Main(root())
+}
 
 func root() *cobra.Command {
 	c := &cobra.Command{Use: "bombyx-host", Short: "Relay sealed requests to enclaves and be paid on TON",

@@ -22,13 +22,16 @@ import (
 	"github.com/bombyx-network/bombyx/client"
 	"github.com/bombyx-network/bombyx/enclave/engine"
 	"github.com/bombyx-network/bombyx/enclave/engine/openai"
+	"github.com/bombyx-network/bombyx/internal/cli"
 )
 
 // The relay benchmark is Cocoon's: a stub engine that answers with 50 chunks
 // of 128 bytes, keep-alive connections, everything on the cores of one
-// machine. Each party is a process of its own; the load generator calls the
-// engine directly and through the client's proxy, host and enclave, attested,
-// sealed, metered and paid, in one run.
+// machine. The load generator calls the engine directly and through the
+// client's proxy, host and enclave, attested, sealed, metered and paid, in one
+// run. Engine and load generator are processes of their own; the other three
+// share one, whose processor time and memory are what is reported, and speak
+// to each other over sockets all the same.
 
 const roleVariable = "BOMBYX_BENCH_ROLE"
 
@@ -46,6 +49,7 @@ func TestMain(m *testing.M) {
 // play runs one party: it prints where it listens, and its CPU time when asked
 // for a line on standard input.
 func play(role string) error {
+	cli.TuneServer()
 	dir := os.Getenv("BOMBYX_BENCH_DIR")
 	var where string
 	switch role {

@@ -160,9 +160,8 @@ func Start(o Options) (s *Stack, err error) {
 	s.Config = client.Config{Host: s.URL, HostKey: s.Host.Key(), Policy: p,
 		Payment:   client.Payment{Network: Network, Channel: params, Key: key, Deposit: o.Deposit},
 		MaxPrices: Prices[Model], Window: o.Window, Timeout: o.Timeout, Now: o.Now, Trace: o.Trace}
-	s.Config.Base = http.DefaultTransport.(*http.Transport).Clone()
 	if o.Outside != nil {
-		s.Config.Base = o.Outside(s.Config.Base)
+		s.Config.Base = o.Outside(http.DefaultTransport.(*http.Transport).Clone())
 	}
 	s.Client, err = client.New(s.Config)
 	return s, err
