@@ -2,7 +2,10 @@ package attestation_test
 
 import (
 	"crypto/ed25519"
+	"crypto/sha256"
+	"encoding/base64"
 	"errors"
+	"fmt"
 	"reflect"
 	"slices"
 	"strings"
@@ -14,6 +17,7 @@ import (
 	"github.com/bombyx-network/bombyx/attestation/attestationtest"
 	"github.com/bombyx-network/bombyx/attestation/collateral"
 	"github.com/bombyx-network/bombyx/attestation/keyset"
+	"github.com/bombyx-network/bombyx/attestation/nvidia"
 	"github.com/bombyx-network/bombyx/attestation/policy"
 )
 
@@ -441,6 +445,96 @@ func TestOCSP(t *testing.T) {
 	if r.Err() == nil {
 		t.Error("stale OCSP answers were accepted")
 	}
+}
+
+// A machine on a signed list, or with a Proof of Cloud token for this very quote, passes where machines must be known.
+func TestHardwareLists(t *testing.T) {
+	key := ed25519.NewKeyFromSeed(make([]byte, 32))
+	pub := policy.PublicKey(key.Public().(ed25519.PublicKey))
+	c := attestationtest.NodeConfig{GPUs: 1}
+	n := node(t, c)
+	ev := collect(t, c)
+	e, err := attestation.ParseEvidence(ev)
+	if err != nil {
+		t.Fatal(err)
+	}
+	chain, err := nvidia.ParseChain(e.Devices[0].Certificates, nvidia.ChainLength)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cpu, gpu := policy.NameMachine(policy.MachinePPID, n.Identity()), policy.Machine{Kind: policy.MachineGPU}
+	identity := sha256.Sum256(chain[1].Raw)
+	gpu.ID = sha256.Sum256(identity[:])
+	list := func(denied []policy.Machine, machines ...policy.ListedMachine) []byte {
+		l := policy.HardwareList{Version: 1, Issuer: "test", Issued: now.Add(-time.Hour), Expires: now.Add(time.Minute), Machines: machines, Denied: denied}
+		b, err := l.Sign(key)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return b
+	}
+	token := func(quote []byte) []byte {
+		b64 := base64.RawURLEncoding
+		signed := b64.EncodeToString(fmt.Appendf(nil, `{"alg":"EdDSA","typ":"JWT","kid":"%x"}`, pub)) + "." +
+			b64.EncodeToString(fmt.Appendf(nil, `{"quote_hash":"%x","machine_id":"%x","label":"rack"}`, sha256.Sum256(quote), cpu.ID))
+		return []byte(signed + "." + b64.EncodeToString(ed25519.Sign(key, []byte(signed))))
+	}
+	appraise := func(item []byte, rules policy.Hardware) *attestation.Result {
+		t.Helper()
+		b, err := collateral.New(append(auth.Endorsements(attestationtest.CollateralOptions{Now: now}).Inputs(), item)...)
+		if err != nil {
+			t.Fatal(err)
+		}
+		p := auth.Policy(now)
+		rules.MinLevel, rules.Deny = 1, []policy.Machine{}
+		p.Hardware = rules
+		v, err := attestation.NewVerifier(p, b)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return v.Appraise(now, ev, nonce)
+	}
+	listed := []policy.ListedMachine{{Kind: cpu.Kind, ID: cpu.ID, Level: 1, Label: "rack"}, {Kind: gpu.Kind, ID: gpu.ID, Level: 1, Label: "rack"}}
+	lists := policy.Hardware{CPU: policy.Required, GPU: policy.Required, ListKeys: []policy.PublicKey{pub}, ProofOfCloudKeys: []policy.PublicKey{}}
+	r := appraise(list([]policy.Machine{}, listed...), lists)
+	if err := r.Err(); err != nil || !r.ValidUntil.Equal(now.Add(time.Minute)) {
+		t.Errorf("%v, valid until %v", err, r.ValidUntil)
+	}
+	if got := failing(appraise(list([]policy.Machine{}, listed[0]), lists)); !slices.Equal(got, []string{"gpu0.policy.hardware"}) {
+		t.Errorf("unlisted GPU: refused by %q", got)
+	}
+	lists.GPU = policy.SkipUnsafe
+	if got := failing(appraise(list([]policy.Machine{gpu}, listed...), lists)); !slices.Equal(got, []string{"gpu0.policy.hardware"}) {
+		t.Errorf("denied GPU where none must be listed: refused by %q", got)
+	}
+	tokens := policy.Hardware{CPU: policy.Required, GPU: policy.SkipUnsafe, ListKeys: []policy.PublicKey{}, ProofOfCloudKeys: []policy.PublicKey{pub}}
+	if err := appraise(token(e.CPU.Quote), tokens).Err(); err != nil {
+		t.Error(err)
+	}
+	if r := appraise(token([]byte("another quote")), tokens); !slices.Equal(failing(r), []string{"policy.hardware"}) || !errors.Is(r.Err(), attestation.ErrCollateralMissing) {
+		t.Errorf("token for another quote: refused by %q", failing(r))
+	}
+}
+
+// One Verifier serves many goroutines, each with its own answer.
+func TestConcurrent(t *testing.T) {
+	v := verifier(t, attestationtest.CollateralOptions{}, nil)
+	good, bad := collect(t, attestationtest.NodeConfig{GPUs: 1}), collect(t, attestationtest.NodeConfig{GPUs: 1, Debug: true})
+	var wg sync.WaitGroup
+	for i := range 8 {
+		wg.Go(func() {
+			ev := good
+			if i%2 == 1 {
+				ev = bad
+			}
+			for range 5 {
+				if err := v.Appraise(now, ev, nonce).Err(); (err == nil) != (i%2 == 0) {
+					t.Errorf("goroutine %d: %v", i, err)
+				}
+			}
+		})
+	}
+	wg.Wait()
 }
 
 // A tolerated status is accepted, and the result ends with the tolerance.
