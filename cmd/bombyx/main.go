@@ -20,6 +20,8 @@ end; answers are paid for in Gram on TON, token by token.
 
 Exit codes: 0 done, 1 refused (evidence, answer or peer), 2 usage or configuration,
 3 collateral missing, 4 unreachable, 5 not enough money.`}
-	c.AddCommand(devnetCommand())
+	h := new(home)
+	h.flags(c)
+	c.AddCommand(verifyCommand(h), inspectCommand(), hostCommand(h), walletCommand(h), channelCommand(h), chatCommand(h), proxyCommand(h), devnetCommand())
 	return c
 }

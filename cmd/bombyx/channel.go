@@ -1,0 +1,467 @@
+package main
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/spf13/cobra"
+	"github.com/xssnick/tonutils-go/address"
+	"github.com/xssnick/tonutils-go/tlb"
+
+	"github.com/bombyx-network/bombyx/client"
+	"github.com/bombyx-network/bombyx/client/store"
+	"github.com/bombyx-network/bombyx/internal/cli"
+	"github.com/bombyx-network/bombyx/internal/ton"
+	"github.com/bombyx-network/bombyx/internal/ton/channel"
+	"github.com/bombyx-network/bombyx/internal/ton/wallet"
+)
+
+func channelCommand(h *home) *cobra.Command {
+	c := &cobra.Command{Use: "channel", Short: "Deposit money that pays one host, and get the rest back",
+		Long: `A channel is a small contract on TON that can pay one host and returns everything else to
+you. Answers are paid for with vouchers off chain, a window ahead of their delivery. You
+can close it whenever you like: at once when the host agrees, alone after the closing
+delay when it does not. The contract leaves nobody else a say.`,
+		Example: "  bombyx channel open 2\n  bombyx channel list\n  bombyx channel close --wait"}
+	c.AddCommand(channelOpen(h), channelTopUp(h), channelList(h), channelShow(h), channelClose(h))
+	return c
+}
+
+// A payer has everything that moving money takes.
+type payer struct {
+	h      *home
+	cmd    *cobra.Command
+	chain  *ton.Client
+	wallet *wallet.Wallet
+	store  *store.Store
+}
+
+// payer connects to the chain and opens wallet and store. Close it.
+func (h *home) payer(cmd *cobra.Command) (p *payer, err error) {
+	p = &payer{h: h, cmd: cmd}
+	defer func() {
+		if err != nil {
+			p.close()
+		}
+	}()
+	if p.chain, err = h.chain(cmd.Context()); err != nil {
+		return nil, err
+	}
+	if p.wallet, err = h.openWallet(cmd.Context(), p.chain); err != nil {
+		return nil, err
+	}
+	p.store, err = h.store(cmd.Context())
+	return p, err
+}
+
+func (p *payer) close() {
+	if p.store != nil {
+		p.store.Close()
+	}
+	if p.wallet != nil {
+		p.wallet.Wipe()
+	}
+	if p.chain != nil {
+		p.chain.Close()
+	}
+}
+
+func (p *payer) send(m *tlb.InternalMessage, amount ton.Nano) error {
+	_, err := p.wallet.Send(p.cmd.Context(), p.chain, wallet.Message{To: m.DstAddr, Amount: amount, Bounce: m.StateInit == nil, Init: m.StateInit, Body: m.Body})
+	if err != nil {
+		return walletFault(err)
+	}
+	return nil
+}
+
+// until polls the chain for something that a sent message brings about. Its time is bounded by the chain's own.
+func (p *payer) until(what string, ok func(ctx context.Context) (bool, error)) error {
+	ctx, cancel := context.WithTimeout(p.cmd.Context(), 2*time.Minute)
+	defer cancel()
+	t := time.NewTicker(500 * time.Millisecond)
+	defer t.Stop()
+	for {
+		done, err := ok(ctx)
+		if done {
+			return nil
+		}
+		select {
+		case <-t.C:
+		case <-ctx.Done():
+			return cli.Errorf(cli.Unreachable, "look again later: bombyx channel show", "waiting for %s: %w", what, errors.Join(ctx.Err(), err))
+		}
+	}
+}
+
+func channelOpen(h *home) *cobra.Command {
+	var o hostChoice
+	var days uint32
+	c := &cobra.Command{Use: "open AMOUNT", Short: "Open a channel with a deposit", Args: cobra.ExactArgs(1),
+		Long: `open deposits AMOUNT in GRAM into a new channel that pays the host of host.json, or the one
+given with --host and --host-key, and nobody else. Of it, 0.02 GRAM keep the contract
+alive and come back at the end. Before it sends anything it shows the terms and asks.
+Opening costs about 0.0004 GRAM.`,
+		Example: "  bombyx channel open 2\n  bombyx channel open 0.5 --host https://host.example --host-key 5f3c... --yes"}
+	o.flags(c)
+	h.passphraseFlag(c)
+	h.yesFlag(c)
+	c.Flags().Uint32Var(&days, "days", 365, "days until the channel ends whatever happens")
+	c.RunE = func(cmd *cobra.Command, args []string) error {
+		amount, err := parseAmount(args[0])
+		if err != nil {
+			return err
+		}
+		if days == 0 || days > 3650 {
+			return cli.Errorf(cli.Usage, "choose 1 to 3650", "--days %d is out of range", days)
+		}
+		cfg, key, err := h.host(cmd, o)
+		if err != nil {
+			return err
+		}
+		card, err := fetchCard(cmd.Context(), cfg.URL, key)
+		if err != nil {
+			return err
+		}
+		p, err := h.payer(cmd)
+		if err != nil {
+			return err
+		}
+		defer p.close()
+		c, err := p.terms(card, amount, days)
+		if err != nil {
+			return err
+		}
+		c.Host, c.HostKey = cfg.URL, key
+		return p.open(c, amount)
+	}
+	return c
+}
+
+// terms makes a channel for a host's card.
+func (p *payer) terms(card *client.Card, amount ton.Nano, days uint32) (c store.Channel, err error) {
+	hash := channel.CodeHash()
+	switch {
+	case card.Network != p.chain.GlobalID():
+		return c, cli.Errorf(cli.Usage, "use the network.json of the host's network", "the host is paid on network %d, %s is for %d", card.Network, networkFile, p.chain.GlobalID())
+	case card.ChannelCode != fmt.Sprintf("%x", hash):
+		return c, cli.Errorf(cli.Refused, "use the release that the host supports, or another host", "the host expects another channel contract")
+	case uint64(amount) < card.MinDeposit || amount <= channel.Reserve:
+		return c, cli.Errorf(cli.Usage, "deposit more", "the host wants a deposit of %s GRAM or more, and %s are the contract's reserve", ton.Nano(card.MinDeposit), ton.Nano(channel.Reserve))
+	}
+	var salt [8]byte
+	rand.Read(salt[:])
+	c = store.Channel{Network: card.Network, Deposit: uint64(amount) - channel.Reserve, State: store.StateOpening,
+		Params: channel.Params{CloseDelay: max(card.ClosingDelay, channel.MinCloseDelay), Salt: binary.BigEndian.Uint64(salt[:]),
+			ExpiresAt: uint32(time.Now().Add(time.Duration(days) * 24 * time.Hour).Unix())}}
+	payee, err := address.ParseRawAddr(card.Payee)
+	if err == nil {
+		c.Params.Payee, err = channel.AddressOf(payee)
+	}
+	if err != nil {
+		return c, cli.Errorf(cli.Refused, "use another host", "the card's payee is malformed: %w", err)
+	}
+	if c.Params.Client, err = channel.AddressOf(p.wallet.Address()); err != nil {
+		return c, err
+	}
+	key, err := channelKey(p.wallet, c.Params.Salt, c.Params.Payee)
+	if err != nil {
+		return c, err
+	}
+	defer clear(key)
+	copy(c.Params.ClientKey[:], key[32:])
+	if err := c.Params.Validate(); err != nil {
+		return c, cli.Errorf(cli.Refused, "use another host", "%w", err)
+	}
+	return c, nil
+}
+
+func (p *payer) open(c store.Channel, amount ton.Nano) error {
+	a, out := c.Address(), p.cmd.OutOrStdout()
+	fmt.Fprintf(p.cmd.ErrOrStderr(), "channel  %s\npays     %s only\nreturns  the rest to %s\nclosing  takes %s when the host does not agree\nends     %s\ndeposit  %s GRAM, %s of it for answers\nfees     about 0.0004 GRAM now, at most 0.0035 to close it\n",
+		a, c.Params.Payee, p.wallet.Address(), time.Duration(c.Params.CloseDelay)*time.Second, time.Unix(int64(c.Params.ExpiresAt), 0).UTC().Format(time.DateOnly), amount, ton.Nano(c.Deposit))
+	if err := p.h.confirm(p.cmd, "Open it?"); err != nil {
+		return err
+	}
+	// Recorded first: after a crash, channel list still knows where the money went.
+	ctx := p.cmd.Context()
+	if err := p.store.Add(ctx, c); err != nil {
+		return err
+	}
+	if err := p.send(channel.Open(c.Params, uint64(amount)), amount); err != nil {
+		return err
+	}
+	if err := p.until("the channel", func(ctx context.Context) (bool, error) {
+		_, err := channel.Load(ctx, p.chain, a)
+		return err == nil, err
+	}); err != nil {
+		return err
+	}
+	if err := p.store.SetState(ctx, a, store.StateOpen); err != nil {
+		return err
+	}
+	fmt.Fprintln(out, a)
+	return nil
+}
+
+// channel returns the channel that an argument names, or the only one that is not closed.
+func findChannel(ctx context.Context, s *store.Store, args []string) (store.Channel, error) {
+	if len(args) > 0 {
+		std, err := address.ParseAddr(args[0])
+		if err != nil {
+			return store.Channel{}, cli.Errorf(cli.Usage, "bombyx channel list shows them", "%.80q is no channel address: %w", args[0], err)
+		}
+		a, err := channel.AddressOf(std)
+		if err != nil {
+			return store.Channel{}, cli.Errorf(cli.Usage, "bombyx channel list shows them", "%w", err)
+		}
+		c, err := s.Channel(ctx, a)
+		if errors.Is(err, store.ErrUnknown) {
+			err = cli.Errorf(cli.Usage, "bombyx channel list shows those that are", "%s is not known here", a)
+		}
+		return c, err
+	}
+	all, err := s.Channels(ctx)
+	if err != nil {
+		return store.Channel{}, err
+	}
+	var live []store.Channel
+	for _, c := range all {
+		if c.State != store.StateClosed {
+			live = append(live, c)
+		}
+	}
+	switch len(live) {
+	case 0:
+		return store.Channel{}, cli.Errorf(cli.Money, "bombyx channel open AMOUNT", "there is no open channel")
+	case 1:
+		return live[0], nil
+	}
+	return store.Channel{}, cli.Errorf(cli.Usage, "name one: bombyx channel list shows them", "there are %d channels", len(live))
+}
+
+func channelTopUp(h *home) *cobra.Command {
+	var to string
+	c := &cobra.Command{Use: "top-up AMOUNT", Short: "Add to a channel's deposit", Args: cobra.ExactArgs(1),
+		Long: `top-up adds AMOUNT in GRAM to the only open channel, or to the one that --channel names. The
+fee is about 0.0005 GRAM. A closing channel takes no more money.`,
+		Example: "  bombyx channel top-up 1\n  bombyx channel top-up 1 --channel EQ... --yes"}
+	h.passphraseFlag(c)
+	h.yesFlag(c)
+	c.Flags().StringVar(&to, "channel", "", "the channel's address")
+	c.RunE = func(cmd *cobra.Command, args []string) error {
+		amount, err := parseAmount(args[0])
+		if err != nil {
+			return err
+		}
+		p, err := h.payer(cmd)
+		if err != nil {
+			return err
+		}
+		defer p.close()
+		c, err := findChannel(cmd.Context(), p.store, named(to))
+		if err != nil {
+			return err
+		}
+		return p.topUp(c, amount)
+	}
+	return c
+}
+
+func named(s string) []string {
+	if s == "" {
+		return nil
+	}
+	return []string{s}
+}
+
+func (p *payer) topUp(c store.Channel, amount ton.Nano) error {
+	ctx, a := p.cmd.Context(), c.Address()
+	before, err := channel.Load(ctx, p.chain, a)
+	if errors.Is(err, channel.ErrNone) {
+		return cli.Errorf(cli.Usage, "bombyx channel open AMOUNT opens another", "%s is not open", a)
+	}
+	if err != nil {
+		return chainFault(err)
+	}
+	if before.Closing() {
+		return cli.Errorf(cli.Usage, "bombyx channel open AMOUNT opens another", "%s is closing", a)
+	}
+	if err := p.h.confirm(p.cmd, fmt.Sprintf("Add %s GRAM to %s, and a fee of about 0.0005 GRAM?", amount, a)); err != nil {
+		return err
+	}
+	if err := p.send(channel.TopUp(a, uint64(amount)), amount); err != nil {
+		return err
+	}
+	// What can be promised is what the chain shows, whoever else has topped up or claimed meanwhile.
+	var now *channel.Account
+	if err := p.until("the top-up", func(ctx context.Context) (bool, error) {
+		var err error
+		now, err = channel.Load(ctx, p.chain, a)
+		return err == nil && now.Paid+now.Balance >= before.Paid+before.Balance+uint64(amount)*9/10, err
+	}); err != nil {
+		return err
+	}
+	if err := p.store.SetDeposit(ctx, a, promisable(now)); err != nil {
+		return err
+	}
+	fmt.Fprintf(p.cmd.OutOrStdout(), "%s has %s GRAM for answers\n", a, ton.Nano(promisable(now)))
+	return nil
+}
+
+// promisable is what vouchers on a channel may add up to.
+func promisable(on *channel.Account) uint64 {
+	if on.Balance < channel.Reserve {
+		return on.Paid
+	}
+	return on.Paid + on.Balance - channel.Reserve
+}
+
+// channelDocument is a channel as --json shows it. Amounts are nanogram.
+type channelDocument struct {
+	Address string      `json:"address"`
+	Network int32       `json:"network"`
+	State   store.State `json:"state"`
+	Host    string      `json:"host"`
+	HostKey string      `json:"host_key"`
+	Payee   string      `json:"payee"`
+	Deposit uint64      `json:"deposit"`
+	Signed  uint64      `json:"signed"`
+	Settled uint64      `json:"settled"`
+	Left    uint64      `json:"left"`
+	Head    string      `json:"receipts_head"`
+	Expires time.Time   `json:"expires_at"`
+
+	Receipts []string        `json:"receipts,omitempty"`
+	OnChain  *onChainSummary `json:"on_chain,omitempty"`
+}
+
+type onChainSummary struct {
+	Exists  bool   `json:"exists"`
+	Paid    uint64 `json:"paid"`
+	Balance uint64 `json:"balance"`
+	Closing bool   `json:"closing"`
+	// CloseAt is from when the rest can be fetched.
+	CloseAt time.Time `json:"close_at"`
+}
+
+func document(c store.Channel) channelDocument {
+	return channelDocument{Address: c.Address().String(), Network: c.Network, State: c.State, Host: c.Host, HostKey: fmt.Sprintf("%x", []byte(c.HostKey)), Payee: c.Params.Payee.String(),
+		Deposit: c.Deposit, Signed: c.Progress.Signed, Settled: c.Progress.Settled, Left: left(c), Head: fmt.Sprintf("%x", c.Progress.Head), Expires: time.Unix(int64(c.Params.ExpiresAt), 0).UTC()}
+}
+
+func left(c store.Channel) uint64 { return c.Deposit - min(c.Deposit, c.Progress.Settled) }
+
+func channelList(h *home) *cobra.Command {
+	var asJSON bool
+	c := &cobra.Command{Use: "list", Short: "List channels as they are recorded here", Args: cobra.NoArgs,
+		Long:    "list reads the record in the home directory; it asks neither chain nor host. \"channel show\" does.",
+		Example: "  bombyx channel list\n  bombyx channel list --json"}
+	c.Flags().BoolVar(&asJSON, "json", false, "print one JSON object a line; amounts in nanogram")
+	c.RunE = func(cmd *cobra.Command, _ []string) error {
+		s, err := h.store(cmd.Context())
+		if err != nil {
+			return err
+		}
+		defer s.Close()
+		all, err := s.Channels(cmd.Context())
+		if err != nil {
+			return err
+		}
+		if asJSON {
+			for _, c := range all {
+				if err := printJSON(cmd.OutOrStdout(), document(c)); err != nil {
+					return err
+				}
+			}
+			return nil
+		}
+		w := tabwriter.NewWriter(cmd.OutOrStdout(), 0, 0, 2, ' ', 0)
+		fmt.Fprintln(w, "channel\tstate\tdeposit\tpaid for answers\tleft\thost")
+		for _, c := range all {
+			fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\n", c.Address(), c.State, ton.Nano(c.Deposit), ton.Nano(c.Progress.Settled), ton.Nano(left(c)), c.Host)
+		}
+		return w.Flush()
+	}
+	return c
+}
+
+func channelShow(h *home) *cobra.Command {
+	var asJSON, receipts bool
+	c := &cobra.Command{Use: "show [CHANNEL]", Short: "Show a channel here and on chain", Args: cobra.MaximumNArgs(1),
+		Long: `show prints what is recorded of a channel, and what the chain proves about it now. With
+--receipts it lists every receipt as the enclave signed it, oldest first.`,
+		Example: "  bombyx channel show\n  bombyx channel show EQ... --receipts --json"}
+	c.Flags().BoolVar(&asJSON, "json", false, "print one JSON object; amounts in nanogram")
+	c.Flags().BoolVar(&receipts, "receipts", false, "list the receipts")
+	c.RunE = func(cmd *cobra.Command, args []string) error {
+		ctx := cmd.Context()
+		s, err := h.store(ctx)
+		if err != nil {
+			return err
+		}
+		defer s.Close()
+		c, err := findChannel(ctx, s, args)
+		if err != nil {
+			return err
+		}
+		chain, err := h.chain(ctx)
+		if err != nil {
+			return err
+		}
+		defer chain.Close()
+		d := document(c)
+		switch on, err := channel.Load(ctx, chain, c.Address()); {
+		case err == nil:
+			if c.State == store.StateOpening { // a crash, or impatience, came between deposit and record
+				if err := s.SetState(ctx, c.Address(), store.StateOpen); err != nil {
+					return err
+				}
+				d.State = store.StateOpen
+			}
+			d.OnChain = &onChainSummary{true, on.Paid, on.Balance, on.Closing(), time.Unix(int64(on.CloseAt), 0).UTC()}
+		case errors.Is(err, channel.ErrNone):
+			d.OnChain = &onChainSummary{}
+		default:
+			return chainFault(err)
+		}
+		if receipts {
+			all, err := s.Receipts(ctx, c.Address())
+			if err != nil {
+				return err
+			}
+			d.Receipts = []string{}
+			for _, r := range all {
+				d.Receipts = append(d.Receipts, r.Serialized)
+			}
+		}
+		if asJSON {
+			return printJSON(cmd.OutOrStdout(), d)
+		}
+		d.print(cmd)
+		return nil
+	}
+	return c
+}
+
+func (d *channelDocument) print(cmd *cobra.Command) {
+	out := cmd.OutOrStdout()
+	fmt.Fprintf(out, "channel   %s\nstate     %s\nhost      %s\npays      %s\ndeposit   %s GRAM for answers\npaid      %s GRAM for answers\nsigned    %s GRAM in vouchers\nleft      %s GRAM\nends      %s\n",
+		d.Address, d.State, d.Host, d.Payee, ton.Nano(d.Deposit), ton.Nano(d.Settled), ton.Nano(d.Signed), ton.Nano(d.Left), d.Expires.Format(time.RFC3339))
+	switch on := d.OnChain; {
+	case !on.Exists:
+		fmt.Fprintln(out, "on chain  nothing")
+	case on.Closing:
+		fmt.Fprintf(out, "on chain  %s GRAM, %s claimed, closing: the rest comes back from %s\n", ton.Nano(on.Balance), ton.Nano(on.Paid), on.CloseAt.Format(time.RFC3339))
+	default:
+		fmt.Fprintf(out, "on chain  %s GRAM, %s claimed\n", ton.Nano(on.Balance), ton.Nano(on.Paid))
+	}
+	if d.Receipts != nil {
+		fmt.Fprintf(out, "receipts  %d\n%s\n", len(d.Receipts), strings.Join(d.Receipts, "\n"))
+	}
+}

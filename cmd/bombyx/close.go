@@ -1,0 +1,178 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/spf13/cobra"
+	"github.com/xssnick/tonutils-go/tlb"
+
+	"github.com/bombyx-network/bombyx/client"
+	"github.com/bombyx-network/bombyx/client/store"
+	"github.com/bombyx-network/bombyx/internal/cli"
+	"github.com/bombyx-network/bombyx/internal/ton"
+	"github.com/bombyx-network/bombyx/internal/ton/channel"
+)
+
+func channelClose(h *home) *cobra.Command {
+	var alone, wait bool
+	c := &cobra.Command{Use: "close [CHANNEL]", Short: "Close a channel and get the rest back", Args: cobra.MaximumNArgs(1),
+		Long: `close asks the host to close at once, for exactly what the receipts add up to. When the host
+does not, or with --alone, it starts a close that nobody can stop: the host may claim for
+the closing delay, then everything else comes back. Finish it with --wait, or by calling
+close again after the delay.
+
+Fees: nothing to you when the host agrees; about 0.0021 GRAM to start alone and 0.0015 to
+finish. Each message carries 0.02 GRAM for gas, and what is left of it comes back.`,
+		Example: "  bombyx channel close\n  bombyx channel close EQ... --alone --wait --yes"}
+	h.passphraseFlag(c)
+	h.yesFlag(c)
+	c.Flags().BoolVar(&alone, "alone", false, "do not ask the host")
+	c.Flags().BoolVar(&wait, "wait", false, "wait for the closing delay and finish")
+	c.RunE = func(cmd *cobra.Command, args []string) error {
+		p, err := h.payer(cmd)
+		if err != nil {
+			return err
+		}
+		defer p.close()
+		c, err := findChannel(cmd.Context(), p.store, args)
+		if err != nil {
+			return err
+		}
+		release, err := p.store.Acquire(c.Address())
+		if err != nil {
+			return busy(c, err)
+		}
+		defer release()
+		return p.leave(c, alone, wait)
+	}
+	return c
+}
+
+func busy(c store.Channel, err error) error {
+	if errors.Is(err, store.ErrBusy) {
+		return cli.Errorf(cli.Usage, "stop the other bombyx, or use its proxy; a second channel serves a second program", "another process is paying from %s", c.Address())
+	}
+	return err
+}
+
+// leave closes a channel as far as it goes now.
+func (p *payer) leave(c store.Channel, alone, wait bool) error {
+	ctx, a := p.cmd.Context(), c.Address()
+	on, err := channel.Load(ctx, p.chain, a)
+	if errors.Is(err, channel.ErrNone) {
+		acc, err := p.chain.Account(ctx, a.Std())
+		if err != nil {
+			return chainFault(err)
+		}
+		if acc.Status == tlb.AccountStatusFrozen {
+			return cli.Errorf(cli.Refused, "send it the state init of its last state: docs/protocol.md", "%s is frozen: its rent was not paid for years", a)
+		}
+		if c.State == store.StateOpening {
+			return cli.Errorf(cli.Usage, "wait a minute and look again; if the wallet kept its money, nothing was sent", "%s is not on chain: its deposit never arrived, or has yet to", a)
+		}
+		return p.ended(a)
+	}
+	if err != nil {
+		return chainFault(err)
+	}
+	if !on.Closing() && !alone {
+		if err := p.h.confirm(p.cmd, fmt.Sprintf("Close %s: pay the host %s GRAM in all and get the rest back?", a, ton.Nano(c.Progress.Settled))); err != nil {
+			return err
+		}
+		err := p.together(c)
+		if err == nil {
+			return p.ended(a)
+		}
+		fmt.Fprintf(p.cmd.ErrOrStderr(), "bombyx: the host does not close together: %v\n", err)
+	}
+	if !on.Closing() {
+		if err := p.h.confirm(p.cmd, fmt.Sprintf("Start to close %s alone? The host may claim for %s; fees are about 0.0036 GRAM in all.", a, time.Duration(c.Params.CloseDelay)*time.Second)); err != nil {
+			return err
+		}
+		if err := p.send(channel.CloseStart(a, channel.GasValue), channel.GasValue); err != nil {
+			return err
+		}
+		if err := p.until("the close to begin", func(ctx context.Context) (bool, error) {
+			now, err := channel.Load(ctx, p.chain, a)
+			if err == nil {
+				on = now
+			}
+			return err == nil && on.Closing(), err
+		}); err != nil {
+			return err
+		}
+	}
+	if err := p.store.SetState(ctx, a, store.StateClosing); err != nil {
+		return err
+	}
+	at := time.Unix(int64(on.CloseAt), 0).UTC()
+	if on.Time.Before(at) {
+		fmt.Fprintf(p.cmd.OutOrStdout(), "closing: the rest comes back from %s\n", at.Format(time.RFC3339))
+		if !wait {
+			fmt.Fprintln(p.cmd.ErrOrStderr(), "Finish it then: bombyx channel close")
+			return nil
+		}
+		if err := p.waitFor(at); err != nil {
+			return err
+		}
+	}
+	if err := p.h.confirm(p.cmd, fmt.Sprintf("Fetch the rest of %s? The fee is about 0.0015 GRAM.", a)); err != nil {
+		return err
+	}
+	if err := p.send(channel.CloseFinish(a, channel.GasValue), channel.GasValue); err != nil {
+		return err
+	}
+	if err := p.gone(a); err != nil {
+		return err
+	}
+	return p.ended(a)
+}
+
+// together asks the host to close at once.
+func (p *payer) together(c store.Channel) error {
+	pay, err := payment(p.wallet, p.store, c)
+	if err != nil {
+		return err
+	}
+	defer clear(pay.Key)
+	if err := client.CloseTogether(p.cmd.Context(), client.Config{Host: c.Host, HostKey: c.HostKey, Payment: pay}); err != nil {
+		return err
+	}
+	return p.gone(c.Address())
+}
+
+// gone waits until the contract has paid everything out and ended.
+func (p *payer) gone(a channel.Address) error {
+	return p.until("the channel to end", func(ctx context.Context) (bool, error) {
+		_, err := channel.Load(ctx, p.chain, a)
+		return errors.Is(err, channel.ErrNone), err
+	})
+}
+
+func (p *payer) ended(a channel.Address) error {
+	if err := p.store.SetState(p.cmd.Context(), a, store.StateClosed); err != nil {
+		return err
+	}
+	fmt.Fprintf(p.cmd.OutOrStdout(), "closed: %s has returned what was left\n", a)
+	return nil
+}
+
+// waitFor waits until the chain's clock has reached an instant.
+func (p *payer) waitFor(at time.Time) error {
+	t := time.NewTicker(2 * time.Second)
+	defer t.Stop()
+	for {
+		head, err := p.chain.MasterchainHead(p.cmd.Context())
+		if err == nil && !head.Time.Before(at) {
+			return nil
+		}
+		select {
+		case <-t.C:
+		case <-p.cmd.Context().Done():
+			return cli.Errorf(cli.Unreachable, "finish it later: bombyx channel close", "interrupted: the channel is closing")
+		}
+	}
+}

@@ -1,0 +1,132 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/bombyx-network/bombyx/client"
+	"github.com/bombyx-network/bombyx/internal/cli"
+	"github.com/bombyx-network/bombyx/internal/ton"
+)
+
+func hostCommand(h *home) *cobra.Command {
+	c := &cobra.Command{Use: "host", Short: "Choose the host that serves you",
+		Long: `A host is pinned by its identity key: its prices and the account that it is paid on count
+only under that key's signature. The host itself is not trusted with anything else.`,
+		Example: "  bombyx host add https://host.example 5f3c...\n  bombyx host show"}
+	c.AddCommand(hostAdd(h), hostShow(h))
+	return c
+}
+
+func hostAdd(h *home) *cobra.Command {
+	var model, window string
+	c := &cobra.Command{Use: "add URL KEY", Short: "Pin a host and accept its prices", Args: cobra.ExactArgs(2),
+		Long: `add asks the host for its card, verifies it under KEY (64 hexadecimal digits, from a
+registry or from the provider itself), and records in host.json: URL, key, the model to
+use, its present prices as the limit, and the credit that an answer gets ahead of its
+delivery. A host that raises its prices is refused until you add it again. It replaces the
+host that was there before; channels with that one stay.`,
+		Example: "  bombyx host add https://host.example 5f3c... --model qwen3-8b"}
+	c.Flags().StringVarP(&model, "model", "m", "", "model to use unless a request names another (default the first on the card)")
+	c.Flags().StringVar(&window, "window", "", "the most, in GRAM, that the host can take without delivering (default the card's)")
+	h.yesFlag(c)
+	c.RunE = func(cmd *cobra.Command, args []string) error {
+		key, err := parseHostKey(args[1])
+		if err != nil {
+			return err
+		}
+		card, err := fetchCard(cmd.Context(), args[0], key)
+		if err != nil {
+			return err
+		}
+		if model != "" && card.Enclave(model) == nil {
+			return cli.Errorf(cli.Usage, "choose one of "+strings.Join(models(card), ", "), "the host does not serve %.100q", model)
+		}
+		cfg := hostConfig{Version: 1, URL: args[0], Key: args[1]}
+		cfg.accept(card, model)
+		if window != "" {
+			n, err := parseAmount(window)
+			if err != nil {
+				return err
+			}
+			cfg.Window = uint64(n)
+		}
+		showCard(cmd, &cfg, card)
+		if err := h.confirm(cmd, "Use this host at these prices?"); err != nil {
+			return err
+		}
+		return h.keepHost(&cfg)
+	}
+	return c
+}
+
+// keepHost replaces host.json in one step.
+func (h *home) keepHost(c *hostConfig) error {
+	path, err := h.make(hostFile)
+	if err != nil {
+		return err
+	}
+	b, err := json.MarshalIndent(c, "", "  ")
+	if err == nil {
+		err = os.WriteFile(path+".new", append(b, '\n'), 0o600)
+	}
+	if err == nil {
+		err = os.Rename(path+".new", path)
+	}
+	if err != nil {
+		return cli.Errorf(cli.Usage, "check --home", "%w", err)
+	}
+	return nil
+}
+
+func hostShow(h *home) *cobra.Command {
+	var asJSON bool
+	c := &cobra.Command{Use: "show", Short: "Show the host and what it offers now", Args: cobra.NoArgs,
+		Long:    "show prints the recorded host and fetches its card as it is now.",
+		Example: "  bombyx host show\n  bombyx host show --json"}
+	c.Flags().BoolVar(&asJSON, "json", false, "print the host's card as JSON")
+	c.RunE = func(cmd *cobra.Command, _ []string) error {
+		cfg, key, err := h.host(cmd, hostChoice{})
+		if err != nil {
+			return err
+		}
+		card, err := fetchCard(cmd.Context(), cfg.URL, key)
+		if err != nil {
+			return err
+		}
+		if asJSON {
+			return printJSON(cmd.OutOrStdout(), card)
+		}
+		showCard(cmd, cfg, card)
+		return nil
+	}
+	return c
+}
+
+func showCard(cmd *cobra.Command, cfg *hostConfig, card *client.Card) {
+	out := cmd.OutOrStdout()
+	fmt.Fprintf(out, "host     %s\nkey      %s\npayee    %s on network %d\nclosing  %s, at least %s GRAM deposit\nwindow   %s GRAM ahead of delivery\n",
+		cfg.URL, cfg.Key, card.Payee, card.Network, time.Duration(card.ClosingDelay)*time.Second, ton.Nano(card.MinDeposit), ton.Nano(cfg.Window))
+	for _, m := range models(card) {
+		mark := " "
+		if m == cfg.Model {
+			mark = "*"
+		}
+		fmt.Fprintf(out, "%s %s: %s\n", mark, m, pricesText(card.Prices[m]))
+	}
+}
+
+func models(c *client.Card) []string {
+	var all []string
+	for _, e := range c.Enclaves {
+		all = append(all, e.Models...)
+	}
+	slices.Sort(all)
+	return slices.Compact(all)
+}

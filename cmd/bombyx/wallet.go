@@ -1,0 +1,239 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+
+	"github.com/spf13/cobra"
+	"github.com/xssnick/tonutils-go/address"
+
+	"github.com/bombyx-network/bombyx/internal/cli"
+	"github.com/bombyx-network/bombyx/internal/ton"
+	"github.com/bombyx-network/bombyx/internal/ton/wallet"
+)
+
+func walletCommand(h *home) *cobra.Command {
+	c := &cobra.Command{Use: "wallet", Short: "Keep the wallet that pays",
+		Long: `The wallet is a TON wallet (V5R1), backed up by 24 words. It lies in wallet.age in the
+home directory, encrypted with a passphrase (age-encryption.org), and belongs to the
+network that network.json in the same place describes: a global.config.json as TON
+publishes it, or as "bombyx devnet --config" writes one.`,
+		Example: "  bombyx wallet new\n  bombyx wallet show\n  bombyx wallet send UQ... 1.5"}
+	c.AddCommand(walletNew(h), walletImport(h), walletShow(h), walletSend(h), walletExport(h))
+	return c
+}
+
+func walletNew(h *home) *cobra.Command {
+	c := &cobra.Command{Use: "new", Short: "Make a wallet with fresh words", Args: cobra.NoArgs,
+		Long: `new makes a wallet and prints its address. Write its 24 words down before money comes in:
+"bombyx wallet export" shows them. Whoever has the words has the money; without words
+and passphrase nobody has it.`,
+		Example: "  bombyx wallet new\n  bombyx wallet export"}
+	h.passphraseFlag(c)
+	c.RunE = func(cmd *cobra.Command, _ []string) error {
+		return h.keepWallet(cmd, func(id int32) (*wallet.Wallet, error) { return wallet.New(id) })
+	}
+	return c
+}
+
+func walletImport(h *home) *cobra.Command {
+	c := &cobra.Command{Use: "import", Short: "Bring a wallet back from its 24 words", Args: cobra.NoArgs,
+		Long: `import reads 24 words (a TON mnemonic, not BIP-39) from the terminal or standard input.
+The address depends on the network: the same words are another account on another one.`,
+		Example: "  bombyx wallet import\n  bombyx wallet import --passphrase-file pass < words.txt"}
+	h.passphraseFlag(c)
+	c.RunE = func(cmd *cobra.Command, _ []string) error {
+		if isTerminal(os.Stdin) {
+			fmt.Fprintln(cmd.ErrOrStderr(), "The 24 words, in one line (they are not shown):")
+		}
+		var words string
+		read := func() (err error) {
+			words, err = readLine(cmd.Context(), os.Stdin)
+			return err
+		}
+		err := read
+		if isTerminal(os.Stdin) {
+			err = func() error { return withoutEcho(os.Stdin, read) }
+		}
+		if err := err(); err != nil {
+			return cli.Errorf(cli.Usage, "give the words on standard input", "no words: %w", err)
+		}
+		return h.keepWallet(cmd, func(id int32) (*wallet.Wallet, error) { return wallet.FromWords(words, id) })
+	}
+	return c
+}
+
+// keepWallet makes a wallet for the network and saves it.
+func (h *home) keepWallet(cmd *cobra.Command, make func(globalID int32) (*wallet.Wallet, error)) error {
+	path, err := h.make(walletFile)
+	if err != nil {
+		return err
+	}
+	if exists(path) {
+		return cli.Errorf(cli.Usage, "move it away, or use another --home: a wallet is never overwritten", "%s exists", path)
+	}
+	chain, err := h.chain(cmd.Context())
+	if err != nil {
+		return err
+	}
+	defer chain.Close()
+	w, err := make(chain.GlobalID())
+	if err != nil {
+		return cli.Errorf(cli.Usage, "check the words and their order", "%w", err)
+	}
+	defer w.Wipe()
+	pass, err := h.newPassphrase(cmd)
+	if err != nil {
+		return err
+	}
+	if err := w.Save(path, pass); err != nil {
+		return cli.Errorf(cli.Usage, "check --home", "%w", err)
+	}
+	fmt.Fprintln(cmd.OutOrStdout(), w.Address())
+	fmt.Fprintln(cmd.ErrOrStderr(), "Write its words down before you fund it: bombyx wallet export")
+	return nil
+}
+
+func (h *home) newPassphrase(cmd *cobra.Command) (string, error) {
+	pass, err := h.askPassphrase(cmd.Context(), "Choose a passphrase: ")
+	if err != nil {
+		return "", err
+	}
+	if len(pass) < 8 {
+		return "", cli.Errorf(cli.Usage, "choose a longer one: it stands between whoever copies the file and the money", "a passphrase of fewer than 8 characters")
+	}
+	if h.passphrase == "" {
+		again, err := h.askPassphrase(cmd.Context(), "Once more: ")
+		if err != nil {
+			return "", err
+		}
+		if again != pass {
+			return "", cli.Errorf(cli.Usage, "try again", "the two passphrases differ")
+		}
+	}
+	return pass, nil
+}
+
+func walletShow(h *home) *cobra.Command {
+	var asJSON bool
+	c := &cobra.Command{Use: "show", Short: "Show address and balance, and how to fund it", Args: cobra.NoArgs,
+		Long: `show prints the wallet's address, its proven balance, and a ton:// link that a phone
+wallet opens.`,
+		Example: "  bombyx wallet show\n  bombyx wallet show --json"}
+	h.passphraseFlag(c)
+	c.Flags().BoolVar(&asJSON, "json", false, "print one JSON object; amounts in nanogram")
+	c.RunE = func(cmd *cobra.Command, _ []string) error {
+		chain, err := h.chain(cmd.Context())
+		if err != nil {
+			return err
+		}
+		defer chain.Close()
+		w, err := h.openWallet(cmd.Context(), chain)
+		if err != nil {
+			return err
+		}
+		defer w.Wipe()
+		balance, err := w.Balance(cmd.Context(), chain)
+		if err != nil {
+			return walletFault(err)
+		}
+		link := "ton://transfer/" + w.Address().String()
+		out := cmd.OutOrStdout()
+		if asJSON {
+			return printJSON(out, map[string]any{"address": w.Address().String(), "network": w.GlobalID(), "balance": balance, "link": link})
+		}
+		fmt.Fprintf(out, "address  %s\nnetwork  %d\nbalance  %s GRAM\nfund it  %s\n", w.Address(), w.GlobalID(), balance, link)
+		return nil
+	}
+	return c
+}
+
+func walletSend(h *home) *cobra.Command {
+	var comment string
+	c := &cobra.Command{Use: "send ADDRESS AMOUNT", Short: "Send GRAM", Args: cobra.ExactArgs(2),
+		Long: `send transfers AMOUNT in GRAM, such as 1.5, and returns once the transfer is proven. The
+network's fee, below 0.01 GRAM, comes on top.`,
+		Example: "  bombyx wallet send UQ... 1.5\n  bombyx wallet send --yes --comment 'for November' UQ... 12"}
+	h.passphraseFlag(c)
+	h.yesFlag(c)
+	c.Flags().StringVar(&comment, "comment", "", "text that the receiver sees; it is public")
+	c.RunE = func(cmd *cobra.Command, args []string) error {
+		to, err := address.ParseAddr(args[0])
+		if err != nil {
+			return cli.Errorf(cli.Usage, "give an address such as UQ... or EQ...", "%.80q: %w", args[0], err)
+		}
+		amount, err := parseAmount(args[1])
+		if err != nil {
+			return err
+		}
+		chain, err := h.chain(cmd.Context())
+		if err != nil {
+			return err
+		}
+		defer chain.Close()
+		w, err := h.openWallet(cmd.Context(), chain)
+		if err != nil {
+			return err
+		}
+		defer w.Wipe()
+		m := wallet.Message{To: to, Amount: amount, Bounce: to.IsBounceable()}
+		if comment != "" {
+			if m.Body, err = wallet.Comment(comment); err != nil {
+				return cli.Errorf(cli.Usage, "shorten it", "%w", err)
+			}
+		}
+		if err := h.confirm(cmd, fmt.Sprintf("Send %s GRAM to %s, and a fee below %s GRAM?", amount, to, wallet.FeeReserve)); err != nil {
+			return err
+		}
+		tx, err := w.Send(cmd.Context(), chain, m)
+		if err != nil {
+			return walletFault(err)
+		}
+		fmt.Fprintf(cmd.OutOrStdout(), "sent %s GRAM to %s in transaction %x\n", amount, to, tx.Hash)
+		return nil
+	}
+	return c
+}
+
+func walletExport(h *home) *cobra.Command {
+	c := &cobra.Command{Use: "export", Short: "Show the 24 words", Args: cobra.NoArgs,
+		Long: `export prints the words that back the wallet up. Whoever reads them owns the money in it
+and can sign for its channels: no camera, no clipboard, no cloud.`,
+		Example: "  bombyx wallet export"}
+	h.passphraseFlag(c)
+	h.yesFlag(c)
+	c.RunE = func(cmd *cobra.Command, _ []string) error {
+		w, err := h.openWallet(cmd.Context(), nil)
+		if err != nil {
+			return err
+		}
+		defer w.Wipe()
+		if err := h.confirm(cmd, "Show the words on this screen?"); err != nil {
+			return err
+		}
+		fmt.Fprintln(cmd.OutOrStdout(), w.Words())
+		return nil
+	}
+	return c
+}
+
+func parseAmount(s string) (ton.Nano, error) {
+	n, err := ton.ParseNano(s)
+	if err == nil && n == 0 {
+		err = errors.New("the amount is zero")
+	}
+	if err != nil {
+		return 0, cli.Errorf(cli.Usage, "write GRAM as in 12 or 0.5", "%w", err)
+	}
+	return n, nil
+}
+
+// shorten makes an address easy to compare by eye.
+func shorten(s string) string {
+	if len(s) < 16 {
+		return s
+	}
+	return strings.Join([]string{s[:6], s[len(s)-6:]}, "...")
+}
