@@ -254,8 +254,3 @@ func (d *demo) sendVoucher(ctx context.Context, a channel.Address, key ed25519.P
 	}
 	return apierror.Read(resp).Message, nil
 }
-
-// serveUntilInterrupted keeps the parties up for --stay.
-func (d *demo) serveUntilInterrupted() error {
-	return errors.New("not yet")
-}

@@ -87,8 +87,8 @@ type demo struct {
 	parties parties
 }
 
-func (d *demo) run(ctx context.Context) (err error) {
-	ctx, cancel := context.WithTimeout(ctx, 3*time.Minute)
+func (d *demo) run(parent context.Context) (err error) {
+	ctx, cancel := context.WithTimeout(parent, 3*time.Minute)
 	defer cancel()
 	if d.dir, err = os.MkdirTemp("", "bombyx-demo-"); err != nil {
 		return err
@@ -110,8 +110,7 @@ func (d *demo) run(ctx context.Context) (err error) {
 		}
 	}
 	if d.stay {
-		cancel()
-		return d.serveUntilInterrupted()
+		return d.serveUntilInterrupted(parent)
 	}
 	if err := d.close(ctx); err != nil {
 		return err
