@@ -108,32 +108,30 @@ func (a *appraisal) ahead() {
 		return
 	}
 	a.verdicts = make(map[[32]byte]*verdict, 9)
-	start := func(s *signature, err error) {
+	want := func(s *signature, err error) {
 		if err != nil || a.verdicts[s.name] != nil {
 			return
 		}
 		if _, ok := a.v.signatures.get(s.name); ok {
 			return
 		}
-		d := &verdict{s: s}
-		a.verdicts[s.name] = d
-		go d.reach()
+		a.verdicts[s.name] = &verdict{s: s}
 	}
 	issued := func(cert, issuer *certificate) {
 		if cert != nil && issuer != nil {
-			start(signedBy(issuer, cert.digest, cert.Signature))
+			want(signedBy(issuer, cert.digest, cert.Signature))
 		}
 	}
 	listed := func(crl *CRL, issuer *certificate) {
 		if crl != nil && issuer != nil {
-			start(signedBy(issuer, crl.digest, crl.List.Signature))
+			want(signedBy(issuer, crl.digest, crl.List.Signature))
 		}
 	}
 	stated := func(chain []*certificate, digest [32]byte, sig [64]byte) {
 		if len(chain) > 0 {
 			root, _ := a.v.anchor(chain[0], chain[1:])
 			issued(chain[0], root)
-			start(signedBy(chain[0], digest, derSignature(sig)))
+			want(signedBy(chain[0], digest, derSignature(sig)))
 		}
 	}
 	var root *certificate
@@ -151,9 +149,15 @@ func (a *appraisal) ahead() {
 		stated(a.qeIdentityChain, e.digest, e.Signature)
 	}
 	if a.leaf != nil {
-		start(a.qeReport())
+		want(a.qeReport())
 	}
-	start(a.quote())
+	want(a.quote())
+	if len(a.verdicts) <= 2 { // a warm appraisal: not worth a handover
+		return
+	}
+	for _, d := range a.verdicts {
+		go d.reach()
+	}
 }
 
 // verdict verifies a signature, unless another core has.
