@@ -88,7 +88,7 @@ func (a Address) String() string { return a.Std().String() }
 type Params struct {
 	Payee      Address  // the only account that vouchers pay
 	Client     Address  // the account that everything else returns to
-	ClientKey  [32]byte // Ed25519 public key that signs vouchers, and should sign nothing else
+	ClientKey  [32]byte // Ed25519 public key that signs vouchers and agreements: a key of the channel's own, not a wallet's
 	CloseDelay uint32   // seconds between the client's request to close and the deadline
 	ExpiresAt  uint32   // Unix time after which vouchers are void whatever happens
 	Salt       uint64   // tells apart channels of the same parties

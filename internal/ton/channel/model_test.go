@@ -76,8 +76,13 @@ func (m *model) step() {
 	switch rapid.IntRange(0, 13).Draw(rt, "action") {
 	case 0: // the client signs, most often for more than before
 		total := m.promised + rapid.Uint64Range(0, gram).Draw(rt, "more")
-		if rapid.IntRange(0, 4).Draw(rt, "less") == 0 {
+		switch rapid.IntRange(0, 6).Draw(rt, "sum") {
+		case 0: // less
 			total = rapid.Uint64Range(0, 2*gram).Draw(rt, "total")
+		case 1, 2: // about as much as there is
+			if b := m.balance(); b > Reserve {
+				total = m.state.Paid + b - Reserve + slack + rapid.Uint64Range(0, 2).Draw(rt, "edge") - 1
+			}
 		}
 		v := Voucher{GlobalID: global, Channel: m.addr(), Total: total, Head: named(rapid.StringN(0, 4, 4).Draw(rt, "head"))}.Sign(clientKey)
 		m.vouchers = append(m.vouchers, v)
