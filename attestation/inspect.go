@@ -38,7 +38,7 @@ func Inspect(data, certificates []byte) (Kind, map[string]string, error) {
 	if p.Kind == KindEvidence {
 		if e, err := ParseEvidence(data); err == nil {
 			m["mode"] = string(e.Mode)
-			hexClaims(m, "nonce", e.Nonce)
+			hexClaims(m, "nonce", e.Nonce[:])
 			if ks, err := keyset.Parse(e.Keyset); err == nil {
 				keysetClaims(m, e.Keyset, ks)
 			}
@@ -67,7 +67,7 @@ func inspectCPU(m map[string]string, c *CPU) error {
 	} else {
 		sgxClaims(m, q)
 	}
-	hexClaims(m, "quote.user_data", q.UserData, "qe.mrenclave", q.QEReport.MRENCLAVE, "qe.mrsigner", q.QEReport.MRSIGNER, "qe.cpusvn", q.QEReport.CPUSVN)
+	hexClaims(m, "quote.user_data", q.UserData[:], "qe.mrenclave", q.QEReport.MRENCLAVE[:], "qe.mrsigner", q.QEReport.MRSIGNER[:], "qe.cpusvn", q.QEReport.CPUSVN[:])
 	m["qe.isvsvn"], m["qe.isvprodid"] = fmt.Sprint(q.QEReport.ISVSVN), fmt.Sprint(q.QEReport.ISVProdID)
 	if len(q.PCKChain) == 0 {
 		return nil
@@ -78,7 +78,7 @@ func inspectCPU(m map[string]string, c *CPU) error {
 	}
 	m["pck.serial"], m["pck.not_after"] = fmt.Sprintf("%x", leaf.SerialNumber), stamp(leaf.NotAfter)
 	if pck, err := dcap.ParsePCK(leaf); err == nil {
-		hexClaims(m, "platform.fmspc", pck.FMSPC, "platform.ppid", pck.PPID, "platform.cpusvn", pck.CPUSVN, "platform.pceid", pck.PCEID)
+		hexClaims(m, "platform.fmspc", pck.FMSPC[:], "platform.ppid", pck.PPID[:], "platform.cpusvn", pck.CPUSVN[:], "platform.pceid", pck.PCEID[:])
 		m["platform.ca"], m["platform.pcesvn"] = pck.CA, fmt.Sprint(pck.PCESVN)
 	}
 	return nil
@@ -89,7 +89,7 @@ func inspectDevice(m map[string]string, prefix string, d *Device) error {
 	if err != nil {
 		return err
 	}
-	hexClaims(m, prefix+"nonce", r.Nonce, prefix+"fwid", r.FWID)
+	hexClaims(m, prefix+"nonce", r.Nonce[:], prefix+"fwid", r.FWID)
 	m[prefix+"kind"], m[prefix+"vbios"] = r.Kind.String(), r.VBIOSVersion
 	if r.Kind == nvidia.KindGPU {
 		m[prefix+"driver"], m[prefix+"cc_mode"], m[prefix+"protected_pcie"] = r.DriverVersion, r.Mode.String(), r.ProtectedPCIe.String()

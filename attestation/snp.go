@@ -76,8 +76,8 @@ func (a *appraisal) snp(raw, certificates, reportData []byte) {
 }
 
 func snpClaims(m map[string]string, r *snp.Report) {
-	hexClaims(m, "snp.measurement", r.Measurement, "snp.host_data", r.HostData, "snp.chip_id", r.ChipID, "snp.id_key_digest", r.IDKeyDigest,
-		"snp.author_key_digest", r.AuthorKeyDigest, "snp.family_id", r.FamilyID, "snp.image_id", r.ImageID, "report_data", r.ReportData)
+	hexClaims(m, "snp.measurement", r.Measurement[:], "snp.host_data", r.HostData[:], "snp.chip_id", r.ChipID[:], "snp.id_key_digest", r.IDKeyDigest[:],
+		"snp.author_key_digest", r.AuthorKeyDigest[:], "snp.family_id", r.FamilyID[:], "snp.image_id", r.ImageID[:], "report_data", r.ReportData[:])
 	m["snp.version"], m["snp.guest_svn"], m["snp.vmpl"] = fmt.Sprint(r.Version), fmt.Sprint(r.GuestSVN), fmt.Sprint(r.VMPL)
 	m["snp.policy"] = fmt.Sprintf("%#x", uint64(r.Policy))
 	m["snp.platform_info"] = fmt.Sprintf("%#x", uint64(r.PlatformInfo))

@@ -5,6 +5,7 @@ import (
 	"crypto/subtle"
 	"crypto/x509"
 	"encoding/binary"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"slices"
@@ -138,13 +139,13 @@ func (v *Verifier) appraise(now time.Time, evidence, nonce []byte) *Result {
 }
 
 func (a *appraisal) nonce(seen [32]byte, want []byte) {
-	c := Check{ID: CheckNonce, Clause: clauseBinding, Seen: fmt.Sprintf("%x", seen)}
+	c := Check{ID: CheckNonce, Clause: clauseBinding, Seen: hex.EncodeToString(seen[:])}
 	if want == nil {
 		c.Status, c.Detail = Skip, "no nonce was given to compare with: nothing says how old the evidence is"
 		a.append(c)
 		return
 	}
-	c.Status, c.Wanted = Pass, fmt.Sprintf("%x", want)
+	c.Status, c.Wanted = Pass, hex.EncodeToString(want)
 	if subtle.ConstantTimeCompare(seen[:], want) != 1 {
 		c.Status, c.Detail = Fail, "the evidence answers another request: it may be a replay"
 	}
@@ -226,8 +227,9 @@ func (a *appraisal) keyset(encoded []byte) *keyset.Keyset {
 }
 
 func keysetClaims(m map[string]string, encoded []byte, ks *keyset.Keyset) {
-	hexClaims(m, "keyset.sha256", keyset.Digest(encoded), "keyset.build", ks.Build, "keyset.config", ks.Config, "keyset.model", ks.ModelManifest,
-		"keyset.receipt_key", []byte(ks.ReceiptKey), "keyset.tls_spki", ks.TLSSPKI)
+	digest := keyset.Digest(encoded)
+	hexClaims(m, "keyset.sha256", digest[:], "keyset.build", ks.Build[:], "keyset.config", ks.Config[:], "keyset.model", ks.ModelManifest[:],
+		"keyset.receipt_key", []byte(ks.ReceiptKey), "keyset.tls_spki", ks.TLSSPKI[:])
 	m["keyset.not_after"] = stamp(ks.NotAfter)
 }
 
@@ -338,34 +340,34 @@ func (a *appraisal) machine(prefix string, kind policy.MachineKind, identity []b
 }
 
 func (a *appraisal) reportData(seen [64]byte, want []byte) {
-	c := Check{ID: CheckReportData, Clause: clauseBinding, Seen: fmt.Sprintf("%x", seen)}
+	c := Check{ID: CheckReportData, Clause: clauseBinding, Seen: hex.EncodeToString(seen[:])}
 	if want == nil {
 		// A bare quote proves what it proves; what it should bind only the caller knows.
 		c.Status, c.Detail = Skip, "nothing was given to compare the report data with"
 		a.append(c)
 		return
 	}
-	c.Status, c.Wanted = Pass, fmt.Sprintf("%x", want)
+	c.Status, c.Wanted = Pass, hex.EncodeToString(want)
 	if subtle.ConstantTimeCompare(seen[:], want) != 1 {
 		c.Status, c.Detail = Fail, "the quote does not vouch for this nonce, these keys and these devices together"
 	}
 	a.add(c)
 }
 
-// hexClaims sets pairs of name and bytes.
+// hexClaims sets pairs of name, a string, and value, a []byte.
 func hexClaims(m map[string]string, pairs ...any) {
 	for i := 0; i < len(pairs); i += 2 {
-		m[pairs[i].(string)] = fmt.Sprintf("%x", pairs[i+1])
+		m[pairs[i].(string)] = hex.EncodeToString(pairs[i+1].([]byte)) // fmt is slow on arrays
 	}
 }
 
 func tdxClaims(m map[string]string, q *dcap.Quote) {
 	td := q.TD
-	hexClaims(m, "tdx.mrtd", td.MRTD, "tdx.rtmr0", td.RTMR[0], "tdx.rtmr1", td.RTMR[1], "tdx.rtmr2", td.RTMR[2], "tdx.rtmr3", td.RTMR[3],
-		"tdx.mrseam", td.MRSEAM, "tdx.mrconfigid", td.MRCONFIGID, "tdx.mrowner", td.MROWNER, "tdx.mrownerconfig", td.MROWNERCONFIG,
-		"tdx.tee_tcb_svn", td.TEETCBSVN, "report_data", td.ReportData)
+	hexClaims(m, "tdx.mrtd", td.MRTD[:], "tdx.rtmr0", td.RTMR[0][:], "tdx.rtmr1", td.RTMR[1][:], "tdx.rtmr2", td.RTMR[2][:], "tdx.rtmr3", td.RTMR[3][:],
+		"tdx.mrseam", td.MRSEAM[:], "tdx.mrconfigid", td.MRCONFIGID[:], "tdx.mrowner", td.MROWNER[:], "tdx.mrownerconfig", td.MROWNERCONFIG[:],
+		"tdx.tee_tcb_svn", td.TEETCBSVN[:], "report_data", td.ReportData[:])
 	if q.BodyType == dcap.BodyTD15 {
-		hexClaims(m, "tdx.tee_tcb_svn2", td.TEETCBSVN2, "tdx.mrservicetd", td.MRSERVICETD)
+		hexClaims(m, "tdx.tee_tcb_svn2", td.TEETCBSVN2[:], "tdx.mrservicetd", td.MRSERVICETD[:])
 	}
 	m["quote.version"] = fmt.Sprint(q.Version)
 	m["tdx.attributes"] = fmt.Sprintf("%016x", uint64(td.TDAttributes))
@@ -374,15 +376,14 @@ func tdxClaims(m map[string]string, q *dcap.Quote) {
 
 func sgxClaims(m map[string]string, q *dcap.Quote) {
 	e := q.SGX
-	hexClaims(m, "sgx.mrenclave", e.MRENCLAVE, "sgx.mrsigner", e.MRSIGNER, "sgx.attributes", e.Attributes, "report_data", e.ReportData)
+	hexClaims(m, "sgx.mrenclave", e.MRENCLAVE[:], "sgx.mrsigner", e.MRSIGNER[:], "sgx.attributes", e.Attributes[:], "report_data", e.ReportData[:])
 	m["quote.version"] = fmt.Sprint(q.Version)
 	m["sgx.isvprodid"], m["sgx.isvsvn"] = fmt.Sprint(e.ISVProdID), fmt.Sprint(e.ISVSVN)
 }
 
 func intelClaims(m map[string]string, r *dcap.Result) {
 	if r.PCK != nil {
-		m["platform.fmspc"] = fmt.Sprintf("%x", r.PCK.FMSPC)
-		m["platform.ppid"] = fmt.Sprintf("%x", r.PCK.PPID)
+		hexClaims(m, "platform.fmspc", r.PCK.FMSPC[:], "platform.ppid", r.PCK.PPID[:])
 		m["platform.ca"] = r.PCK.CA
 	}
 	for name, c := range map[string]dcap.Component{"platform": r.Platform, "module": r.Module, "qe": r.QE} {
