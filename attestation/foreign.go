@@ -280,7 +280,11 @@ func (a *appraisal) dstack(q *dcap.Quote, log *eventlog.Log, err error, reportDa
 		return
 	}
 	for _, c := range checks {
-		a.add(Check{ID: c.ID, Title: "event log explains " + c.ID[len("eventlog."):], Clause: c.Clause, Status: Status(c.Status.String()),
+		title := titles[c.ID]
+		if title == "" {
+			title = "event log explains " + strings.TrimPrefix(c.ID, "eventlog.")
+		}
+		a.add(Check{ID: c.ID, Title: title, Clause: c.Clause, Status: Status(c.Status.String()),
 			Seen: c.Seen, Wanted: c.Want, Detail: c.Detail})
 	}
 	for _, name := range []string{"app-id", "compose-hash", "instance-id", "os-image-hash", "key-provider"} {

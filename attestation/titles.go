@@ -2,6 +2,7 @@ package attestation
 
 import (
 	"github.com/bombyx-network/bombyx/attestation/dcap"
+	"github.com/bombyx-network/bombyx/attestation/eventlog"
 	"github.com/bombyx-network/bombyx/attestation/nvidia"
 	"github.com/bombyx-network/bombyx/attestation/snp"
 )
@@ -62,6 +63,8 @@ var titles = map[string]string{
 	CheckBuild:         "enclave build is on the list",
 	CheckConfig:        "enclave configuration is on the list",
 	CheckModel:         "model manifest is on the list",
+
+	eventlog.CheckDigests: "event data agrees with its digests",
 
 	dcap.CheckParse:            "quote is well formed",
 	dcap.CheckChain:            "PCK certificate chains to a pinned Intel root",

@@ -542,9 +542,13 @@ func (a *appraisal) devices(e *Evidence, d *devices) {
 		a.device(prefix, r, rules.Switch.RIM, rules.Switch.OCSP)
 		a.nvswitch(prefix, r)
 	}
+	// A lone GPU has no neighbours to be wired to, and in multi-GPU passthrough the GPUs encrypt what passes between them:
+	// only protected PCIe rests on who the switches are.
+	wired := e.Mode == ModeMultiGPU && slices.ContainsFunc(d.gpus, func(r *nvidia.Result) bool {
+		return r.Report == nil || r.Report.Mode != nvidia.ModeMultiPass
+	})
 	for _, c := range d.node {
-		// A lone GPU has no neighbours to be wired to.
-		a.nvidiaCheck("", c, c.ID != nvidia.CheckNodeTopology || e.Mode == ModeMultiGPU)
+		a.nvidiaCheck("", c, c.ID != nvidia.CheckNodeTopology || wired)
 	}
 }
 
