@@ -7,12 +7,14 @@ import (
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/sha256"
+	"crypto/x509"
 	"encoding/hex"
 	"encoding/json"
 	"encoding/pem"
 	"fmt"
 	"net/url"
 	"slices"
+	"sync"
 	"testing"
 	"time"
 
@@ -84,9 +86,16 @@ func (p pcs) Get(u string) (map[string][]string, []byte, error) {
 	return nil, nil, fmt.Errorf("no answer for %s", u)
 }
 
+// peerRoots spares the log a warning for every quote.
+var peerRoots = sync.OnceValue(func() *x509.CertPool {
+	pool := x509.NewCertPool()
+	pool.AddCert(IntelRoot())
+	return pool
+})
+
 func peerVerify(raw []byte, p pcs, at time.Time) error {
 	now := &tdxverify.TimeSet{PckCertChain: at, TcbInfo: at, QeIdentity: at, PckCrl: at, RootCaCrl: at}
-	return tdxverify.RawTdxQuoteContext(context.Background(), raw, &tdxverify.Options{GetCollateral: true, CheckRevocations: true, Getter: p, Now: now})
+	return tdxverify.RawTdxQuoteContext(context.Background(), raw, &tdxverify.Options{GetCollateral: true, CheckRevocations: true, Getter: p, Now: now, TrustedRoots: peerRoots()})
 }
 
 // coldOnce does everything from bytes, as a program that appraises one quote and exits.

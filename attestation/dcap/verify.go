@@ -365,7 +365,7 @@ func (v *Verifier) anchor(cert *certificate, rest []*certificate) (*certificate,
 		return nil, fmt.Errorf("%d certificates too many", len(rest)-1)
 	}
 	for _, r := range v.anchors {
-		if len(rest) == 1 && bytes.Equal(rest[0].Raw, r.Raw) || len(rest) == 0 && bytes.Equal(cert.RawIssuer, r.RawSubject) {
+		if len(rest) == 1 && bytes.Equal(rest[0].Raw, r.Raw) || len(rest) == 0 && bytes.Equal(cert.RawIssuer, r.RawSubject) && sameKey(cert.AuthorityKeyId, r.SubjectKeyId) {
 			return r, nil
 		}
 	}
@@ -373,6 +373,11 @@ func (v *Verifier) anchor(cert *certificate, rest []*certificate) (*certificate,
 		return nil, fmt.Errorf("root certificate %q (SHA-256 %x) is not a trust anchor", rest[0].Subject.CommonName, sha256.Sum256(rest[0].Raw))
 	}
 	return nil, fmt.Errorf("issuer %q is not a trust anchor", cert.Issuer.CommonName)
+}
+
+// sameKey compares key identifiers as far as there are any: they tell anchors of one name apart.
+func sameKey(authority, subject []byte) bool {
+	return len(authority) == 0 || len(subject) == 0 || bytes.Equal(authority, subject)
 }
 
 // link verifies that issuer, a CA, issued cert (RFC 5280, 6.1, as far as two-link chains need it).
@@ -409,7 +414,7 @@ func (a *appraisal) rootCRL() {
 	// Without a PCK chain any anchor may have issued it.
 	issuer := a.root
 	for _, r := range a.v.anchors {
-		if issuer == nil && bytes.Equal(r.RawSubject, a.c.RootCRL.List.RawIssuer) {
+		if l := a.c.RootCRL.List; issuer == nil && bytes.Equal(r.RawSubject, l.RawIssuer) && sameKey(l.AuthorityKeyId, r.SubjectKeyId) {
 			issuer = r
 		}
 	}

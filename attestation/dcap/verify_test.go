@@ -262,6 +262,30 @@ func TestUntrustedRoot(t *testing.T) {
 	}
 }
 
+// Two roots of one name are told apart by their keys, even when no chain brings its root along.
+func TestTwinRoots(t *testing.T) {
+	w := newWorld(4)
+	w.rootInChain = false
+	w.bendCollateral = func(c *Collateral) {
+		twin := *w.root
+		w.anchors = []*x509.Certificate{w.issue(t, &twin, &twin, w.keys.other, w.keys.other), c.TCBInfoChain[1]}
+		c.TCBInfoChain, c.QEIdentityChain = c.TCBInfoChain[:1], c.QEIdentityChain[:1]
+	}
+	if _, err := w.appraise(t); err != nil {
+		t.Error(err)
+	}
+}
+
+// A list that is stale clears nobody, but what it names stays revoked.
+func TestRevokedByStaleList(t *testing.T) {
+	w := newWorld(4)
+	revoke(w.pckCRL, w.pck)
+	w.pckCRL.NextUpdate = w.now.Add(-time.Second)
+	if r, _ := w.appraise(t); !slices.Equal(wrong(r, Fail), []string{CheckPCKCRL, CheckRevocation}) {
+		t.Errorf("%v", wrong(r, Fail))
+	}
+}
+
 // Two roots may be trusted, but not mixed: what one says about the platforms of the other counts for nothing.
 func TestMixedRoots(t *testing.T) {
 	w, other := newWorld(4), newWorld(4)

@@ -321,7 +321,10 @@ func (w *world) quote(t testing.TB, chain ...*x509.Certificate) []byte {
 }
 
 func mustCRL(t testing.TB, template *x509.RevocationList, issuer *x509.Certificate, key *ecdsa.PrivateKey) *CRL {
-	issuer = &x509.Certificate{RawSubject: issuer.RawSubject, Subject: issuer.Subject, SubjectKeyId: []byte{1}, KeyUsage: x509.KeyUsageCRLSign}
+	if len(issuer.SubjectKeyId) == 0 {
+		issuer.SubjectKeyId = []byte{1} // crypto/x509 wants one
+	}
+	issuer = &x509.Certificate{RawSubject: issuer.RawSubject, Subject: issuer.Subject, SubjectKeyId: issuer.SubjectKeyId, KeyUsage: x509.KeyUsageCRLSign}
 	issuer.PublicKey = &key.PublicKey
 	der, err := x509.CreateRevocationList(rand.Reader, template, issuer, key)
 	if err != nil {

@@ -315,7 +315,7 @@ func (a *appraisal) chain() {
 	}
 	err := func() error {
 		for _, r := range a.v.anchors {
-			if bytes.Equal(r.RawSubject, a.intermediate.RawIssuer) {
+			if bytes.Equal(r.RawSubject, a.intermediate.RawIssuer) && (a.root == nil || a.v.link(a.intermediate, r) == nil) {
 				a.root = r
 			}
 		}

@@ -307,6 +307,27 @@ func TestSeveralCRLs(t *testing.T) {
 	}
 }
 
+// Two roots of one name are told apart by their keys.
+func TestTwinRoots(t *testing.T) {
+	w := newWorld(Genoa, VCEK)
+	_, b, c := w.build(t)
+	ark := w.issue(t, w.ark, w.ark, &w.keys.ark.PublicKey, w.keys.ark)
+	twin := w.issue(t, w.ark, w.ark, &w.keys.other.PublicKey, w.keys.other)
+	r, err := ParseReport(b)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, roots := range [][]*x509.Certificate{{ark, twin}, {twin, ark}} {
+		v, err := NewVerifier(roots...)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := v.Verify(w.now, r, c); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
 // AMD has issued two keys named SEV-Genoa.
 func TestTwoASKs(t *testing.T) {
 	w := newWorld(Genoa, VCEK)
