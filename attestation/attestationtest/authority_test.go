@@ -69,6 +69,10 @@ func TestQuoteStatuses(t *testing.T) {
 		{NodeConfig{Module: OutOfDate}, OutOfDate},
 		{NodeConfig{Module: Revoked}, Revoked},
 		{NodeConfig{Module: NotSupported}, NotSupported},
+		{NodeConfig{Module: OutOfDate, QuoteVersion: 5}, OutOfDate},
+		{NodeConfig{Module: OutOfDate, ModuleNow: UpToDate, QuoteVersion: 5}, dcap.TDRelaunchAdvised},
+		{NodeConfig{Module: OutOfDate, ModuleNow: UpToDate}, OutOfDate},
+		{NodeConfig{Module: OutOfDate, ModuleNow: UpToDate, QuoteVersion: 5, Platform: ConfigurationNeeded}, dcap.TDRelaunchAdvisedConfigurationNeeded},
 		{NodeConfig{QE: OutOfDate}, OutOfDate},
 		{NodeConfig{QE: Revoked}, Revoked},
 		{NodeConfig{Platform: NotSupported}, NotSupported},
@@ -142,7 +146,7 @@ func TestDeterministic(t *testing.T) {
 		}
 		return ev
 	}
-	if string(make()) != string(make()) {
+	if first, second := make(), make(); string(first) != string(second) {
 		t.Error("two runs differ")
 	}
 }

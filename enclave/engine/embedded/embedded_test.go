@@ -250,13 +250,13 @@ func TestSampling(t *testing.T) {
 			t.Errorf("%s: %q, greedy %q", m, got, greedy)
 		}
 	}
-	if text(`"seed":1`) != text(`"seed":1`) {
+	if first, second := text(`"seed":1`), text(`"seed":1`); first != second {
 		t.Error("one seed, two answers")
 	}
 	if text(`"seed":1`) == text(`"seed":2`) {
 		t.Error("two seeds, one answer")
 	}
-	if text(`"temperature":2`) == text(`"temperature":2`) {
+	if first, second := text(`"temperature":2`), text(`"temperature":2`); first == second {
 		t.Error("answers without a seed are predictable")
 	}
 }

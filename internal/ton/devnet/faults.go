@@ -207,7 +207,7 @@ func (s *Liteserver) falsify(l Lie, q tl.Serializable) (tl.Serializable, error) 
 			}
 			r.IDs, r.Transactions = r.IDs[1:], nil
 			if len(txs) > 1 {
-				r.Transactions = cell.ToBOCWithFlags(txs[1:], false)
+				r.Transactions = cell.ToBOCWithOptions(txs[1:], cell.BOCSerializeOptions{})
 			}
 			return r, nil
 		}

@@ -692,7 +692,7 @@ func (c *Chain) transactions(v tonapi.GetTransactions) (tl.Serializable, error) 
 			break
 		}
 	}
-	return tonapi.TransactionList{IDs: ids, Transactions: cell.ToBOCWithFlags(cells, false)}, nil
+	return tonapi.TransactionList{IDs: ids, Transactions: cell.ToBOCWithOptions(cells, cell.BOCSerializeOptions{})}, nil
 }
 
 func cmpUint(a, b uint64) int {

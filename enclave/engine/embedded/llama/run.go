@@ -60,7 +60,6 @@ type Runner struct {
 	freq                []float64
 	pos                 []int
 	logits              []float32
-	logitsRow           []int
 }
 
 // NewRunner makes a runner of batches of up to max rows.
