@@ -72,7 +72,7 @@ func TestQuoteStatuses(t *testing.T) {
 		{NodeConfig{Module: OutOfDate, QuoteVersion: 5}, OutOfDate},
 		{NodeConfig{Module: OutOfDate, ModuleNow: UpToDate, QuoteVersion: 5}, dcap.TDRelaunchAdvised},
 		{NodeConfig{Module: OutOfDate, ModuleNow: UpToDate}, OutOfDate},
-		{NodeConfig{Module: OutOfDate, ModuleNow: UpToDate, QuoteVersion: 5, Platform: ConfigurationNeeded}, dcap.TDRelaunchAdvisedConfigurationNeeded},
+		{NodeConfig{Module: OutOfDate, ModuleNow: UpToDate, QuoteVersion: 5, Platform: ConfigurationNeeded}, OutOfDateConfigurationNeeded}, // not the newest microcode
 		{NodeConfig{QE: OutOfDate}, OutOfDate},
 		{NodeConfig{QE: Revoked}, Revoked},
 		{NodeConfig{Platform: NotSupported}, NotSupported},

@@ -210,6 +210,7 @@ func (n *Node) tdReport(reportData [64]byte) []byte {
 	}
 	b.Write(reportData[:])
 	if n.config.QuoteVersion == 5 {
+		tcb[0] = n.moduleNow
 		b.Write(tcb[:])
 		b.Write(make([]byte, 48)) // MRSERVICETD: none bound
 	}

@@ -34,6 +34,9 @@ type NodeConfig struct {
 	Platform string `json:"platform,omitempty"`
 	Module   string `json:"module,omitempty"`
 	QE       string `json:"qe,omitempty"`
+	// ModuleNow is the status of the TDX module loaded by now, when it was updated after the TD was launched; "" is the same
+	// as Module. Only version 5 quotes tell.
+	ModuleNow string `json:"module_now,omitempty"`
 	// ProcessorCA has the PCK certificate signed by the CA of single-socket platforms.
 	ProcessorCA bool `json:"processor_ca,omitempty"`
 	// Debug opens the TD or guest to its host.
@@ -53,6 +56,7 @@ type Node struct {
 	platform  *platform
 	snp       *snpPlatform // instead of platform on AMD
 	moduleSVN byte
+	moduleNow byte
 	gpus      []*device
 	switches  []*device
 }
@@ -95,6 +99,11 @@ func (a *Authority) NewNode(c NodeConfig) (*Node, error) {
 		}
 		if n.moduleSVN, err = svnOf(enclaveLadder, c.Module); err != nil {
 			return nil, err
+		}
+		if n.moduleNow = n.moduleSVN; c.ModuleNow != "" {
+			if n.moduleNow, err = svnOf(enclaveLadder, c.ModuleNow); err != nil {
+				return nil, err
+			}
 		}
 	}
 	for i := range c.GPUs {
