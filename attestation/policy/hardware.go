@@ -57,6 +57,7 @@ func (k *MachineKind) UnmarshalText(b []byte) error {
 
 // A Machine names one piece of hardware without publishing its identity.
 type Machine struct {
+	// Kind says what the identity is.
 	Kind MachineKind `json:"kind"`
 	// ID is the SHA-256 of the identity's raw bytes. Proof of Cloud calls it machine_id.
 	ID Hash `json:"id_sha256"`
@@ -84,9 +85,11 @@ type HardwareList struct {
 
 // A ListedMachine is one machine that an issuer vouches for.
 type ListedMachine struct {
-	Kind  MachineKind `json:"kind"`
-	ID    Hash        `json:"id_sha256"`
-	Level uint8       `json:"level"`
+	// Kind and ID name the machine as in Machine.
+	Kind MachineKind `json:"kind"`
+	ID   Hash        `json:"id_sha256"`
+	// Level says how well its place was verified, in the issuer's terms; higher is better.
+	Level uint8 `json:"level"`
 	// Label says where it is, for people.
 	Label string `json:"label"`
 }
