@@ -167,10 +167,12 @@ func (j *job) run(r *http.Request) *apierror.Error {
 		return f
 	}
 	j.prices, j.rec.Model = prices, ask.Model
-	if !ask.Stream {
-		if fault := j.fund(ask.MaxTokens, ask.MaxCompl); fault != nil {
-			return fault
-		}
+	fault := j.advance(len(body))
+	if fault == nil && !ask.Stream {
+		fault = j.fund(ask.MaxTokens, ask.MaxCompl)
+	}
+	if fault != nil {
+		return fault
 	}
 	var salt [32]byte
 	hex.Decode(salt[:], []byte(r.Header.Get("Bombyx-Salt"))) // meta has checked it
@@ -214,6 +216,17 @@ func (j *job) meta(r *http.Request) *apierror.Error {
 	}
 	j.rec = receipt.Receipt{Version: 1, ID: id, Channel: ch, Evidence: digest, Manifest: sha256.Sum256(j.e.cfg.Manifest), Prices: j.e.prices}
 	return nil
+}
+
+// advance waits until the credit covers about what the prompt will cost, so
+// that nobody has prompts worked through for nothing. It charges nothing.
+func (j *job) advance(body int) *apierror.Error {
+	const bytesPerToken = 8 // longer than the average token of any tokenizer in use
+	need, err := j.prices.Cost(price.Usage{Prompt: uint64(body / bytesPerToken), Completion: 1})
+	if err != nil {
+		return apierror.New(413, "request_too_large", "the request is too large to be paid for", "shorten it")
+	}
+	return j.await(need)
 }
 
 // fund waits until the credit covers the completion that a request without
