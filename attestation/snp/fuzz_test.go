@@ -158,8 +158,16 @@ func TestP384Corners(t *testing.T) {
 			}
 			// Signatures with small nonces: s = k^-1 (e + r d), r = x(kG).
 			for k := int64(1); k <= 12; k++ {
-				x, _ := curve.ScalarBaseMult(big.NewInt(k).Bytes())
-				r := new(big.Int).Mod(x, n)
+				kG, err := ecdsa.ParseRawPrivateKey(curve, num(big.NewInt(k))[:])
+				if err != nil {
+					t.Fatal(err)
+				}
+				point, err := kG.PublicKey.Bytes()
+				if err != nil {
+					t.Fatal(err)
+				}
+				r := new(big.Int).SetBytes(point[1:49])
+				r.Mod(r, n)
 				s := new(big.Int).Mul(r, d)
 				s.Add(s, new(big.Int).SetBytes(digest[:])).Mul(s, new(big.Int).ModInverse(big.NewInt(k), n)).Mod(s, n)
 				if s.Sign() != 0 && agree(t, &key.PublicKey, digest, num(r), num(s)) {

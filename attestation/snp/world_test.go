@@ -29,7 +29,6 @@ type world struct {
 	askBy, ekBy    *rsa.PrivateKey
 	crl            *x509.RevocationList
 	crlBy          *rsa.PrivateKey
-	crlIssuer      *x509.Certificate // ark if nil
 	extensions     map[string][]byte // of the endorsement key, by what follows AMD's arc
 	report         []byte
 	reportKey      *ecdsa.PrivateKey
