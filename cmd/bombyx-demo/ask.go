@@ -16,7 +16,6 @@ import (
 	"time"
 
 	"github.com/bombyx-network/bombyx/attestation"
-	"github.com/bombyx-network/bombyx/attestation/results"
 	"github.com/bombyx-network/bombyx/client"
 	"github.com/bombyx-network/bombyx/internal/ton"
 	"github.com/bombyx-network/bombyx/internal/ton/channel"
@@ -77,14 +76,7 @@ func (d *demo) ask(ctx context.Context) error {
 	var receipts []string
 	cfg.Trace = client.Trace{
 		Appraised: func(_ string, _ []byte, r *attestation.Result) {
-			var b bytes.Buffer
-			results.Table(&b, r, results.TableOptions{})
-			d.out.raw(indent(b.String()))
-			for _, c := range r.Checks {
-				if c.Status == attestation.Pass {
-					d.summary.Checks++
-				}
-			}
+			d.showChecks(r)
 		},
 		Voucher: func(v *channel.SignedVoucher) {
 			mu.Lock()
@@ -145,6 +137,31 @@ func (d *demo) ask(ctx context.Context) error {
 	}
 	d.out.pass("neither question nor answer is in it")
 	return nil
+}
+
+// showChecks prints one line a check; bombyx verify shows more of each.
+func (d *demo) showChecks(r *attestation.Result) {
+	skipped := 0
+	for i, c := range r.Checks {
+		switch c.Status {
+		case attestation.Pass:
+			d.summary.Checks++
+		case attestation.Skip:
+			skipped++
+		}
+		seen := c.Seen
+		if seen == "" {
+			seen = c.Detail
+		}
+		d.out.line("%3d  %s  %-52s %s", i+1, d.out.status(string(c.Status)), clip(c.Title, 52), clip(seen, 44))
+	}
+	d.out.line("")
+	verdict := "REJECTED"
+	if r.Err() == nil {
+		verdict = "VERIFIED"
+	}
+	d.out.line("%s under policy %q: platform %s, %d checks passed, %d skipped that the policy does not require", verdict, r.Policy, r.TCBStatus, d.summary.Checks, skipped)
+	d.out.line("holds until %s", r.ValidUntil.UTC().Format(time.RFC3339))
 }
 
 // chat asks one question and returns the whole answer.
@@ -213,10 +230,6 @@ func clip(s string, n int) string {
 		return s[:n]
 	}
 	return s
-}
-
-func indent(s string) string {
-	return "  " + strings.ReplaceAll(strings.TrimRight(s, "\n"), "\n", "\n  ") + "\n"
 }
 
 // A wiretap keeps what passes the host: the sealed request and answer.

@@ -115,7 +115,8 @@ func (d *demo) attackAll(ctx context.Context) error {
 		if !strings.Contains(reason, s.want) {
 			return unexpected(s.name, fmt.Errorf("refused for another reason than %q: %s", s.want, reason))
 		}
-		d.out.refused(s.name, fmt.Sprintf("by the %s: %s", s.by, clip(reason, 110)))
+		short := strings.TrimPrefix(reason, "nothing was sent: attestation: rejected: ")
+		d.out.refused(s.name, fmt.Sprintf("by the %-8s %s", s.by+":", clip(short, 100)))
 		d.summary.Attacks = append(d.summary.Attacks, attack{s.name, true, s.by, reason})
 	}
 	if after := d.parties.transport.State(); after != before {

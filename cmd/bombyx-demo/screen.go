@@ -43,6 +43,17 @@ func (s *screen) pass(format string, args ...any) {
 	fmt.Fprintf(s.w, "  %s  %s\n", s.paint("32", "ok"), fmt.Sprintf(format, args...))
 }
 
+// status colours the word that a check came to.
+func (s *screen) status(word string) string {
+	switch word {
+	case "PASS":
+		return s.paint("32", word)
+	case "FAIL":
+		return s.paint("31", word)
+	}
+	return s.paint("33", word)
+}
+
 func (s *screen) refused(name, reason string) {
 	fmt.Fprintf(s.w, "  %s  %-44s %s\n", s.paint("32", "refused"), name, reason)
 }
