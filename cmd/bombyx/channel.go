@@ -43,8 +43,8 @@ type payer struct {
 }
 
 // payer connects to the chain and opens wallet and store. Close it.
-func (h *home) payer(cmd *cobra.Command) (p *payer, err error) {
-	p = &payer{h: h, cmd: cmd}
+func (h *home) payer(cmd *cobra.Command) (_ *payer, err error) {
+	p := &payer{h: h, cmd: cmd}
 	defer func() {
 		if err != nil {
 			p.close()
@@ -56,8 +56,10 @@ func (h *home) payer(cmd *cobra.Command) (p *payer, err error) {
 	if p.wallet, err = h.openWallet(cmd.Context(), p.chain); err != nil {
 		return nil, err
 	}
-	p.store, err = h.store(cmd.Context())
-	return p, err
+	if p.store, err = h.store(cmd.Context()); err != nil {
+		return nil, err
+	}
+	return p, nil
 }
 
 func (p *payer) close() {
@@ -346,6 +348,7 @@ type onChainSummary struct {
 	Paid    uint64 `json:"paid"`
 	Balance uint64 `json:"balance"`
 	Closing bool   `json:"closing"`
+	PaidOut bool   `json:"paid_out"`
 	// CloseAt is from when the rest can be fetched.
 	CloseAt time.Time `json:"close_at"`
 }
@@ -424,7 +427,7 @@ func channelShow(h *home) *cobra.Command {
 				}
 				d.State = store.StateOpen
 			}
-			d.OnChain = &onChainSummary{true, on.Paid, on.Balance, on.Closing(), time.Unix(int64(on.CloseAt), 0).UTC()}
+			d.OnChain = &onChainSummary{true, on.Paid, on.Balance, on.Closing(), paidOut(on), time.Unix(int64(on.CloseAt), 0).UTC()}
 		case errors.Is(err, channel.ErrNone):
 			d.OnChain = &onChainSummary{}
 		default:
@@ -456,6 +459,8 @@ func (d *channelDocument) print(cmd *cobra.Command) {
 	switch on := d.OnChain; {
 	case !on.Exists:
 		fmt.Fprintln(out, "on chain  nothing")
+	case on.PaidOut:
+		fmt.Fprintf(out, "on chain  closed; %s claimed, the rest returned\n", ton.Nano(on.Paid))
 	case on.Closing:
 		fmt.Fprintf(out, "on chain  %s GRAM, %s claimed, closing: the rest comes back from %s\n", ton.Nano(on.Balance), ton.Nano(on.Paid), on.CloseAt.Format(time.RFC3339))
 	default:

@@ -62,18 +62,21 @@ func busy(c store.Channel, err error) error {
 func (p *payer) leave(c store.Channel, alone, wait bool) error {
 	ctx, a := p.cmd.Context(), c.Address()
 	on, err := channel.Load(ctx, p.chain, a)
+	if err == nil && paidOut(on) {
+		return p.ended(a)
+	}
 	if errors.Is(err, channel.ErrNone) {
 		acc, err := p.chain.Account(ctx, a.Std())
 		if err != nil {
 			return chainFault(err)
 		}
-		if acc.Status == tlb.AccountStatusFrozen {
-			return cli.Errorf(cli.Refused, "send it the state init of its last state: docs/protocol.md", "%s is frozen: its rent was not paid for years", a)
+		switch {
+		case c.State == store.StateClosing || c.State == store.StateClosed:
+			return p.ended(a)
+		case acc.Status == tlb.AccountStatusFrozen:
+			return cli.Errorf(cli.Refused, "send it the state init of its last state, and rent: docs/protocol.md", "%s is frozen: it ran out of rent years ago", a)
 		}
-		if c.State == store.StateOpening {
-			return cli.Errorf(cli.Usage, "wait a minute and look again; if the wallet kept its money, nothing was sent", "%s is not on chain: its deposit never arrived, or has yet to", a)
-		}
-		return p.ended(a)
+		return cli.Errorf(cli.Usage, "wait a minute and look again; if the wallet kept its money, nothing was sent", "%s is not on chain: its deposit never arrived, or has yet to", a)
 	}
 	if err != nil {
 		return chainFault(err)
@@ -144,12 +147,17 @@ func (p *payer) together(c store.Channel) error {
 	return p.gone(c.Address())
 }
 
-// gone waits until the contract has paid everything out and ended.
+// gone waits until the contract has paid everything out.
 func (p *payer) gone(a channel.Address) error {
 	return p.until("the channel to end", func(ctx context.Context) (bool, error) {
-		_, err := channel.Load(ctx, p.chain, a)
-		return errors.Is(err, channel.ErrNone), err
+		on, err := channel.Load(ctx, p.chain, a)
+		return err == nil && paidOut(on), err
 	})
+}
+
+// paidOut says that a channel has ended: the contract stays, so that nobody can begin it anew, but holds nothing.
+func paidOut(on *channel.Account) bool {
+	return on.Balance == 0 && on.Closing() && on.Time.Unix() >= int64(on.CloseAt)
 }
 
 func (p *payer) ended(a channel.Address) error {

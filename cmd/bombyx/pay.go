@@ -64,8 +64,8 @@ func (o *lineOptions) flags(h *home, c *cobra.Command) {
 }
 
 // dial prepares a line. It unlocks the wallet and connects to nothing but the host, and only for what is public.
-func (h *home) dial(cmd *cobra.Command, o lineOptions) (l *line, err error) {
-	l = new(line)
+func (h *home) dial(cmd *cobra.Command, o lineOptions) (_ *line, err error) {
+	l := new(line)
 	defer func() {
 		if err != nil {
 			l.close()

@@ -161,7 +161,7 @@ func (o *verifyOptions) prepare(cmd *cobra.Command, h *home) (v *attestation.Ver
 		return nil, at, want, err
 	}
 	if v, err = attestation.NewVerifier(p, bundle); err != nil {
-		return nil, at, want, cli.Errorf(cli.Usage, "give the root certificates that the policy pins with --collateral", "%w", err)
+		return nil, at, want, cli.Errorf(cli.Missing, "give the root certificates that the policy pins with --collateral", "%w", err)
 	}
 	return v, at, want, nil
 }

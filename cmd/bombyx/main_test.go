@@ -1,0 +1,190 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"net/url"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"runtime"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/bombyx-network/bombyx/internal/ton"
+)
+
+func TestMain(m *testing.M) {
+	testscript.Main(m, map[string]func(){"bombyx": main, "mock": mockMain})
+}
+
+// TestSessions plays the sessions in testdata: what a user types, and what must come back.
+func TestSessions(t *testing.T) {
+	testscript.Run(t, testscript.Params{
+		Dir:                 "testdata",
+		RequireExplicitExec: true,
+		RequireUniqueNames:  true,
+		Deadline:            time.Now().Add(3 * time.Minute),
+		Setup: func(e *testscript.Env) error {
+			control, err := freePort()
+			if err != nil {
+				return err
+			}
+			proxy, err := freePort()
+			if err != nil {
+				return err
+			}
+			e.Setenv("CONTROL", control)
+			e.Setenv("PROXY", proxy)
+			e.Setenv("BOMBYX_HOME", filepath.Join(e.WorkDir, "home"))
+			e.Setenv("PASS", filepath.Join(e.WorkDir, "passphrase"))
+			if err := os.MkdirAll(filepath.Join(e.WorkDir, "home"), 0o700); err != nil {
+				return err
+			}
+			return os.WriteFile(filepath.Join(e.WorkDir, "passphrase"), []byte("correct horse battery\n"), 0o600)
+		},
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){
+			"fund": fund, "advance": advance, "keep": keep, "read": read, "await": await, "get": get, "post": post, "lay": lay, "exit": exit,
+		},
+	})
+}
+
+func freePort() (string, error) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return "", err
+	}
+	defer l.Close()
+	return l.Addr().String(), nil
+}
+
+// eventually polls until ok says so; a script that waits in vain fails.
+func eventually(ts *testscript.TestScript, what string, ok func() bool) {
+	deadline := time.After(60 * time.Second)
+	tick := time.NewTicker(50 * time.Millisecond)
+	defer tick.Stop()
+	for !ok() {
+		select {
+		case <-tick.C:
+		case <-deadline:
+			ts.Fatalf("waited in vain for %s", what)
+		}
+	}
+}
+
+// fund ADDRESS GRAM asks the devnet's faucet.
+func fund(ts *testscript.TestScript, neg bool, args []string) {
+	n, err := ton.ParseNano(args[1])
+	ts.Check(err)
+	control(ts, "/fund?"+url.Values{"address": {args[0]}, "nano": {fmt.Sprint(uint64(n))}}.Encode())
+}
+
+// advance SECONDS lets the devnet's time pass.
+func advance(ts *testscript.TestScript, neg bool, args []string) {
+	control(ts, "/advance?seconds="+url.QueryEscape(args[0]))
+}
+
+func control(ts *testscript.TestScript, path string) {
+	resp, err := http.Post("http://"+ts.Getenv("CONTROL")+path, "", nil)
+	ts.Check(err)
+	defer resp.Body.Close()
+	if resp.StatusCode != http.StatusOK {
+		ts.Fatalf("devnet: %s to %s", resp.Status, path)
+	}
+}
+
+// keep NAME PATTERN sets a variable to the pattern's first group in the last standard output.
+func keep(ts *testscript.TestScript, neg bool, args []string) {
+	m := regexp.MustCompile(args[1]).FindStringSubmatch(ts.ReadFile("stdout"))
+	if m == nil {
+		ts.Fatalf("nothing in standard output matches %s", args[1])
+	}
+	ts.Setenv(args[0], m[len(m)-1])
+}
+
+// read FILE waits for a file of NAME=VALUE lines and sets the variables.
+func read(ts *testscript.TestScript, neg bool, args []string) {
+	path := ts.MkAbs(args[0])
+	var b []byte
+	eventually(ts, args[0], func() bool { b, _ = os.ReadFile(path); return bytes.HasSuffix(b, []byte("\n")) })
+	for _, l := range strings.Split(strings.TrimSpace(string(b)), "\n") {
+		name, value, _ := strings.Cut(l, "=")
+		ts.Setenv(name, value)
+	}
+}
+
+// await PATTERN COMMAND... runs a command until its output matches; await exists FILE waits for a file.
+func await(ts *testscript.TestScript, neg bool, args []string) {
+	if args[0] == "exists" {
+		eventually(ts, args[1], func() bool { info, err := os.Stat(ts.MkAbs(args[1])); return err == nil && info.Size() > 0 })
+		return
+	}
+	re := regexp.MustCompile(args[0])
+	eventually(ts, strings.Join(args, " "), func() bool {
+		ts.Exec(args[1], args[2:]...)
+		return re.MatchString(ts.ReadFile("stdout"))
+	})
+}
+
+// get URL PATTERN and post URL FILE PATTERN talk to the proxy as an SDK would.
+func get(ts *testscript.TestScript, neg bool, args []string) {
+	talk(ts, neg, http.MethodGet, args[0], "", args[1])
+}
+
+func post(ts *testscript.TestScript, neg bool, args []string) {
+	talk(ts, neg, http.MethodPost, args[0], ts.ReadFile(args[1]), args[2])
+}
+
+func talk(ts *testscript.TestScript, neg bool, method, url, body, pattern string) {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, method, url, strings.NewReader(body))
+	ts.Check(err)
+	req.Header.Set("Content-Type", "application/json")
+	if neg { // as a web page's would
+		req.Header.Set("Origin", "https://page.example")
+	}
+	resp, err := http.DefaultClient.Do(req)
+	ts.Check(err)
+	defer resp.Body.Close()
+	var b bytes.Buffer
+	_, err = b.ReadFrom(resp.Body)
+	ts.Check(err)
+	if (resp.StatusCode == http.StatusOK) == neg || !regexp.MustCompile(pattern).Match(b.Bytes()) {
+		ts.Fatalf("%s %s: %s\n%s", method, url, resp.Status, b.Bytes())
+	}
+}
+
+// lay NAME DIR makes a folder of the project's real evidence visible, or skips the script when it is not there.
+func lay(ts *testscript.TestScript, neg bool, args []string) {
+	_, file, _, _ := runtime.Caller(0)
+	dir := filepath.Join(filepath.Dir(file), "../../../shared/vectors", args[1])
+	if _, err := os.Stat(dir); err != nil {
+		ts.Setenv(args[0], "")
+		return
+	}
+	ts.Setenv(args[0], dir)
+}
+
+// exit CODE COMMAND... runs a command that must end with this exit code.
+func exit(ts *testscript.TestScript, neg bool, args []string) {
+	err := ts.Exec(args[1], args[2:]...)
+	code := 0
+	var e *exec.ExitError
+	if errors.As(err, &e) {
+		code = e.ExitCode()
+	} else {
+		ts.Check(err)
+	}
+	if fmt.Sprint(code) != args[0] {
+		ts.Fatalf("exit code %d, want %s", code, args[0])
+	}
+}

@@ -1,0 +1,287 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"crypto/ed25519"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"filippo.io/age"
+	"filippo.io/age/armor"
+	"github.com/spf13/cobra"
+
+	"github.com/bombyx-network/bombyx/attestation/attestationtest"
+	"github.com/bombyx-network/bombyx/attestation/collateral"
+	"github.com/bombyx-network/bombyx/attestation/keyset"
+	"github.com/bombyx-network/bombyx/attestation/policy"
+	"github.com/bombyx-network/bombyx/enclave"
+	"github.com/bombyx-network/bombyx/host"
+	"github.com/bombyx-network/bombyx/host/ledger"
+	"github.com/bombyx-network/bombyx/internal/e2e"
+	"github.com/bombyx-network/bombyx/internal/manifest"
+	"github.com/bombyx-network/bombyx/internal/ton"
+	"github.com/bombyx-network/bombyx/internal/ton/channel"
+	"github.com/bombyx-network/bombyx/internal/ton/wallet"
+)
+
+// mock is a command of the sessions alone: mock hardware, and a provider that runs on it.
+func mockMain() {
+	c := &cobra.Command{Use: "mock", SilenceUsage: true}
+	c.AddCommand(mockEvidence(), mockProvider(), mockCheapen(), mockGet())
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	defer stop()
+	if c.ExecuteContext(ctx) != nil {
+		stop()
+		os.Exit(1)
+	}
+}
+
+// noon is when the evidence of the sessions is made.
+var noon = time.Date(2026, 11, 22, 12, 0, 0, 0, time.UTC)
+
+// mockEvidence writes evidence of one mock node, a policy that pins its authorities, and their collateral.
+func mockEvidence() *cobra.Command {
+	var n attestationtest.NodeConfig
+	c := &cobra.Command{Use: "evidence DIR", Args: cobra.ExactArgs(1)}
+	c.Flags().BoolVar(&n.Debug, "debug", false, "")
+	c.Flags().BoolVar(&n.SNP, "snp", false, "")
+	c.Flags().StringVar(&n.Platform, "platform", "", "")
+	c.RunE = func(_ *cobra.Command, args []string) error {
+		n.Name, n.GPUs = "node", 1
+		a := attestationtest.New("sessions")
+		node, err := a.NewNode(n)
+		if err != nil {
+			return err
+		}
+		k := keyset.Keyset{KeyConfigs: []byte("key configurations"), ReceiptKey: make([]byte, 32), NotAfter: noon.Add(time.Hour)}
+		keys, err := k.Encode()
+		if err != nil {
+			return err
+		}
+		doc, err := node.Collect(context.Background(), [32]byte{1}, keys)
+		if err != nil {
+			return err
+		}
+		data := [64]byte{2}
+		var bare []byte
+		if n.SNP {
+			bare = node.SNPReport(data)
+		} else {
+			bare = node.Quote(data)
+		}
+		pol, err := openPolicy(a, noon).Encode()
+		if err != nil {
+			return err
+		}
+		e := a.Endorsements(attestationtest.CollateralOptions{Now: noon})
+		files := map[string][]byte{"evidence.json": doc, "quote.bin": bare, "quote.hex": []byte(hex.EncodeToString(bare)), "policy.json": pol,
+			"collateral/a": e.TCBInfo, "collateral/b": e.QEIdentity, "collateral/c": e.TCBSigner, "collateral/d": e.RootCRL, "collateral/e": e.PlatformCRL,
+			"collateral/deep/f": e.AMDCRL, "collateral/deep/g": e.AMDRoot, "collateral/NOTES": []byte("what these files are"), "roots/intel": e.IntelRoot, "roots/amd": e.AMDRoot,
+			"gpu.bin": node.Devices([32]byte{3})[0].Report, "gpu.pem": node.Devices([32]byte{3})[0].Certificates, "damaged.bin": damaged(bare)}
+		for i, rim := range e.RIMs {
+			files[fmt.Sprintf("rims/%d.xml", i)] = rim
+		}
+		for name, b := range files {
+			path := filepath.Join(args[0], name)
+			if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o755), os.WriteFile(path, b, 0o644)); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	return c
+}
+
+// mockGet prints what a URL answers.
+func mockGet() *cobra.Command {
+	return &cobra.Command{Use: "get URL", Args: cobra.ExactArgs(1), RunE: func(_ *cobra.Command, args []string) error {
+		resp, err := http.Get(args[0])
+		if err != nil {
+			return err
+		}
+		defer resp.Body.Close()
+		_, err = io.Copy(os.Stdout, resp.Body)
+		return err
+	}}
+}
+
+// damaged flips one bit of what the quote's signature covers.
+func damaged(quote []byte) []byte {
+	b := bytes.Clone(quote)
+	b[0x90] ^= 1
+	return b
+}
+
+func openPolicy(a *attestationtest.Authority, now time.Time) *policy.Policy {
+	p := a.Policy(now)
+	p.Devices.Modes, p.Devices.Switch = []string{"single-gpu"}, nil
+	p.Devices.GPU.MinCount, p.Devices.GPU.MaxCount = 1, 1
+	return p
+}
+
+// mockCheapen weakens a wallet file's key derivation: a second for each command adds up.
+func mockCheapen() *cobra.Command {
+	return &cobra.Command{Use: "cheapen WALLET PASSPHRASE", Args: cobra.ExactArgs(2), RunE: func(_ *cobra.Command, args []string) error {
+		sealed, err := os.ReadFile(args[0])
+		if err != nil {
+			return err
+		}
+		pass, err := os.ReadFile(args[1])
+		if err != nil {
+			return err
+		}
+		phrase := strings.TrimSpace(string(pass))
+		id, err := age.NewScryptIdentity(phrase)
+		if err != nil {
+			return err
+		}
+		r, err := age.Decrypt(armor.NewReader(bytes.NewReader(sealed)), id)
+		if err != nil {
+			return err
+		}
+		to, err := age.NewScryptRecipient(phrase)
+		if err != nil {
+			return err
+		}
+		to.SetWorkFactor(4)
+		var out bytes.Buffer
+		a := armor.NewWriter(&out)
+		w, err := age.Encrypt(a, to)
+		if err != nil {
+			return err
+		}
+		if _, err := io.Copy(w, r); err != nil {
+			return err
+		}
+		if err := errors.Join(w.Close(), a.Close()); err != nil {
+			return err
+		}
+		return os.WriteFile(args[0], out.Bytes(), 0o600)
+	}}
+}
+
+// mockProvider runs a provider: a real host and a real enclave on mock hardware, around an engine that says the alphabet. It
+// is paid on the network that NETWORK describes. OUT gets URL and KEY, POLICY a policy that pins its hardware.
+func mockProvider() *cobra.Command {
+	return &cobra.Command{Use: "provider NETWORK OUT POLICY", Args: cobra.ExactArgs(3), RunE: func(cmd *cobra.Command, args []string) error {
+		return provide(cmd.Context(), args[0], args[1], args[2])
+	}}
+}
+
+func provide(ctx context.Context, network, out, policyPath string) error {
+	dir, err := os.MkdirTemp("", "bombyx-provider-")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(dir)
+	config, err := os.ReadFile(network)
+	if err != nil {
+		return err
+	}
+	chain, err := ton.Dial(ctx, config, ton.Options{Resend: time.Second})
+	if err != nil {
+		return err
+	}
+	defer chain.Close()
+	w, err := wallet.New(chain.GlobalID())
+	if err != nil {
+		return err
+	}
+	payee, err := channel.AddressOf(w.Address())
+	if err != nil {
+		return err
+	}
+	resp, err := http.Post(fmt.Sprintf("http://%s/fund?address=%s&nano=1000000000", os.Getenv("CONTROL"), w.Address()), "", nil)
+	if err != nil {
+		return err
+	}
+	resp.Body.Close()
+
+	a := attestationtest.New("sessions")
+	node, err := a.NewNode(attestationtest.NodeConfig{Name: "node", GPUs: 1})
+	if err != nil {
+		return err
+	}
+	m := &manifest.Manifest{Version: 1, Models: []manifest.Model{{ID: e2e.Model, Format: "gguf", SHA256: hex.EncodeToString(make([]byte, 32)), Size: 1, ContextLength: 4096}}}
+	doc, err := m.Encode()
+	if err != nil {
+		return err
+	}
+	enc, err := enclave.New(enclave.Config{Engine: &e2e.Script{Chunks: 40, Size: 5}, Collector: node, Manifest: doc, Prices: e2e.Prices,
+		Build: sha256.Sum256([]byte("build")), Digest: sha256.Sum256([]byte("config")), KeyLifetime: time.Hour, Patience: 5 * time.Second, Window: 2 * time.Minute, Now: time.Now})
+	if err != nil {
+		return err
+	}
+	sock := filepath.Join(dir, "enclave.sock")
+	l, err := net.Listen("unix", sock)
+	if err != nil {
+		return err
+	}
+	inner := &http.Server{Handler: enc.Handler()}
+	go inner.Serve(l)
+	defer inner.Close()
+
+	led, err := ledger.Open(ctx, filepath.Join(dir, "ledger.db"), time.Now)
+	if err != nil {
+		return err
+	}
+	defer led.Close()
+	bundle, err := a.Collateral(attestationtest.CollateralOptions{Now: time.Now()})
+	if err != nil {
+		return err
+	}
+	if _, err := collateral.Parse(bundle); err != nil {
+		return err
+	}
+	_, identity, err := ed25519.GenerateKey(rand.Reader)
+	if err != nil {
+		return err
+	}
+	h, err := host.New(host.Config{Identity: identity, Network: chain.GlobalID(), Payee: payee, Prices: e2e.Prices, Window: 1_000_000, MinDeposit: 100_000_000,
+		ClosingDelay: channel.MinCloseDelay * time.Second, CardLifetime: time.Hour, Collateral: bundle,
+		Claims:   host.Claims{Every: 200 * time.Millisecond, Threshold: 1, Age: time.Hour, Margin: time.Second},
+		Enclaves: []host.Enclave{{ID: "e0", Authority: "enclave", Transport: e2e.Transport(func(ctx context.Context) (net.Conn, error) { return new(net.Dialer).DialContext(ctx, "unix", sock) })}},
+		Ledger:   led, Chain: &host.TON{Client: chain, Wallet: w}, Now: time.Now})
+	if err != nil {
+		return err
+	}
+	defer h.Close()
+	go h.Run(ctx)
+	hl, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return err
+	}
+	outer := &http.Server{Handler: h.Handler()}
+	go outer.Serve(hl)
+	defer outer.Close()
+
+	p := openPolicy(a, time.Now())
+	b, err := p.Encode()
+	if err != nil {
+		return err
+	}
+	var pretty bytes.Buffer
+	if err := errors.Join(json.Indent(&pretty, b, "", "  "), os.WriteFile(policyPath, pretty.Bytes(), 0o644)); err != nil {
+		return err
+	}
+	// Renamed into place: whoever sees the file sees all of it.
+	text := fmt.Sprintf("URL=http://%s\nKEY=%x\n", hl.Addr(), h.Key())
+	if err := errors.Join(os.WriteFile(out+".new", []byte(text), 0o644), os.Rename(out+".new", out)); err != nil {
+		return err
+	}
+	<-ctx.Done()
+	return nil
+}
