@@ -52,7 +52,7 @@ fees: ## print what each operation of the payment channel costs
 	$(GO) run ./internal/ton/channel/fees
 
 contracts: ## rebuild the contracts from source and compare with what is committed (needs node)
-	cd internal/ton/channel/contract && npm ci --silent && node build.mjs
+	cd internal/ton/channel/contract && npm ci --silent --ignore-scripts && node build.mjs
 
 clean: ## remove what was built
 	rm -rf $(BIN)
