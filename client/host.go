@@ -38,9 +38,8 @@ func badCard(err error) *apierror.Error {
 	return apierror.New(403, "bad_card", "the host's card is refused: "+err.Error(), "check the host key")
 }
 
-// CloseTogether asks the host to close the channel at once, for exactly what the receipts add up to, and returns once it
-// says that it has: the chain has the last word. A host may refuse; the client can always close alone. Policy, MaxPrices
-// and Window of the configuration are not used, and no Transport may be paying from the channel.
+// CloseTogether is [Transport.Close] where no Transport pays from the channel. Policy, MaxPrices and Window of the
+// configuration are not used.
 func CloseTogether(ctx context.Context, cfg Config) error {
 	t, err := connect(cfg)
 	if err != nil {
@@ -49,6 +48,24 @@ func CloseTogether(ctx context.Context, cfg Config) error {
 	if t.purse, err = newPurse(t, cfg.Payment); err != nil {
 		return err
 	}
+	return t.Close(ctx)
+}
+
+// Close asks the host to close the channel at once, for exactly what the receipts add up to, and returns once it says that
+// it has: the chain has the last word. It wants no request to be running, and takes none from then on. A host may refuse; the
+// client can always close alone. The error is an [*Error].
+func (t *Transport) Close(ctx context.Context) error {
+	if fault := t.purse.close(); fault != nil {
+		return fault
+	}
+	if fault := t.closeTogether(ctx); fault != nil {
+		t.purse.reopen()
+		return fault
+	}
+	return nil
+}
+
+func (t *Transport) closeTogether(ctx context.Context) *apierror.Error {
 	token, fault := t.purse.openSession(ctx)
 	if fault != nil {
 		return fault
@@ -56,13 +73,10 @@ func CloseTogether(ctx context.Context, cfg Config) error {
 	a := t.Settlement()
 	wire, err := a.MarshalBinary()
 	if err != nil {
-		return err
+		return apierror.New(500, "internal", err.Error(), "")
 	}
 	_, fault = t.call(ctx, http.MethodPost, "/v1/close", wire, "Authorization", "Bearer "+token, "Content-Type", "application/octet-stream")
-	if fault != nil {
-		return fault
-	}
-	return nil
+	return fault
 }
 
 // connect is a Transport that can talk to its host, and no more than that.

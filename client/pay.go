@@ -60,6 +60,7 @@ type purse struct {
 	reserved uint64
 	token    string
 	sent     uint64     // total of the highest voucher that the host has acknowledged
+	closed   bool       // by agreement, or about to be
 	talk     sync.Mutex // one session or voucher exchange at a time
 }
 
@@ -106,6 +107,10 @@ func (u *purse) suits(c *card.Card) *apierror.Error {
 // voucher that covers it. It returns the session's token.
 func (u *purse) reserve(ctx context.Context, allot uint64) (string, *apierror.Error) {
 	u.mu.Lock()
+	if u.closed {
+		u.mu.Unlock()
+		return "", apierror.New(402, "channel_closed", "the channel is closed", "open another")
+	}
 	u.reserved += allot
 	token, enough := u.token, u.sent >= u.state.Settled+u.reserved
 	u.mu.Unlock()
@@ -237,6 +242,27 @@ func (u *purse) sign() (v channel.SignedVoucher, covered bool, fault *apierror.E
 		u.t.cfg.Trace.Voucher(&v)
 	}
 	return v, covered, nil
+}
+
+// close stops further requests and drops the session: a new one says what the
+// host has on its books.
+func (u *purse) close() *apierror.Error {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if u.closed {
+		return apierror.New(409, "channel_closed", "the channel is closed, or about to be", "")
+	}
+	if u.reserved > 0 {
+		return apierror.New(409, "requests_running", "requests are running on the channel", "let them end first")
+	}
+	u.closed, u.token = true, ""
+	return nil
+}
+
+func (u *purse) reopen() {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.closed = false
 }
 
 type balances struct {

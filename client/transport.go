@@ -276,7 +276,7 @@ func (t *Transport) try(ctx context.Context, a *ask) (*http.Response, *apierror.
 		return nil, fault
 	}
 	a.session = token
-	s := &exchange{t: t, e: e, allot: allot, bound: bound, token: token, path: a.path, id: randomHex(16), stream: randomHex(16), request: sha256.Sum256(a.body), model: a.Model}
+	s := &exchange{t: t, e: e, allot: allot, granted: allot, bound: bound, token: token, path: a.path, id: randomHex(16), stream: randomHex(16), request: sha256.Sum256(a.body), model: a.Model}
 	resp, fault := s.send(ctx, a)
 	if fault != nil {
 		t.purse.release(s.end())
@@ -325,10 +325,12 @@ type exchange struct {
 
 	bound uint64 // what it can cost at most
 
-	mu    sync.Mutex
-	allot uint64
-	cost  uint64 // as the enclave last said
-	ended bool
+	mu      sync.Mutex
+	allot   uint64
+	granted uint64 // part of allot that the host has acknowledged
+	raising bool
+	cost    uint64 // as the enclave last said
+	ended   bool
 }
 
 func (s *exchange) send(ctx context.Context, a *ask) (*http.Response, *apierror.Error) {
@@ -421,21 +423,33 @@ func (s *exchange) metered(ctx context.Context, cost, credit, need uint64) {
 	if s.ended || want <= s.allot {
 		return
 	}
-	more := want - s.allot
-	s.t.purse.hold(more)
+	s.t.purse.hold(want - s.allot)
 	s.allot = want
-	go func() {
-		if s.t.purse.raise(ctx, s.stream, want) == nil {
-			return
-		}
-		// The failure shows in the answer, which ends for want of credit.
+	if !s.raising {
+		s.raising = true
+		go s.raise(ctx)
+	}
+}
+
+// raise has the host raise the credit to what is allotted, one step after the
+// other: an overtaken step that fails would take back what the next has given.
+func (s *exchange) raise(ctx context.Context) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for !s.ended && s.granted < s.allot {
+		want := s.allot
+		s.mu.Unlock()
+		fault := s.t.purse.raise(ctx, s.stream, want)
 		s.mu.Lock()
-		defer s.mu.Unlock()
-		if !s.ended {
-			s.allot -= more
-			s.t.purse.release(more, 0)
+		if fault == nil {
+			s.granted = want
+		} else if !s.ended {
+			// The failure shows in the answer, which ends for want of credit.
+			s.t.purse.release(s.allot-s.granted, 0)
+			s.allot = s.granted
 		}
-	}()
+	}
+	s.raising = false
 }
 
 // end returns what the exchange holds in the purse and the enclave's last word

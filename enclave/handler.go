@@ -80,6 +80,7 @@ func (e *Enclave) serveCredit(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	s.meter.raise(credit)
+	w.Header().Set("Bombyx-Cost", strconv.FormatUint(s.meter.spent(), 10))
 	w.WriteHeader(http.StatusNoContent)
 }
 

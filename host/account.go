@@ -37,12 +37,18 @@ type account struct {
 	streams    map[string]*admission
 	chain      OnChain
 	seen       time.Time // when chain was read
+	closed     bool      // by agreement, or about to be
 }
 
 // An admission is one running request's part of an account.
 type admission struct {
 	allot   uint64
 	enclave *upstream
+	cost    uint64 // as the enclave last said while it ran
+	kept    bool   // the ledger knows of it, or is about to
+
+	books sync.Mutex // held while the ledger writes of it
+	ended bool       // the ledger has its final cost
 }
 
 // covered is the part of the vouchers that the deposit covers.
@@ -70,6 +76,9 @@ func (a *account) admit(id string, allot uint64, to *upstream) *apierror.Error {
 			return nil
 		}
 	}
+	if a.closed {
+		return errClosing
+	}
 	used := a.spent + a.reserved - held
 	if free := a.covered(); used > free || free-used < allot {
 		return apierror.New(402, "insufficient_credit",
@@ -85,16 +94,38 @@ func (a *account) admit(id string, allot uint64, to *upstream) *apierror.Error {
 	return nil
 }
 
-// settle ends a stream. Its cost is never more than its reservation.
-func (a *account) settle(id string, cost uint64) uint64 {
+var errClosing = apierror.New(403, "unsuitable_channel", "the channel is closing", "open another")
+
+// running returns a running stream, nil if there is none.
+func (a *account) running(id string) *admission {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	s := a.streams[id]
+	return a.streams[id]
+}
+
+// keep marks a stream as known to the ledger from now on, and notes what the
+// enclave says of its cost.
+func (a *account) keep(s *admission, cost uint64) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	s.kept = true
+	s.cost = max(s.cost, cost)
+}
+
+// settle ends a stream. Its cost is never more than its reservation. Nil is a
+// cost that the enclave cannot tell: then its last word counts.
+func (a *account) settle(id string, cost *uint64) (s *admission, due uint64) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	s = a.streams[id]
 	delete(a.streams, id)
-	cost = min(cost, s.allot)
+	if due = s.cost; cost != nil {
+		due = *cost
+	}
+	due = min(due, s.allot)
 	a.reserved -= s.allot
-	a.spent += cost
-	return cost
+	a.spent += due
+	return s, due
 }
 
 type balances struct {

@@ -62,6 +62,39 @@ func (t *TON) Claim(ctx context.Context, v *channel.SignedVoucher) error {
 	return err
 }
 
+// CloseTogether implements Chain.
+func (t *TON) CloseTogether(ctx context.Context, a *channel.SignedAgreement) error {
+	on, err := channel.Load(ctx, t.Client, a.Channel)
+	if err != nil {
+		return err
+	}
+	if t.Wallet == nil || !t.Wallet.Address().Equals(on.Payee.Std()) {
+		return ErrNoWallet
+	}
+	m := channel.CloseTogether(a, channel.GasValue)
+	if _, err := t.Wallet.Send(ctx, t.Client, wallet.Message{To: a.Channel.Std(), Amount: channel.GasValue, Bounce: true, Body: m.Body}); err != nil {
+		return err
+	}
+	// The order is in a block; the channel acts on it in one of the next.
+	tick := time.NewTicker(closePoll)
+	defer tick.Stop()
+	for {
+		if on, err = channel.Load(ctx, t.Client, a.Channel); err != nil {
+			return err
+		}
+		if on.Closing() && on.Paid == a.Total && on.Head == a.Head && !on.Time.Before(time.Unix(int64(on.CloseAt), 0)) {
+			return nil
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return fmt.Errorf("host: the channel did not close: %w", ctx.Err())
+		}
+	}
+}
+
+const closePoll = 300 * time.Millisecond
+
 // Run claims until ctx ends. It looks at every open channel each Claims.Every,
 // so nothing depends on this process having been up.
 func (h *Host) Run(ctx context.Context) {
@@ -99,6 +132,9 @@ func (h *Host) claim(ctx context.Context, row *ledger.Channel) error {
 	if err != nil {
 		return err
 	}
+	if h.accounts.closing(row.Address) {
+		return nil
+	}
 	on, err := h.cfg.Chain.Channel(ctx, address)
 	if errors.Is(err, ErrNoChannel) {
 		return h.cfg.Ledger.SetChainState(ctx, row.Address, row.Claimed, true)
@@ -115,19 +151,28 @@ func (h *Host) claim(ctx context.Context, row *ledger.Channel) error {
 	if !now.Before(deadline) {
 		return h.cfg.Ledger.SetChainState(ctx, row.Address, on.Paid, true)
 	}
-	if row.Voucher == nil {
+	// A voucher runs ahead of delivery. The host claims only what has been
+	// earned, except at the end: there it takes the least that covers it.
+	pick, covers, err := h.cfg.Ledger.Payable(ctx, row.Address)
+	if err != nil {
+		return err
+	}
+	near := deadline.Sub(now) <= h.cfg.Claims.Margin
+	if (near || on.Closing()) && covers != nil {
+		pick = covers
+	}
+	if pick == nil {
 		return nil
 	}
-	v, err := channel.ParseVoucher(row.Voucher)
+	v, err := channel.ParseVoucher(pick.Wire)
 	if err != nil {
 		return err
 	}
 	due := on.Claimable(on.Balance, v.Total)
-	near := deadline.Sub(now) <= h.cfg.Claims.Margin
 	switch {
 	case due == 0:
 		return nil
-	case on.Closing(), near, due >= h.cfg.Claims.Threshold, now.Sub(row.VoucherAt) >= h.cfg.Claims.Age:
+	case on.Closing(), near, due >= h.cfg.Claims.Threshold, now.Sub(pick.At) >= h.cfg.Claims.Age:
 	default:
 		return nil
 	}

@@ -33,10 +33,17 @@ type Chain interface {
 	// Claim presents a voucher and returns when that is in a block. What it
 	// paid shows in the channel's state.
 	Claim(ctx context.Context, v *channel.SignedVoucher) error
+	// CloseTogether closes a channel as its client agreed, and returns when
+	// that is in a block. ErrNoWallet when this host cannot send what only
+	// the payee can.
+	CloseTogether(ctx context.Context, a *channel.SignedAgreement) error
 }
 
 // ErrNoChannel means that an address holds no channel.
 var ErrNoChannel = errors.New("host: no channel at this address")
+
+// ErrNoWallet means that the host does not hold the payee's wallet.
+var ErrNoWallet = errors.New("host: no wallet of the payee")
 
 // OnChain is a channel as the chain has it.
 type OnChain = channel.Account
@@ -86,7 +93,8 @@ type Host struct {
 	recording sync.WaitGroup // costs on their way to the ledger
 }
 
-// New checks the configuration.
+// New checks the configuration, and settles what an earlier process left
+// running on the ledger.
 func New(cfg Config) (*Host, error) {
 	switch {
 	case len(cfg.Identity) != ed25519.PrivateKeySize:
@@ -116,6 +124,9 @@ func New(cfg Config) (*Host, error) {
 			return nil, fmt.Errorf("host: enclave %q is listed twice or has no transport", e.ID)
 		}
 		h.enclaves[e.ID] = &upstream{Enclave: e, slots: make(chan struct{}, maxEvidence)}
+	}
+	if err := h.settleLeft(); err != nil {
+		return nil, err
 	}
 	return h, nil
 }

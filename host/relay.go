@@ -15,6 +15,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/bombyx-network/bombyx/host/ledger"
 	"github.com/bombyx-network/bombyx/internal/apierror"
 	"github.com/bombyx-network/bombyx/internal/card"
 	"github.com/bombyx-network/bombyx/internal/manifest"
@@ -48,6 +49,7 @@ func (h *Host) Handler() http.Handler {
 	})
 	mux.HandleFunc("POST /v1/session", h.serveSession)
 	mux.HandleFunc("POST /v1/voucher", h.serveVoucher)
+	mux.HandleFunc("POST /v1/close", h.serveClose)
 	mux.HandleFunc("GET /v1/enclaves/{id}/manifest", h.serveManifest)
 	mux.HandleFunc("POST /v1/enclaves/{id}/evidence", h.serveEvidence)
 	mux.HandleFunc("POST /v1/enclaves/{id}/sealed", h.serveSealed)
@@ -134,13 +136,30 @@ func (h *Host) raise(ctx context.Context, a *account, id, amount string) *apierr
 	if fault := a.admit(id, allot, nil); fault != nil {
 		return fault
 	}
-	a.mu.Lock()
-	s := a.streams[id]
-	a.mu.Unlock()
+	s := a.running(id)
 	if s == nil {
 		return apierror.New(404, "unknown_stream", "the stream has just ended", "")
 	}
-	return s.enclave.credit(ctx, id, allot)
+	cost, fault := s.enclave.credit(ctx, id, allot)
+	if fault != nil {
+		return fault
+	}
+	return h.keepStream(ctx, a, s, id, cost)
+}
+
+// keepStream makes durable what a running request has cost so far, so that a
+// host that is killed forgets no more than what came after.
+func (h *Host) keepStream(ctx context.Context, a *account, s *admission, id string, cost uint64) *apierror.Error {
+	a.keep(s, cost)
+	s.books.Lock()
+	defer s.books.Unlock()
+	if s.ended {
+		return nil
+	}
+	if err := h.cfg.Ledger.SetStream(ctx, ledger.Stream{Channel: rawAddress(a.address), ID: id, Enclave: s.enclave.ID, Cost: cost}); err != nil {
+		return h.ledgerFault(err)
+	}
+	return nil
 }
 
 func (h *Host) serveManifest(w http.ResponseWriter, r *http.Request) {
@@ -227,17 +246,17 @@ func (h *Host) serveSealed(w http.ResponseWriter, r *http.Request) {
 		h.refuse(w, a, fault)
 		return
 	}
-	cost, err := h.relay(w, r, e, id, allot)
-	cut := errors.Is(err, errCut)
+	cost, err := h.relay(w, r, a, e, id, allot)
+	cut, known := errors.Is(err, errCut), &cost
 	if err != nil {
 		// The client or the enclave went away: only the enclave knows the cost.
 		if cost, err = e.settle(id); err != nil {
-			h.cfg.Log.Warn("cost unknown, charging the allotment", "enclave", e.ID, "allot", allot, "err", err)
-			cost = allot
+			h.cfg.Log.Warn("cost unknown, charging what the enclave said last", "enclave", e.ID, "err", err)
+			known = nil
 		}
 	}
-	if cost = a.settle(id, cost); cost > 0 {
-		h.recording.Go(func() { h.recordSpent(a, e, cost) })
+	if s, due := a.settle(id, known); due > 0 || s.kept {
+		h.recording.Go(func() { h.recordSpent(a, s, id, due) })
 	}
 	if cut {
 		// The client must see a cut, not an end, whatever repairs framing in
@@ -249,19 +268,58 @@ func (h *Host) serveSealed(w http.ResponseWriter, r *http.Request) {
 // errCut means that an answer broke off after its header.
 var errCut = errors.New("host: the answer broke off")
 
-func (h *Host) recordSpent(a *account, e *upstream, cost uint64) {
+func (h *Host) recordSpent(a *account, s *admission, id string, cost uint64) {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
-	if err := h.cfg.Ledger.AddSpent(ctx, rawAddress(a.address), e.ID, cost); err != nil {
+	s.books.Lock()
+	defer s.books.Unlock()
+	s.ended = true
+	if !s.kept {
+		id = ""
+	}
+	if err := h.cfg.Ledger.EndStream(ctx, ledger.Stream{Channel: rawAddress(a.address), ID: id, Enclave: s.enclave.ID, Cost: cost}); err != nil {
 		h.cfg.Log.Error("cost not recorded", "err", err)
 	}
+}
+
+// settleLeft charges what a killed process left running. The enclaves know,
+// for ten minutes; after that, or when they were killed too, it is what they
+// said last.
+func (h *Host) settleLeft() error {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	left, err := h.cfg.Ledger.Streams(ctx)
+	if err != nil {
+		return err
+	}
+	failed := make([]error, len(left))
+	var wg sync.WaitGroup
+	for i, s := range left {
+		wg.Go(func() {
+			if e := h.enclaves[s.Enclave]; e != nil {
+				if cost, err := e.settle(s.ID); err == nil {
+					s.Cost = max(s.Cost, cost)
+				}
+			}
+			failed[i] = h.cfg.Ledger.EndStream(ctx, s)
+			h.cfg.Log.Info("settled a request that a killed process left", "channel", s.Channel, "cost", s.Cost)
+		})
+	}
+	wg.Wait()
+	return errors.Join(failed...)
 }
 
 var buffers = sync.Pool{New: func() any { b := make([]byte, relayBuffer); return &b }}
 
 // relay passes the sealed request on and the sealed answer back, a piece at a
 // time, and returns the cost that the enclave states at its end.
-func (h *Host) relay(w http.ResponseWriter, r *http.Request, e *upstream, id string, allot uint64) (uint64, error) {
+func (h *Host) relay(w http.ResponseWriter, r *http.Request, a *account, e *upstream, id string, allot uint64) (uint64, error) {
+	if allot > h.cfg.Window {
+		if fault := h.keepStream(r.Context(), a, a.running(id), id, 0); fault != nil {
+			fault.Write(w)
+			return 0, nil
+		}
+	}
 	// An HTTP/1 server would close the request's body when the answer begins,
 	// under the hands of the transport that is still looking for its end.
 	if err := http.NewResponseController(w).EnableFullDuplex(); err != nil {
@@ -407,15 +465,20 @@ func (e *upstream) post(ctx context.Context, path string, header map[string]stri
 	return resp, nil
 }
 
-func (e *upstream) credit(ctx context.Context, id string, credit uint64) *apierror.Error {
-	_, err := e.post(ctx, "/credit", map[string]string{"Bombyx-Stream": id, "Bombyx-Credit": strconv.FormatUint(credit, 10)})
+// credit raises a stream's credit and returns its cost so far.
+func (e *upstream) credit(ctx context.Context, id string, credit uint64) (uint64, *apierror.Error) {
+	resp, err := e.post(ctx, "/credit", map[string]string{"Bombyx-Stream": id, "Bombyx-Credit": strconv.FormatUint(credit, 10)})
 	var f *apierror.Error
 	if errors.As(err, &f) {
-		return f
-	} else if err != nil {
-		return apierror.New(502, "enclave_down", "the enclave does not answer", "try again, or another host")
+		return 0, f
 	}
-	return nil
+	if err == nil {
+		var cost uint64
+		if cost, err = strconv.ParseUint(resp.Header.Get("Bombyx-Cost"), 10, 63); err == nil {
+			return cost, nil
+		}
+	}
+	return 0, apierror.New(502, "enclave_down", "the enclave does not answer", "try again, or another host")
 }
 
 // settle asks the enclave what a stream cost, ending it if it still runs.

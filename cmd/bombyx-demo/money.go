@@ -79,23 +79,43 @@ func feesOf(tx *tlb.Transaction) (uint64, error) {
 	return uint64(n), nil
 }
 
-// claim waits until the host has turned its vouchers into money.
+// claim waits until the host has turned what it has earned into money.
 func (d *demo) claim(ctx context.Context) error {
 	d.out.title("The host claims on TON")
-	return d.awaitClaim(ctx)
-}
-
-func (d *demo) awaitClaim(ctx context.Context) error {
-	p := &d.parties
-	last := slices.Max(d.summary.Vouchers)
-	if err := until(ctx, "the host's claim", func() (bool, error) {
-		on, err := channel.Load(ctx, p.chain, p.channel.Address())
-		return err == nil && on.Paid == last, err
-	}); err != nil {
+	earned := uint64(0)
+	for _, v := range d.summary.Vouchers {
+		if v <= d.summary.Cost {
+			earned = max(earned, v)
+		}
+	}
+	if earned == 0 {
+		d.out.pass("nothing yet: the answer cost less than the first voucher is over, and the host claims what it has earned")
+		return nil
+	}
+	if _, err := d.awaitClaim(ctx, earned, earned); err != nil {
 		return err
 	}
-	d.out.pass("paid %s GRAM to the host: the highest voucher, and not a nanogram more", ton.Nano(last))
+	d.out.pass("paid %s GRAM to the host: the highest voucher that the answer has earned", ton.Nano(earned))
 	return nil
+}
+
+// awaitClaim waits until the channel has paid no less than least, and refuses
+// more than most.
+func (d *demo) awaitClaim(ctx context.Context, least, most uint64) (paid uint64, err error) {
+	p := &d.parties
+	if err := until(ctx, "the host's claim", func() (bool, error) {
+		on, err := channel.Load(ctx, p.chain, p.channel.Address())
+		if err == nil {
+			paid = on.Paid
+		}
+		return err == nil && paid >= least, err
+	}); err != nil {
+		return 0, err
+	}
+	if paid > most {
+		return 0, unexpected("claim", fmt.Errorf("the channel paid %d nanogram, and at most %d were promised", paid, most))
+	}
+	return paid, nil
 }
 
 // close lets the client leave alone: it starts, the host may claim once more,
@@ -118,9 +138,12 @@ func (d *demo) close(ctx context.Context) error {
 		return err
 	}
 	d.out.pass("close begun; the host has %d s for a last claim", closeDelay)
-	if err := d.awaitClaim(ctx); err != nil {
+	paid, err := d.awaitClaim(ctx, d.summary.Cost, slices.Max(d.summary.Vouchers))
+	if err != nil {
 		return err
 	}
+	d.out.pass("paid %s GRAM to the host in all: the lowest voucher that covers what it delivered", ton.Nano(paid))
+	d.out.line("    %s by the receipt; the answers that the attacks broke were delivered too", ton.Nano(d.summary.Cost))
 	if err := d.devnet(ctx, "/advance", url.Values{"seconds": {fmt.Sprint(closeDelay + 60)}}); err != nil {
 		return err
 	}

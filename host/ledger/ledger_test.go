@@ -49,7 +49,7 @@ func TestLife(t *testing.T) {
 		for _, err := range []error{
 			l.AddChannel(ctx, "0:a", key), l.AddChannel(ctx, "0:a", key),
 			l.PutVoucher(ctx, "0:a", 50, []byte{5}), l.PutVoucher(ctx, "0:a", 70, []byte{7}), l.PutVoucher(ctx, "0:a", 60, []byte{6}),
-			l.AddSpent(ctx, "0:a", "e", 30), l.AddSpent(ctx, "0:a", "e", 10),
+			l.EndStream(ctx, Stream{Channel: "0:a", Enclave: "e", Cost: 30}), l.EndStream(ctx, Stream{Channel: "0:a", Enclave: "e", Cost: 10}),
 			l.BeginSession(ctx, "0:a", 5), l.SetChainState(ctx, "0:a", 20, false),
 		} {
 			if err != nil {
@@ -59,7 +59,7 @@ func TestLife(t *testing.T) {
 		for name, err := range map[string]error{
 			"same session time": l.BeginSession(ctx, "0:a", 5),
 			"voucher":           l.PutVoucher(ctx, "0:b", 1, nil),
-			"spent":             l.AddSpent(ctx, "0:b", "e", 1),
+			"spent":             l.EndStream(ctx, Stream{Channel: "0:b", Enclave: "e", Cost: 1}),
 			"chain state":       l.SetChainState(ctx, "0:b", 1, false),
 			"huge voucher":      l.PutVoucher(ctx, "0:a", 1<<63, nil),
 		} {
@@ -74,7 +74,7 @@ func TestLife(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if c.Authorised != 70 || !bytes.Equal(c.Voucher, []byte{7}) || c.Spent != 40 || c.Answers != 2 || c.Unclaimed() != 50 || !c.Key.Equal(key) || c.Closed {
+		if c.Authorised != 70 || !bytes.Equal(c.Voucher, []byte{7}) || c.Spent != 40 || c.Answers != 2 || c.Claimed != 20 || !c.Key.Equal(key) || c.Closed {
 			t.Errorf("%+v", c)
 		}
 		if e, err := l.Earnings(ctx, clock()); err != nil || len(e) != 1 || e[0].Earned != 40 || e[0].Answers != 2 {
@@ -100,7 +100,7 @@ func TestConcurrentVouchersKeepTheHighest(t *testing.T) {
 			if err := l.PutVoucher(context.Background(), "0:a", uint64(i), []byte{byte(i)}); err != nil {
 				t.Error(err)
 			}
-			if err := l.AddSpent(context.Background(), "0:a", "e", 1); err != nil {
+			if err := l.EndStream(context.Background(), Stream{Channel: "0:a", Enclave: "e", Cost: 1}); err != nil {
 				t.Error(err)
 			}
 			// A refused write in the same batch spoils nothing.

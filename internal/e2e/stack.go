@@ -193,6 +193,7 @@ type Chain struct {
 	mu       sync.Mutex
 	channels map[channel.Address]*host.OnChain
 	Down     bool
+	NoWallet bool // cannot close together
 	Claims   []channel.SignedVoucher
 }
 
@@ -223,5 +224,20 @@ func (c *Chain) Claim(_ context.Context, v *channel.SignedVoucher) error {
 	on.Paid += paid
 	on.Balance -= paid
 	c.Claims = append(c.Claims, *v)
+	return nil
+}
+
+// CloseTogether implements host.Chain.
+func (c *Chain) CloseTogether(_ context.Context, a *channel.SignedAgreement) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.NoWallet {
+		return host.ErrNoWallet
+	}
+	on := c.channels[a.Channel]
+	if on == nil || a.Verify(on.ClientKey) != nil || a.Total < on.Paid || a.Total-on.Paid > on.Balance {
+		return os.ErrInvalid
+	}
+	on.Paid, on.Head, on.Balance, on.CloseAt = a.Total, a.Head, 0, uint32(on.Time.Unix())
 	return nil
 }
