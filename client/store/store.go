@@ -165,6 +165,12 @@ func (s *Store) SetDeposit(ctx context.Context, a channel.Address, nano uint64) 
 	return changed(r, err, ErrUnknown)
 }
 
+// Forget removes a channel that is still Opening, once it is certain that its deposit was never sent.
+func (s *Store) Forget(ctx context.Context, a channel.Address) error {
+	r, err := s.db.ExecContext(ctx, `DELETE FROM channels WHERE address = ? AND state = ? AND signed = 0`, raw(a), StateOpening)
+	return changed(r, err, ErrUnknown)
+}
+
 func changed(r sql.Result, err error, none error) error {
 	if err != nil {
 		return fmt.Errorf("store: %w", err)

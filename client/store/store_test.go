@@ -70,6 +70,24 @@ func TestWhatWasAddedComesBack(t *testing.T) {
 	}
 }
 
+func TestOnlyWhatNeverOpenedIsForgotten(t *testing.T) {
+	s := open(t, filepath.Join(t.TempDir(), "client.db"))
+	c, d := sample(1), sample(2)
+	d.State = store.StateOpen
+	if err := errors.Join(s.Add(t.Context(), c), s.Add(t.Context(), d)); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Forget(t.Context(), d.Address()); !errors.Is(err, store.ErrUnknown) {
+		t.Fatalf("an open channel: %v", err)
+	}
+	if err := s.Forget(t.Context(), c.Address()); err != nil {
+		t.Fatal(err)
+	}
+	if all, err := s.Channels(t.Context()); err != nil || len(all) != 1 || all[0].Address() != d.Address() {
+		t.Fatalf("%v %v", all, err)
+	}
+}
+
 func TestSavesAreOrderedAndFlushedOnClose(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "client.db")
 	s := open(t, path)

@@ -14,6 +14,7 @@ import (
 	"github.com/bombyx-network/bombyx/internal/cli"
 	"github.com/bombyx-network/bombyx/internal/ton"
 	"github.com/bombyx-network/bombyx/internal/ton/channel"
+	"github.com/bombyx-network/bombyx/internal/ton/wallet"
 )
 
 func channelClose(h *home) *cobra.Command {
@@ -76,7 +77,11 @@ func (p *payer) leave(c store.Channel, alone, wait bool) error {
 		case acc.Status == tlb.AccountStatusFrozen:
 			return cli.Errorf(cli.Refused, "send it the state init of its last state, and rent: docs/protocol.md", "%s is frozen: it ran out of rent years ago", a)
 		}
-		return cli.Errorf(cli.Usage, "wait a minute and look again; if the wallet kept its money, nothing was sent", "%s is not on chain: its deposit never arrived, or has yet to", a)
+		if c.State == store.StateOpening && acc.Head.Time.After(c.Created.Add(10*wallet.TTL)) { // no order from then can take effect any more
+			fmt.Fprintf(p.cmd.OutOrStdout(), "forgotten: the deposit of %s was never sent\n", a)
+			return p.store.Forget(ctx, a)
+		}
+		return cli.Errorf(cli.Unreachable, "try again in ten minutes", "%s is not on chain: its deposit has yet to arrive, or was never sent", a)
 	}
 	if err != nil {
 		return chainFault(err)

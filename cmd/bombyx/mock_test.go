@@ -32,6 +32,7 @@ import (
 	"github.com/bombyx-network/bombyx/host/ledger"
 	"github.com/bombyx-network/bombyx/internal/e2e"
 	"github.com/bombyx-network/bombyx/internal/manifest"
+	"github.com/bombyx-network/bombyx/internal/price"
 	"github.com/bombyx-network/bombyx/internal/ton"
 	"github.com/bombyx-network/bombyx/internal/ton/channel"
 	"github.com/bombyx-network/bombyx/internal/ton/wallet"
@@ -220,7 +221,9 @@ func provide(ctx context.Context, network, out, policyPath string) error {
 	if err != nil {
 		return err
 	}
-	enc, err := enclave.New(enclave.Config{Engine: &e2e.Script{Chunks: 40, Size: 5}, Collector: node, Manifest: doc, Prices: e2e.Prices,
+	// 0.00001 GRAM for a token of the answer; the window is ten of them.
+	prices := price.List{e2e.Model: {Prompt: 1_000_000_000, Cached: 100_000_000, Completion: 10_000_000_000, Reasoning: 10_000_000_000}}
+	enc, err := enclave.New(enclave.Config{Engine: &e2e.Script{Chunks: 40, Size: 5}, Collector: node, Manifest: doc, Prices: prices,
 		Build: sha256.Sum256([]byte("build")), Digest: sha256.Sum256([]byte("config")), KeyLifetime: time.Hour, Patience: 5 * time.Second, Window: 2 * time.Minute, Now: time.Now})
 	if err != nil {
 		return err
@@ -250,7 +253,7 @@ func provide(ctx context.Context, network, out, policyPath string) error {
 	if err != nil {
 		return err
 	}
-	h, err := host.New(host.Config{Identity: identity, Network: chain.GlobalID(), Payee: payee, Prices: e2e.Prices, Window: 1_000_000, MinDeposit: 100_000_000,
+	h, err := host.New(host.Config{Identity: identity, Network: chain.GlobalID(), Payee: payee, Prices: prices, Window: 100_000, MinDeposit: 100_000_000,
 		ClosingDelay: channel.MinCloseDelay * time.Second, CardLifetime: time.Hour, Collateral: bundle,
 		Claims:   host.Claims{Every: 200 * time.Millisecond, Threshold: 1, Age: time.Hour, Margin: time.Second},
 		Enclaves: []host.Enclave{{ID: "e0", Authority: "enclave", Transport: e2e.Transport(func(ctx context.Context) (net.Conn, error) { return new(net.Dialer).DialContext(ctx, "unix", sock) })}},

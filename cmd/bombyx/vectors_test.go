@@ -1,0 +1,62 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/bombyx-network/bombyx/internal/cli"
+)
+
+// TestVerifyRealQuotes appraises every real quote whose status somebody else has computed, as a user would.
+func TestVerifyRealQuotes(t *testing.T) {
+	const dir = "../../../shared/vectors"
+	b, err := os.ReadFile(filepath.Join(dir, "quotes/expected.json"))
+	if err != nil {
+		t.Skip("no real evidence at ../shared/vectors")
+	}
+	var quotes []struct {
+		File, Signature string
+		Appraisals      []struct{ At, TcbInfo, QeIdentity, Overall string }
+	}
+	if err := json.Unmarshal(b, &quotes); err != nil {
+		t.Fatal(err)
+	}
+	appraisals := 0
+	for _, q := range quotes {
+		for _, a := range q.Appraisals {
+			appraisals++
+			file := filepath.Join(dir, q.File)
+			args := []string{"verify", "--home", t.TempDir(), "--policy", "strict", "--json", "--at", a.At, file}
+			for _, c := range []string{a.TcbInfo, a.QeIdentity} {
+				args = append(args, "--collateral", filepath.Join(dir, c))
+			}
+			var out, errs bytes.Buffer
+			c := root()
+			c.SetArgs(args)
+			c.SetOut(&out)
+			c.SetErr(&errs)
+			code := cli.Run(t.Context(), c)
+			var r struct {
+				Verdict   string
+				TCBStatus string `json:"tcb_status"`
+			}
+			if err := json.Unmarshal(out.Bytes(), &r); err != nil {
+				t.Errorf("%s at %s: %v\n%s", q.File, a.At, err, errs.Bytes())
+				continue
+			}
+			if r.TCBStatus != a.Overall {
+				t.Errorf("%s at %s: tcb_status %q, want %q", q.File, a.At, r.TCBStatus, a.Overall)
+			}
+			// These collateral sets have no CRLs: nothing can be verified, and only what is up to date lacks nothing else.
+			if r.Verdict != "rejected" || code != cli.Refused && code != cli.Missing || code == cli.Missing && a.Overall != "UpToDate" {
+				t.Errorf("%s at %s: %s, exit code %d", q.File, a.At, r.Verdict, code)
+			}
+		}
+	}
+	if appraisals < 17 {
+		t.Errorf("%d appraisals, want 17", appraisals)
+	}
+}
