@@ -1,0 +1,235 @@
+package host
+
+import (
+	"bytes"
+	"errors"
+	"net/http"
+	"testing"
+	"time"
+
+	"github.com/bombyx-network/bombyx/internal/ton/channel"
+)
+
+// spend makes the account owe cost.
+func (r *rig) spend(auth, stream, cost string) {
+	r.t.Helper()
+	r.enclave.mu.Lock()
+	r.enclave.sealed = costs(cost)
+	r.enclave.mu.Unlock()
+	if status, body := r.ask(auth, stream, cost); status != 200 {
+		r.t.Fatalf("%d %s", status, body)
+	}
+	r.h.recording.Wait()
+}
+
+func (r *rig) claimed(want ...uint64) {
+	r.t.Helper()
+	if err := r.h.ClaimDue(r.t.Context()); err != nil {
+		r.t.Error(err)
+	}
+	if got := r.chain.claims; len(got) != len(want) || len(want) > 0 && got[len(got)-1] != want[len(want)-1] {
+		r.t.Errorf("claims %d, want %d", got, want)
+	}
+}
+
+// Vouchers run ahead of delivery; claims do not, but for less than one voucher
+// at the end.
+func TestClaimsAreEarned(t *testing.T) {
+	r := newRig(t)
+	auth := r.open()
+	for _, v := range []uint64{100, 250, 400, 600} {
+		if status, code := r.pay(auth, v); status != 204 {
+			t.Fatal(status, code)
+		}
+	}
+	r.advance(2 * time.Hour) // vouchers are old enough now
+	r.claimed()
+	r.open()
+	auth = r.open()
+	r.spend(auth, stream1, "260")
+	r.claimed(250)
+	r.claimed(250) // once
+	r.spend(auth, stream2, "1")
+	r.claimed(250)
+	r.chain.channels[r.params.Address()].CloseAt = uint32(r.now().Add(time.Hour).Unix())
+	r.claimed(250, 400) // 261 are owed, and closing leaves no later chance
+	r.claimed(250, 400)
+	if c := r.row(); c.Claimed != 400 || c.Closed {
+		t.Errorf("%+v", c)
+	}
+	r.advance(2 * time.Hour)
+	r.claimed(250, 400)
+	if !r.row().Closed {
+		t.Error("not closed after the deadline")
+	}
+}
+
+func TestClaimNearTheDeadline(t *testing.T) {
+	r := newRig(t)
+	auth := r.open()
+	r.pay(auth, 90)
+	r.spend(auth, stream1, "10")
+	r.claimed() // below the threshold, and young
+	r.advance(time.Unix(int64(r.params.ExpiresAt), 0).Add(-r.cfg.Claims.Margin).Sub(r.now()))
+	r.claimed(90)
+}
+
+func TestClaimWithoutDelivery(t *testing.T) {
+	r := newRig(t)
+	auth := r.open()
+	r.pay(auth, 1000)
+	r.chain.channels[r.params.Address()].CloseAt -= 3600
+	r.advance(2 * time.Hour)
+	r.claimed()
+	delete(r.chain.channels, r.params.Address())
+	r.claimed()
+	if !r.row().Closed {
+		t.Error("a channel that is gone is not closed")
+	}
+}
+
+func (r *rig) agreement(total uint64) []byte {
+	a := channel.Agreement{GlobalID: network, Channel: r.params.Address(), Total: total}.Sign(clientKey)
+	b, _ := a.MarshalBinary()
+	return b
+}
+
+func TestCloseTogether(t *testing.T) {
+	r := newRig(t)
+	auth := r.open()
+	r.pay(auth, 1000)
+	r.spend(auth, stream1, "300")
+	sign := func(change func(*channel.Agreement)) []byte {
+		a := channel.Agreement{GlobalID: network, Channel: r.params.Address(), Total: 300}
+		change(&a)
+		s := a.Sign(clientKey)
+		b, _ := s.MarshalBinary()
+		return b
+	}
+	forged := r.agreement(300)
+	forged[100] ^= 1
+	refuse := func(name string, body []byte, status int, code string) {
+		t.Helper()
+		got, gotCode, _ := r.call("POST", "/v1/close", body, "Authorization", auth)
+		r.want(name, status, code, got, gotCode)
+	}
+	refuse("short", r.agreement(300)[1:], 400, "malformed_body")
+	refuse("a voucher", r.voucher(300), 400, "malformed_agreement")
+	refuse("forged", forged, 403, "bad_signature")
+	refuse("another channel", sign(func(a *channel.Agreement) { a.Channel[0] ^= 1 }), 403, "wrong_agreement")
+	refuse("another network", sign(func(a *channel.Agreement) { a.GlobalID++ }), 403, "wrong_agreement")
+	refuse("underpaid", r.agreement(299), 402, "underpaid")
+	refuse("beyond the deposit", r.agreement(1<<40), 409, "wrong_agreement")
+	r.chain.err = errors.New("no answer")
+	refuse("chain down", r.agreement(300), 503, "chain_down")
+	r.chain.err, r.chain.closeErr = nil, ErrNoWallet
+	refuse("no wallet", r.agreement(300), 501, "no_wallet")
+	r.chain.closeErr = errors.New("bounced")
+	refuse("bounced", r.agreement(300), 503, "close_failed")
+	r.chain.closeErr = nil
+
+	// Not while a request runs.
+	hold, began := make(chan struct{}), make(chan struct{})
+	r.enclave.sealed = func(w http.ResponseWriter, req *http.Request) { close(began); <-hold; costs("5")(w, req) }
+	done := make(chan struct{})
+	go func() { defer close(done); r.ask(auth, stream2, "10") }()
+	<-began
+	refuse("a request runs", r.agreement(310), 409, "streams_running")
+	close(hold)
+	<-done
+	r.h.recording.Wait()
+	if len(r.chain.closed) != 0 {
+		t.Fatal("closed in spite of a refusal")
+	}
+
+	if status, code, _ := r.call("POST", "/v1/close", r.agreement(305), "Authorization", auth); status != 204 {
+		t.Fatal(status, code)
+	}
+	if c := r.row(); len(r.chain.closed) != 1 || !c.Closed || c.Claimed != 305 {
+		t.Errorf("%v %+v", r.chain.closed, c)
+	}
+	refuse("again", r.agreement(305), 409, "channel_ended")
+	status, code := r.ask(auth, "00000000000000000000000000000003", "1")
+	r.want("a request afterwards", 403, "unsuitable_channel", status, code)
+	r.claimed()
+}
+
+func TestCloseAfterTheDeadline(t *testing.T) {
+	r := newRig(t)
+	auth := r.open()
+	r.chain.channels[r.params.Address()].CloseAt = uint32(r.now().Unix())
+	status, code, _ := r.call("POST", "/v1/close", r.agreement(0), "Authorization", auth)
+	r.want("ended", 409, "channel_ended", status, code)
+}
+
+// A host that is killed with a request in flight knows of it afterwards, and
+// what it acknowledged is there.
+func TestKilledWithRequestsRunning(t *testing.T) {
+	for _, c := range []struct {
+		name, settle string
+		spent        uint64
+	}{{"the enclave knows", "470", 470}, {"the enclave was killed too", "", 350}} {
+		t.Run(c.name, func(t *testing.T) {
+			r := newRig(t)
+			auth := r.open()
+			r.pay(auth, 1000)
+			hold, began := make(chan struct{}), make(chan struct{})
+			r.enclave.sealed = func(http.ResponseWriter, *http.Request) { close(began); <-hold }
+			ended := make(chan struct{})
+			go func() { defer close(ended); r.ask(auth, stream1, "200") }()
+			<-began
+			r.enclave.cost[stream1] = "350"
+			if status, code := r.pay(auth, 1100, "Bombyx-Stream", stream1, "Bombyx-Allot", "550"); status != 204 {
+				t.Fatal(status, code)
+			}
+			// Another process takes over the ledger while this one hangs: what
+			// it did not write by now is lost.
+			killed := r.h
+			if r.enclave.cost[stream1] = c.settle; c.settle == "" {
+				delete(r.enclave.cost, stream1)
+			}
+			r.start()
+			row := r.row()
+			if row.Authorised != 1100 || !bytes.Equal(row.Voucher, r.voucher(1100)) {
+				t.Errorf("an acknowledged voucher is gone: %+v", row)
+			}
+			if row.Spent != c.spent {
+				t.Errorf("spent %d, want %d", row.Spent, c.spent)
+			}
+			if left, err := r.cfg.Ledger.Streams(t.Context()); err != nil || len(left) != 0 {
+				t.Errorf("%v, %v", left, err)
+			}
+			status, code := r.pay(auth, 1200)
+			r.want("a token of the old process", 401, "unknown_session", status, code)
+			r.open()
+			close(hold)
+			<-ended
+			killed.recording.Wait()
+		})
+	}
+}
+
+// A request that may cost more than a window is known before it runs.
+func TestLargeRequestIsKept(t *testing.T) {
+	r := newRig(t)
+	auth := r.open()
+	r.pay(auth, 10*window)
+	kept := make(chan int, 1)
+	r.enclave.sealed = func(w http.ResponseWriter, req *http.Request) {
+		left, _ := r.cfg.Ledger.Streams(req.Context())
+		kept <- len(left)
+		costs("7")(w, req)
+	}
+	for allot, want := range map[string]int{"1000": 0, "1001": 1} {
+		if status, body := r.ask(auth, stream1, allot); status != 200 {
+			t.Fatal(status, body)
+		}
+		if got := <-kept; got != want {
+			t.Errorf("allotment %s: %d kept, want %d", allot, got, want)
+		}
+		r.h.recording.Wait()
+	}
+	if left, err := r.cfg.Ledger.Streams(t.Context()); err != nil || len(left) != 0 || r.row().Spent != 14 {
+		t.Errorf("%v, %v, %+v", left, err, r.row())
+	}
+}
