@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/ed25519"
 	"crypto/rand"
+	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
@@ -20,6 +21,8 @@ import (
 	"github.com/bombyx-network/bombyx/attestation/collateral"
 	"github.com/bombyx-network/bombyx/attestation/policy"
 	"github.com/bombyx-network/bombyx/client"
+	"github.com/bombyx-network/bombyx/enclave/engine/embedded/model"
+	"github.com/bombyx-network/bombyx/internal/manifest"
 	"github.com/bombyx-network/bombyx/internal/price"
 	"github.com/bombyx-network/bombyx/internal/ton"
 	"github.com/bombyx-network/bombyx/internal/ton/channel"
@@ -37,6 +40,9 @@ const (
 var modelPrices = price.Prices{Prompt: 20_000_000_000, Cached: 2_000_000_000, Completion: 100_000_000_000, Reasoning: 100_000_000_000}
 
 const closeDelay = channel.MinCloseDelay
+
+// modelContext is the context of the model that ships with Bombyx, in tokens.
+const modelContext = 1024
 
 // parties is what the demo's client knows of the others.
 type parties struct {
@@ -151,6 +157,35 @@ func (d *demo) startAll(ctx context.Context) error {
 	p.policy.Devices.GPU.MinCount, p.policy.Devices.GPU.MaxCount = 1, 1
 	p.policy.Devices.Modes = []string{"single-gpu"}
 	p.policy.Devices.Switch = nil
+	return d.pinWorkload()
+}
+
+// pinWorkload allows exactly the program, the configuration and the model that
+// this demo published, as a user's policy names what a publisher released.
+func (d *demo) pinWorkload() error {
+	self, err := os.Executable()
+	if err != nil {
+		return err
+	}
+	program, err := os.ReadFile(self)
+	if err != nil {
+		return err
+	}
+	config, err := os.ReadFile(filepath.Join(d.dir, "enclave.json"))
+	if err != nil {
+		return err
+	}
+	m := manifest.Manifest{Version: 1, Models: []manifest.Model{{ID: d.parties.model, Format: "gguf", SHA256: model.SHA256,
+		Size: int64(len(model.GGUF())), ContextLength: modelContext}}}
+	doc, err := m.Encode()
+	if err != nil {
+		return err
+	}
+	only := func(name string, content []byte) policy.Allowed {
+		return policy.Allowed{Allow: []policy.Named{{Name: name, Digest: sha256.Sum256(content), Reason: "published by this demo"}}}
+	}
+	w := &d.parties.policy.Workload
+	w.Builds, w.Configs, w.Models = only("bombyx-demo", program), only("enclave.json", config), only(d.parties.model, doc)
 	return nil
 }
 
