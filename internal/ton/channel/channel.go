@@ -7,7 +7,7 @@
 // [Params.CloseDelay] later, [CloseFinish]; or at once when the payee sends the client's signed
 // [Agreement] with [CloseTogether]. After [Params.ExpiresAt] anyone may finish.
 //
-// Amounts are in nanogram: 1 GRAM is 1e9. PROTOCOL.md has every format bit by bit.
+// Amounts are in nanogram: 1 GRAM is 1e9. docs/protocol.md has every format bit by bit.
 package channel
 
 import (

@@ -228,9 +228,9 @@ func FuzzParseState(f *testing.F) {
 	})
 }
 
-// The worked example of PROTOCOL.md is what this package computes.
+// The worked example of docs/protocol.md is what this package computes.
 func TestProtocolVector(t *testing.T) {
-	doc, err := os.ReadFile("PROTOCOL.md")
+	doc, err := os.ReadFile("../../../docs/protocol.md")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -273,7 +273,7 @@ func TestProtocolVector(t *testing.T) {
 		"state init BoC":           mustCell(t, p.StateInit()).ToBOC(),
 	} {
 		if !strings.Contains(strings.Join(strings.Fields(string(doc)), ""), hex.EncodeToString(want)) {
-			t.Errorf("PROTOCOL.md lacks the %s: %x", name, want)
+			t.Errorf("docs/protocol.md lacks the %s: %x", name, want)
 		}
 	}
 }
