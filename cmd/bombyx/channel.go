@@ -29,7 +29,7 @@ you. Answers are paid for with vouchers off chain, a window ahead of their deliv
 can close it whenever you like: at once when the host agrees, alone after the closing
 delay when it does not. The contract leaves nobody else a say.`,
 		Example: "  bombyx channel open 2\n  bombyx channel list\n  bombyx channel close --wait"}
-	c.AddCommand(channelOpen(h), channelTopUp(h), channelList(h), channelShow(h), channelClose(h))
+	c.AddCommand(channelOpen(h), channelTopUp(h), channelList(h), channelShow(h), channelClose(h), channelRecover(h))
 	return c
 }
 

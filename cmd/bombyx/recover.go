@@ -1,0 +1,154 @@
+package main
+
+import (
+	"context"
+	"crypto/ed25519"
+	"errors"
+	"fmt"
+
+	"github.com/spf13/cobra"
+	"github.com/xssnick/tonutils-go/address"
+	"github.com/xssnick/tonutils-go/tlb"
+
+	"github.com/bombyx-network/bombyx/client"
+	"github.com/bombyx-network/bombyx/client/store"
+	"github.com/bombyx-network/bombyx/internal/cli"
+	"github.com/bombyx-network/bombyx/internal/ton"
+	"github.com/bombyx-network/bombyx/internal/ton/channel"
+)
+
+func channelRecover(h *home) *cobra.Command {
+	var o hostChoice
+	c := &cobra.Command{Use: "recover [CHANNEL...]", Short: "Find channels again when the record is lost", Args: cobra.ArbitraryArgs,
+		Long: `recover needs the wallet alone: it looks through its transactions, or at the channels named,
+for contracts that return their money to it, and records them. What has been promised the
+host shows with your own vouchers. A channel whose host is not the one in host.json, or
+given with --host and --host-key, can be closed but not paid from.`,
+		Example: "  bombyx wallet import && bombyx channel recover\n  bombyx channel close EQ..."}
+	o.flags(c)
+	h.passphraseFlag(c)
+	c.RunE = func(cmd *cobra.Command, args []string) error {
+		p, err := h.payer(cmd)
+		if err != nil {
+			return err
+		}
+		defer p.close()
+		found, err := p.search(args)
+		if err != nil {
+			return err
+		}
+		// Without a host the money is still found.
+		cfg, key, err := h.host(cmd, o)
+		var card *client.Card
+		if err == nil {
+			card, err = fetchCard(cmd.Context(), cfg.URL, key)
+		}
+		if err != nil {
+			fmt.Fprintf(cmd.ErrOrStderr(), "bombyx: no host: %v\n", err)
+		}
+		n := 0
+		for _, on := range found {
+			c := store.Channel{Network: p.chain.GlobalID(), Params: on.Params, HostKey: make(ed25519.PublicKey, ed25519.PublicKeySize), Deposit: promisable(on), State: store.StateOpen,
+				Progress: client.PaymentState{Signed: on.Paid, Settled: on.Paid, Head: on.Head}}
+			if card != nil && pays(card, on.Payee) {
+				c.Host, c.HostKey = cfg.URL, key
+			}
+			if on.Closing() {
+				c.State = store.StateClosing
+			}
+			if err := p.store.Add(cmd.Context(), c); errors.Is(err, store.ErrExists) {
+				continue
+			} else if err != nil {
+				return err
+			}
+			n++
+			fmt.Fprintf(cmd.OutOrStdout(), "%s holds %s GRAM\n", c.Address(), ton.Nano(on.Balance))
+		}
+		fmt.Fprintf(cmd.ErrOrStderr(), "bombyx: %d channels recovered\n", n)
+		return nil
+	}
+	return c
+}
+
+func pays(c *client.Card, payee channel.Address) bool {
+	a, err := address.ParseRawAddr(c.Payee)
+	if err != nil {
+		return false
+	}
+	got, err := channel.AddressOf(a)
+	return err == nil && got == payee
+}
+
+// search finds channels of this wallet that still hold money: those named, or all that it has ever sent to.
+func (p *payer) search(args []string) ([]*channel.Account, error) {
+	ctx := p.cmd.Context()
+	candidates, err := p.candidates(ctx, args)
+	if err != nil {
+		return nil, err
+	}
+	me, err := channel.AddressOf(p.wallet.Address())
+	if err != nil {
+		return nil, err
+	}
+	var found []*channel.Account
+	for _, a := range candidates {
+		on, err := channel.Load(ctx, p.chain, a)
+		if errors.Is(err, channel.ErrNone) || err == nil && on.Client != me {
+			if len(args) > 0 {
+				return nil, cli.Errorf(cli.Usage, "check the address and the network", "%s is no channel of this wallet", a)
+			}
+			continue
+		}
+		if err != nil {
+			return nil, chainFault(err)
+		}
+		if key, err := channelKey(p.wallet, on.Salt, on.Payee); err != nil || on.ClientKey != [32]byte(key[32:]) {
+			fmt.Fprintf(p.cmd.ErrOrStderr(), "bombyx: %s has a key that this wallet did not make: it can be closed, not paid from\n", a)
+		}
+		if !paidOut(on) {
+			found = append(found, on)
+		}
+	}
+	return found, nil
+}
+
+func (p *payer) candidates(ctx context.Context, args []string) (all []channel.Address, err error) {
+	for _, arg := range args {
+		std, err := address.ParseAddr(arg)
+		if err != nil {
+			return nil, cli.Errorf(cli.Usage, "give an address such as EQ...", "%.80q: %w", arg, err)
+		}
+		a, err := channel.AddressOf(std)
+		if err != nil {
+			return nil, cli.Errorf(cli.Usage, "give an address such as EQ...", "%w", err)
+		}
+		all = append(all, a)
+	}
+	if len(args) > 0 {
+		return all, nil
+	}
+	txs, err := p.chain.Transactions(ctx, p.wallet.Address(), 0)
+	if err != nil {
+		return nil, chainFault(err)
+	}
+	seen := map[channel.Address]bool{}
+	for _, tx := range txs {
+		if tx.IO.Out == nil {
+			continue
+		}
+		out, err := tx.IO.Out.ToSlice()
+		if err != nil {
+			return nil, chainFault(err)
+		}
+		for _, m := range out {
+			if m.MsgType != tlb.MsgTypeInternal {
+				continue
+			}
+			if a, err := channel.AddressOf(m.AsInternal().DstAddr); err == nil && !seen[a] {
+				seen[a] = true
+				all = append(all, a)
+			}
+		}
+	}
+	return all, nil
+}
