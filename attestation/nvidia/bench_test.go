@@ -1,13 +1,14 @@
 package nvidia
 
 import (
-	"crypto/ecdsa"
 	"crypto/sha512"
 	"math/big"
 	"runtime"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/bombyx-network/bombyx/attestation/internal/p384"
 )
 
 // ratio times op against the given number of bare P-384 verifications, in turn
@@ -29,7 +30,7 @@ func ratio(b *testing.B, checks int, op func()) {
 		b.StopTimer()
 		start = time.Now()
 		for range checks {
-			if !verifyP384(&f.keys[0].PublicKey, &digest, r, s) {
+			if !p384.Verify(&f.keys[0].PublicKey, &digest, r, s) {
 				b.Fatal("the signature does not verify")
 			}
 		}
@@ -123,24 +124,6 @@ func BenchmarkParseRIM(b *testing.B) {
 			b.Fatal(err)
 		}
 	}
-}
-
-// BenchmarkP384 compares the implementation in use with the standard library's.
-func BenchmarkP384(b *testing.B) {
-	f := newForge(b, layout{})
-	digest := sha512.Sum384(nil)
-	sig := rawSignature(b, f.keys[0], nil)
-	r, s := new(big.Int).SetBytes(sig[:48]), new(big.Int).SetBytes(sig[48:])
-	b.Run("used", func(b *testing.B) {
-		for b.Loop() {
-			verifyP384(&f.keys[0].PublicKey, &digest, r, s)
-		}
-	})
-	b.Run("crypto/ecdsa", func(b *testing.B) {
-		for b.Loop() {
-			ecdsa.Verify(&f.keys[0].PublicKey, digest[:], r, s)
-		}
-	})
 }
 
 // BenchmarkManyEvidences appraises evidence with ever new chains through one

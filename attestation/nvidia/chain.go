@@ -19,6 +19,8 @@ import (
 
 	"golang.org/x/crypto/cryptobyte"
 	cbasn1 "golang.org/x/crypto/cryptobyte/asn1"
+
+	"github.com/bombyx-network/bombyx/attestation/internal/p384"
 )
 
 // ParseChain reads exactly n certificates, leaf first, from PEM (nothing but
@@ -141,7 +143,7 @@ func verifyDER(signer *x509.Certificate, message, sig []byte) error {
 		return errors.New("signature is not DER")
 	}
 	digest := sha512.Sum384(message)
-	if !verifyP384(pub, &digest, r, s) {
+	if !p384.Verify(pub, &digest, r, s) {
 		return errSignature
 	}
 	return nil
@@ -154,7 +156,7 @@ func verifyRaw(pub *ecdsa.PublicKey, message, sig []byte) error {
 	}
 	digest := sha512.Sum384(message)
 	r, s := new(big.Int).SetBytes(sig[:SignatureSize/2]), new(big.Int).SetBytes(sig[SignatureSize/2:])
-	if !verifyP384(pub, &digest, r, s) {
+	if !p384.Verify(pub, &digest, r, s) {
 		return errSignature
 	}
 	return nil

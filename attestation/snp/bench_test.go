@@ -14,6 +14,8 @@ import (
 	"github.com/google/go-sev-guest/abi"
 	pb "github.com/google/go-sev-guest/proto/sevsnp"
 	sevverify "github.com/google/go-sev-guest/verify"
+
+	"github.com/bombyx-network/bombyx/attestation/internal/p384"
 )
 
 // The benchmarks appraise one real Milan report with AMD's real list.
@@ -53,29 +55,13 @@ func bare(b *testing.B, raw []byte, c *Collateral) func() {
 		b.Fatal(err)
 	}
 	pub := c.Key.PublicKey.(*ecdsa.PublicKey)
+	R, S := new(big.Int).SetBytes(r.r[:]), new(big.Int).SetBytes(r.s[:])
 	return func() {
 		digest := sha512.Sum384(r.Raw[:signedSize])
-		if !verifyP384(pub, &digest, &r.r, &r.s) {
+		if !p384.Verify(pub, &digest, R, S) {
 			b.Fatal("signature does not verify")
 		}
 	}
-}
-
-// BenchmarkP384 verifies with circl. x-ecdsa: as a multiple of crypto/ecdsa.
-func BenchmarkP384(b *testing.B) {
-	raw, c := vectorFile(b, benchReport), benchCollateral(b)
-	r, err := ParseReport(raw)
-	if err != nil {
-		b.Fatal(err)
-	}
-	R, S := new(big.Int).SetBytes(r.r[:]), new(big.Int).SetBytes(r.s[:])
-	pub := c.Key.PublicKey.(*ecdsa.PublicKey)
-	b.ReportMetric(ratio(b, bare(b, raw, c), func() {
-		digest := sha512.Sum384(r.Raw[:signedSize])
-		if !ecdsa.Verify(pub, digest[:], R, S) {
-			b.Fatal("signature does not verify")
-		}
-	}), "x-ecdsa")
 }
 
 // peer appraises with go-sev-guest, from bytes.

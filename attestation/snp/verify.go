@@ -14,9 +14,12 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
+	"math/big"
 	"slices"
 	"sync"
 	"time"
+
+	"github.com/bombyx-network/bombyx/attestation/internal/p384"
 )
 
 // Check identifiers, in the order in which Verify reports them. They are stable.
@@ -559,7 +562,7 @@ func (a *appraisal) signature() {
 		return
 	}
 	digest := sha512.Sum384(a.r.Raw[:signedSize])
-	if !verifyP384(pub, &digest, &a.r.r, &a.r.s) {
+	if !p384.Verify(pub, &digest, new(big.Int).SetBytes(a.r.r[:]), new(big.Int).SetBytes(a.r.s[:])) {
 		a.fail(CheckSignature, clause, "the report is not signed by the endorsement key")
 		return
 	}

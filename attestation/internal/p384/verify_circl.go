@@ -1,6 +1,6 @@
 //go:build (amd64 || arm64) && !purego
 
-package nvidia
+package p384
 
 import (
 	"crypto/ecdsa"
@@ -9,20 +9,19 @@ import (
 	"github.com/cloudflare/circl/ecc/p384"
 )
 
-// verifyP384 verifies an ECDSA P-384 signature (FIPS 186-5, 6.4.2) on the
-// variable-time double multiplication of circl, which takes less than half the
-// time of crypto/ecdsa. All inputs are public.
-func verifyP384(pub *ecdsa.PublicKey, digest *[DigestSize]byte, r, s *big.Int) bool {
+// Verify tells whether (r, s) is a signature of digest by pub, a P-384 key. It uses the variable-time double multiplication of
+// circl, which takes less than half the time of crypto/ecdsa.
+func Verify(pub *ecdsa.PublicKey, digest *[Size]byte, r, s *big.Int) bool {
 	curve := p384.P384()
 	n := curve.Params().N
 	if r.Sign() <= 0 || s.Sign() <= 0 || r.Cmp(n) >= 0 || s.Cmp(n) >= 0 {
 		return false
 	}
 	point, err := pub.Bytes()
-	if err != nil || len(point) != 1+2*DigestSize {
+	if err != nil || len(point) != 1+2*Size {
 		return false
 	}
-	qx, qy := new(big.Int).SetBytes(point[1:1+DigestSize]), new(big.Int).SetBytes(point[1+DigestSize:])
+	qx, qy := new(big.Int).SetBytes(point[1:1+Size]), new(big.Int).SetBytes(point[1+Size:])
 	w := new(big.Int).ModInverse(s, n)
 	u1 := new(big.Int).SetBytes(digest[:])
 	u1.Mul(u1, w).Mod(u1, n)
