@@ -185,7 +185,7 @@ func (p *payer) terms(card *client.Card, amount ton.Nano, days uint32) (c store.
 
 func (p *payer) open(c store.Channel, amount ton.Nano) error {
 	a, out := c.Address(), p.cmd.OutOrStdout()
-	fmt.Fprintf(p.cmd.ErrOrStderr(), "channel  %s\npays     %s only\nreturns  the rest to %s\nclosing  takes %s when the host does not agree\nends     %s\ndeposit  %s GRAM, %s of it for answers\nfees     about 0.0004 GRAM now, at most 0.0035 to close it\n",
+	fmt.Fprintf(p.cmd.ErrOrStderr(), "channel  %s\npays     %s only\nreturns  the rest to %s\nclosing  takes %s when the host does not agree\nends     %s\ndeposit  %s GRAM, %s of it for answers\nfees     about 0.0004 GRAM now; to close 0.0036 alone, 0 together\n",
 		a, c.Params.Payee, p.wallet.Address(), time.Duration(c.Params.CloseDelay)*time.Second, time.Unix(int64(c.Params.ExpiresAt), 0).UTC().Format(time.DateOnly), amount, ton.Nano(c.Deposit))
 	if err := p.h.confirm(p.cmd, "Open it?"); err != nil {
 		return err
