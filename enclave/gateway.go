@@ -271,7 +271,6 @@ func (j *job) await(need uint64) *apierror.Error {
 		h := j.w.Header()
 		setMeter(h, j.s.meter.spent(), credit, need)
 		j.w.WriteHeader(102)
-		j.w.Flush()
 		for name := range h {
 			if strings.HasPrefix(name, "Bombyx-") {
 				delete(h, name)

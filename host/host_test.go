@@ -518,10 +518,15 @@ func TestCosts(t *testing.T) {
 			if status, body := r.ask(auth, stream1, "100"); status != c.status {
 				t.Errorf("%d %s", status, body)
 			}
+			// The client may have its answer before the host has its cost.
 			waitFor(t, func() bool { return r.account().balances().Reserved == 0 })
-			if got := r.row().Spent; got != c.spent {
+			if got := r.account().balances().Spent; got != c.spent {
 				t.Errorf("spent %d, want %d", got, c.spent)
 			}
+			waitFor(t, func() bool {
+				row, err := r.cfg.Ledger.Channel(t.Context(), rawAddress(r.params.Address()))
+				return err == nil && row.Spent == c.spent
+			})
 		})
 	}
 }

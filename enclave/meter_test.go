@@ -1,0 +1,118 @@
+package enclave
+
+import (
+	"context"
+	"errors"
+	"strconv"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+func TestMeterWaits(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newMeter(100)
+		if err := m.wait(t.Context(), 100, time.Minute); err != nil {
+			t.Fatal(err)
+		}
+		// Patience ends, to the second, however often too little comes.
+		began := time.Now()
+		go func() {
+			for i := range 5 {
+				time.Sleep(10 * time.Second)
+				m.raise(uint64(101 + i))
+			}
+		}()
+		if err := m.wait(t.Context(), 200, time.Minute); !errors.Is(err, errNoCredit) || time.Since(began) != time.Minute {
+			t.Fatalf("%v after %s", err, time.Since(began))
+		}
+		// A raise ends the wait at once.
+		began = time.Now()
+		time.AfterFunc(7*time.Second, func() { m.raise(200) })
+		if err := m.wait(t.Context(), 200, time.Minute); err != nil || time.Since(began) != 7*time.Second {
+			t.Fatalf("%v after %s", err, time.Since(began))
+		}
+		// So does the end of the request, with its reason.
+		ctx, cancel := context.WithCancelCause(t.Context())
+		time.AfterFunc(time.Second, func() { cancel(errSettled) })
+		if err := m.wait(ctx, 201, time.Minute); !errors.Is(err, errSettled) {
+			t.Fatal(err)
+		}
+	})
+}
+
+func TestMeterTells(t *testing.T) {
+	m := newMeter(100)
+	for _, c := range []struct {
+		cost uint64
+		low  bool
+	}{{0, false}, {50, false}, {51, true}, {60, false}, {100, false}} {
+		if _, low := m.charge(c.cost); low != c.low {
+			t.Errorf("at cost %d: told %v", c.cost, low)
+		}
+	}
+	m.raise(90) // never down
+	if credit, _ := m.limit(); credit != 100 {
+		t.Errorf("credit %d", credit)
+	}
+	m.raise(200) // a window of 100 again
+	for _, c := range []struct {
+		cost uint64
+		low  bool
+	}{{150, false}, {151, true}, {152, false}} {
+		if _, low := m.charge(c.cost); low != c.low {
+			t.Errorf("after a raise at cost %d: told %v", c.cost, low)
+		}
+	}
+	if m.spent() != 152 {
+		t.Errorf("spent %d", m.spent())
+	}
+}
+
+func TestPipe(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newPipe(10)
+		ctx, cancel := context.WithCancel(t.Context())
+		put := 0
+		go func() {
+			for p.put(ctx, []byte("1234")) {
+				put++
+			}
+		}()
+		synctest.Wait()
+		if put != 3 { // the third goes beyond the limit, and is the last
+			t.Fatalf("%d puts went into a full pipe", put)
+		}
+		if b, ok := p.take(); !ok || string(b) != "123412341234" {
+			t.Fatalf("%q %v", b, ok)
+		}
+		synctest.Wait()
+		if put != 6 {
+			t.Fatalf("%d puts after a take", put)
+		}
+		cancel()
+		synctest.Wait()
+		p.close()
+		if b, ok := p.take(); !ok || len(b) != 12 {
+			t.Fatalf("%q %v: what was put before the end is lost", b, ok)
+		}
+		if _, ok := p.take(); ok {
+			t.Fatal("no end")
+		}
+	})
+}
+
+func TestEndedStreamsAreBounded(t *testing.T) {
+	var s endedStreams
+	now := time.Unix(1_800_000_000, 0)
+	for i := range maxEnded + 100 {
+		s.add(strconv.Itoa(i), uint64(i), now)
+	}
+	if len(s.cost) != maxEnded || s.has("99") || !s.has("100") {
+		t.Fatalf("%d remembered", len(s.cost))
+	}
+	s.add("last", 1, now.Add(keepFor+time.Second))
+	if len(s.cost) != 1 || !s.has("last") {
+		t.Fatalf("%d remembered after ten minutes", len(s.cost))
+	}
+}
