@@ -9,6 +9,8 @@ import (
 	"encoding/json"
 	"fmt"
 	"os"
+	"os/exec"
+	"path/filepath"
 	"regexp"
 	"slices"
 	"strconv"
@@ -338,5 +340,44 @@ func TestProtocolErrors(t *testing.T) {
 		if !slices.Contains(have, c) {
 			t.Errorf("docs/protocol.md has error %s, which no program answers", c)
 		}
+	}
+}
+
+// What docs/verifying.md says to do by hand works.
+func TestVerifyingByHand(t *testing.T) {
+	vectors := must[string](t)(filepath.Abs("../../../shared/vectors"))
+	if _, err := os.Stat(vectors); err != nil {
+		t.Skip("no real evidence at ../shared/vectors")
+	}
+	for _, tool := range []string{"bash", "openssl", "xxd", "jq", "csplit", "date", "sha256sum"} {
+		if _, err := exec.LookPath(tool); err != nil {
+			t.Skipf("no %s here", tool)
+		}
+	}
+	doc := string(must[[]byte](t)(os.ReadFile("../../docs/verifying.md")))
+	_, doc, ok := strings.Cut(doc, "\n## By hand\n")
+	if !ok {
+		t.Fatal("no section By hand")
+	}
+	doc, _, _ = strings.Cut(doc, "\n## ")
+	var script strings.Builder
+	for _, m := range regexp.MustCompile("(?ms)^```sh\n(.*?)^```$").FindAllStringSubmatch(doc, -1) {
+		script.WriteString(m[1])
+	}
+	cmd := exec.CommandContext(t.Context(), "bash", "-c", script.String())
+	cmd.Dir = t.TempDir()
+	cmd.Env = append(os.Environ(), "V="+vectors, "TZ=UTC")
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	for _, want := range []string{"0400020081000000\n", "44a0196b2b99f889b8e149e95b807a350e7424964399e885a7cbb8ccfab674d3", "cert-0.pem: OK", "tcb-0.pem: OK",
+		"TDATTRIBUTES  0000001000000000", `"20a06f000000"`, `"UpToDate"`, "verify OK", "20A06F000000"} {
+		if !strings.Contains(string(out), want) {
+			t.Errorf("the output lacks %q:\n%s", want, out)
+		}
+	}
+	if n := strings.Count(string(out), "Verified OK"); n != 3 {
+		t.Errorf("%d signatures verified, want 3:\n%s", n, out)
 	}
 }
