@@ -112,7 +112,7 @@ func (a *appraisal) ahead() {
 		if err != nil || a.verdicts[s.name] != nil {
 			return
 		}
-		if _, ok := a.v.signatures.get(s.name); ok {
+		if _, ok := a.v.signatures.Get(s.name); ok {
 			return
 		}
 		a.verdicts[s.name] = &verdict{s: s}
@@ -170,13 +170,13 @@ func (a *appraisal) verdict(s *signature) bool {
 
 // verified verifies a signature, or finds it verified in an earlier appraisal. It remembers successes only.
 func (a *appraisal) verified(s *signature) bool {
-	if _, ok := a.v.signatures.get(s.name); ok {
+	if _, ok := a.v.signatures.Get(s.name); ok {
 		return true
 	}
 	if !a.verdict(s) {
 		return false
 	}
-	a.v.signatures.put(s.name, struct{}{})
+	a.v.signatures.Put(s.name, struct{}{})
 	return true
 }
 
@@ -211,7 +211,7 @@ func (v *Verifier) parse(der []byte) (*certificate, error) {
 		}
 	}
 	key := sha256.Sum256(der)
-	if c, ok := v.certs.get(key); ok {
+	if c, ok := v.certs.Get(key); ok {
 		return c, nil
 	}
 	cert, err := x509.ParseCertificate(der)
@@ -219,7 +219,7 @@ func (v *Verifier) parse(der []byte) (*certificate, error) {
 		return nil, err
 	}
 	c := newCertificate(cert)
-	v.certs.put(key, c)
+	v.certs.Put(key, c)
 	return c, nil
 }
 

@@ -11,6 +11,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/bombyx-network/bombyx/attestation/internal/cache"
 )
 
 // Check identifiers, in the order in which Verify reports them. They are stable.
@@ -109,9 +111,12 @@ type Result struct {
 // Verifier appraises quotes. It is safe for concurrent use, and its memory does not grow with use.
 type Verifier struct {
 	anchors    []*certificate
-	certs      cache[*certificate]
-	signatures cache[struct{}]
+	certs      *cache.Cache[*certificate]
+	signatures *cache.Cache[struct{}]
 }
+
+// remembered is the most certificates, and the most signatures, that a Verifier keeps.
+const remembered = 2048
 
 // Intel's production root for SGX and TDX, "Intel SGX Root CA": SHA-256 of the certificate is
 // 44a0196b2b99f889b8e149e95b807a350e7424964399e885a7cbb8ccfab674d3.
@@ -152,7 +157,8 @@ func NewVerifier(roots ...*x509.Certificate) (*Verifier, error) {
 	if len(roots) == 0 {
 		return nil, errors.New("dcap: no trust anchors; for genuine Intel platforms pass IntelRoot()")
 	}
-	v := &Verifier{anchors: newChain(roots)}
+	v := &Verifier{anchors: newChain(roots),
+		certs: cache.New[*certificate](remembered), signatures: cache.New[struct{}](remembered)}
 	for _, r := range v.anchors {
 		if _, err := p256Key(r); err != nil || !r.IsCA || !bytes.Equal(r.RawIssuer, r.RawSubject) {
 			return nil, fmt.Errorf("dcap: trust anchor %q is not the certificate of a root CA with a P-256 key", r.Subject.CommonName)

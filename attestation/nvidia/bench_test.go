@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/bombyx-network/bombyx/attestation/internal/cache"
 	"github.com/bombyx-network/bombyx/attestation/internal/p384"
 )
 
@@ -49,7 +50,7 @@ func BenchmarkGPUCold(b *testing.B) {
 	o := Options{Nonce: forgedNonce, Time: at, Collateral: Collateral{RIMs: []*RIM{driver, vbios}}}
 	v := f.verifier()
 	ratio(b, 5, func() {
-		v.chains = cache[chain]{most: 8}
+		v.chains = cache.New[*chain](8)
 		if res := v.Verify(e, o); res.check(b, CheckMeasurements).Status != Pass {
 			b.Fatal(res.Checks)
 		}
@@ -97,7 +98,7 @@ func BenchmarkNode(b *testing.B) {
 	n, o := realNode(b)
 	v := newVerifier(b)
 	ratio(b, 60, func() {
-		v.chains = cache[chain]{most: 64}
+		v.chains = cache.New[*chain](64)
 		res, err := v.VerifyNode(n, o)
 		if err != nil || res.Checks[3].Status != Pass {
 			b.Fatal(res, err)

@@ -434,12 +434,12 @@ func (v *Verifier) responder(r *ocspResponse, issuer *x509.Certificate) (validit
 	h.Write(fp[:])
 	h.Write(r.raw)
 	key := [32]byte(h.Sum(nil))
-	if p := v.responders.get(key); p != nil {
-		return *p, nil
+	if p, ok := v.responders.Get(key); ok {
+		return p, nil
 	}
 	p, err := r.verify(issuer)
 	if err == nil {
-		v.responders.put(key, &p)
+		v.responders.Put(key, p)
 	}
 	return p, err
 }

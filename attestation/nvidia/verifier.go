@@ -7,8 +7,9 @@ import (
 	"errors"
 	"fmt"
 	"strings"
-	"sync"
 	"time"
+
+	"github.com/bombyx-network/bombyx/attestation/internal/cache"
 )
 
 // Fingerprint is the SHA-256 of a DER certificate. Trust roots are pinned by
@@ -99,8 +100,8 @@ type Result struct {
 // bounded cache, and safe for concurrent use.
 type Verifier struct {
 	deviceRoots, rimRoots []Fingerprint
-	chains                cache[chain]
-	responders            cache[validity] // who may answer for a certificate
+	chains                *cache.Cache[*chain]
+	responders            *cache.Cache[validity] // who may answer for a certificate
 }
 
 // NewVerifier returns a verifier that trusts what c says and nothing else.
@@ -118,8 +119,8 @@ func NewVerifier(c Config) (*Verifier, error) {
 	return &Verifier{
 		deviceRoots: append([]Fingerprint(nil), c.DeviceRoots...),
 		rimRoots:    append([]Fingerprint(nil), c.RIMRoots...),
-		chains:      cache[chain]{most: c.CacheSize},
-		responders:  cache[validity]{most: 16 * c.CacheSize},
+		chains:      cache.New[*chain](c.CacheSize),
+		responders:  cache.New[validity](16 * c.CacheSize),
 	}, nil
 }
 
@@ -303,47 +304,13 @@ func (p PDI) String() string { return hex.EncodeToString(p[:]) }
 // chain verifies a device chain or recalls that it did.
 func (v *Verifier) chain(b []byte) (*chain, error) {
 	key := sha256.Sum256(b)
-	if c := v.chains.get(key); c != nil {
+	if c, ok := v.chains.Get(key); ok {
 		return c, nil
 	}
 	c, err := verifyChain(b, v.deviceRoots)
 	if err != nil {
 		return nil, err // failures are not remembered: they are free to make
 	}
-	v.chains.put(key, c)
+	v.chains.Put(key, c)
 	return c, nil
-}
-
-// cache remembers at least the last most/2 and at most most entries: they enter
-// the young generation, and when it is full it replaces the old one.
-type cache[T any] struct {
-	mu         sync.Mutex
-	young, old map[[32]byte]*T
-	most       int
-}
-
-func (c *cache[T]) get(key [32]byte) *T {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if e := c.young[key]; e != nil {
-		return e
-	}
-	e := c.old[key]
-	if e != nil {
-		c.add(key, e)
-	}
-	return e
-}
-
-func (c *cache[T]) put(key [32]byte, e *T) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.add(key, e)
-}
-
-func (c *cache[T]) add(key [32]byte, e *T) {
-	if c.young == nil || len(c.young) >= max(1, c.most/2) {
-		c.old, c.young = c.young, make(map[[32]byte]*T)
-	}
-	c.young[key] = e
 }

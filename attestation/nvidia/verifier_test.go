@@ -1,7 +1,6 @@
 package nvidia
 
 import (
-	"encoding/binary"
 	"runtime"
 	"slices"
 	"sync"
@@ -64,31 +63,10 @@ func TestCache(t *testing.T) {
 		bad := Evidence{Report: gpu().sign(t, f.keys[1]), Chain: good.Chain}
 		onlyFails(t, v.Verify(bad, Options{Nonce: forgedNonce, Time: at}), CheckSignature, "does not verify")
 	}
-	before := len(v.chains.young) + len(v.chains.old)
+	before := v.chains.Len()
 	v.Verify(Evidence{Report: good.Report, Chain: good.Chain[1:]}, Options{Time: at})
-	if after := len(v.chains.young) + len(v.chains.old); after != before || after != 1 {
+	if after := v.chains.Len(); after != before || after != 1 {
 		t.Errorf("%d chains remembered, then %d", before, after)
-	}
-
-	c := cache[int]{most: 8}
-	for i := range 1000 {
-		var key [32]byte
-		binary.LittleEndian.PutUint32(key[:], uint32(i))
-		c.put(key, &i)
-		if n := len(c.young) + len(c.old); n > 8 {
-			t.Fatalf("%d entries", n)
-		}
-		if got := c.get(key); got == nil || *got != i {
-			t.Fatal("the newest entry is forgotten")
-		}
-	}
-	for i := range 1000 { // an entry in use stays
-		var key [32]byte
-		binary.LittleEndian.PutUint32(key[:], uint32(i))
-		c.put(key, &i)
-		if first := [32]byte{}; i > 0 && c.get(first) == nil {
-			t.Fatalf("an entry in use is forgotten after %d others", i)
-		}
 	}
 }
 

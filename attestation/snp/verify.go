@@ -19,6 +19,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/bombyx-network/bombyx/attestation/internal/cache"
 	"github.com/bombyx-network/bombyx/attestation/internal/p384"
 )
 
@@ -172,7 +173,7 @@ type Result struct {
 // Verifier appraises reports. It is safe for concurrent use, and its memory does not grow with use.
 type Verifier struct {
 	anchors    []*x509.Certificate
-	signatures cache[struct{}]
+	signatures *cache.Cache[struct{}]
 }
 
 // NewVerifier returns a Verifier that trusts exactly the given roots (ARK). As trust anchors they need no proof: their own
@@ -181,7 +182,7 @@ func NewVerifier(roots ...*x509.Certificate) (*Verifier, error) {
 	if len(roots) == 0 {
 		return nil, errors.New("snp: no trust anchors; for genuine AMD platforms pass AMDRoots()")
 	}
-	v := &Verifier{anchors: slices.Clone(roots)}
+	v := &Verifier{anchors: slices.Clone(roots), signatures: cache.New[struct{}](2048)}
 	for _, r := range roots {
 		if _, ok := r.PublicKey.(*rsa.PublicKey); !ok || !r.IsCA || !bytes.Equal(r.RawIssuer, r.RawSubject) {
 			return nil, fmt.Errorf("snp: trust anchor %q is not the certificate of a root CA with an RSA key", r.Subject.CommonName)
@@ -397,13 +398,13 @@ func (v *Verifier) verify(issuer *x509.Certificate, digest [48]byte, sig []byte)
 	h.Write(digest[:])
 	h.Write(sig)
 	key := [32]byte(h.Sum(nil))
-	if _, ok := v.signatures.get(key); ok {
+	if _, ok := v.signatures.Get(key); ok {
 		return true
 	}
 	if rsa.VerifyPSS(pub, crypto.SHA384, digest[:], sig, &rsa.PSSOptions{SaltLength: rsa.PSSSaltLengthEqualsHash}) != nil {
 		return false
 	}
-	v.signatures.put(key, struct{}{})
+	v.signatures.Put(key, struct{}{})
 	return true
 }
 

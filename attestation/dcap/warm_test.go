@@ -1,34 +1,10 @@
 package dcap
 
 import (
-	"encoding/binary"
 	"errors"
 	"sync"
 	"testing"
 )
-
-func TestCacheIsBounded(t *testing.T) {
-	var c cache[int]
-	key := func(i int) (k [32]byte) {
-		binary.BigEndian.PutUint64(k[:], uint64(i))
-		return k
-	}
-	for i := range 100_000 {
-		c.put(key(i), i)
-		if v, ok := c.get(key(i)); !ok || v != i {
-			t.Fatalf("%d is gone at once", i)
-		}
-		if _, ok := c.get(key(0)); !ok {
-			t.Fatalf("what is in use is gone after %d", i)
-		}
-		if n := len(c.now) + len(c.old); n > 2*cacheSize {
-			t.Fatalf("%d entries", n)
-		}
-	}
-	if _, ok := c.get(key(1)); ok {
-		t.Error("nothing is ever forgotten")
-	}
-}
 
 // One Verifier, one Collateral, many goroutines, good and bad quotes: no verdict depends on another's.
 func TestConcurrent(t *testing.T) {

@@ -1,23 +1,10 @@
 package snp
 
 import (
-	"encoding/binary"
 	"errors"
 	"sync"
 	"testing"
 )
-
-func TestCacheIsBounded(t *testing.T) {
-	var c cache[struct{}]
-	for i := range uint64(10 * cacheSize) {
-		var k [32]byte
-		binary.BigEndian.PutUint64(k[:], i)
-		c.put(k, struct{}{})
-		if n := len(c.now) + len(c.old); n > 2*cacheSize {
-			t.Fatalf("%d entries", n)
-		}
-	}
-}
 
 // One Verifier, one Collateral, many goroutines, good and bad reports: no verdict depends on another's.
 func TestConcurrent(t *testing.T) {
