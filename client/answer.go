@@ -159,7 +159,7 @@ func (b *answerBody) finish() error {
 	}
 	cost, err := s.e.prices.Cost(r.Usage)
 	s.mu.Lock()
-	allot := s.allot
+	offered := s.offered
 	s.mu.Unlock()
 	switch {
 	case err != nil:
@@ -172,8 +172,8 @@ func (b *answerBody) finish() error {
 		return fmt.Errorf("%w: it is for another answer", ErrReceipt)
 	case r.Prices != receipt.Digest(s.e.list):
 		return fmt.Errorf("%w: its prices are not the card's", ErrReceipt)
-	case r.Cost > allot:
-		return fmt.Errorf("%w: it costs %d nanogram, and %d were allotted", ErrReceipt, r.Cost, allot)
+	case r.Cost > offered:
+		return fmt.Errorf("%w: it costs %d nanogram, and %d were offered", ErrReceipt, r.Cost, offered)
 	case r.Finish == receipt.Complete && r.Cost != cost:
 		return fmt.Errorf("%w: it costs %d nanogram, and its tokens %d", ErrReceipt, r.Cost, cost)
 	}

@@ -124,11 +124,14 @@ func (u *purse) reserve(ctx context.Context, allot uint64) (string, *apierror.Er
 	return token, fault
 }
 
-// hold sets more aside for a running request.
-func (u *purse) hold(more uint64) {
+// hold sets more aside for a running request, as far as the deposit goes, and
+// returns how much.
+func (u *purse) hold(more uint64) uint64 {
 	u.mu.Lock()
 	defer u.mu.Unlock()
+	more = min(more, u.p.Deposit-min(u.p.Deposit, u.state.Settled+u.reserved))
 	u.reserved += more
+	return more
 }
 
 // raise has the host give a running request credit up to want, which is held

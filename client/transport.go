@@ -276,7 +276,7 @@ func (t *Transport) try(ctx context.Context, a *ask) (*http.Response, *apierror.
 		return nil, fault
 	}
 	a.session = token
-	s := &exchange{t: t, e: e, allot: allot, granted: allot, bound: bound, token: token, path: a.path, id: randomHex(16), stream: randomHex(16), request: sha256.Sum256(a.body), model: a.Model}
+	s := &exchange{t: t, e: e, allot: allot, granted: allot, offered: allot, bound: bound, token: token, path: a.path, id: randomHex(16), stream: randomHex(16), request: sha256.Sum256(a.body), model: a.Model}
 	resp, fault := s.send(ctx, a)
 	if fault != nil {
 		t.purse.release(s.end())
@@ -328,6 +328,7 @@ type exchange struct {
 	mu      sync.Mutex
 	allot   uint64
 	granted uint64 // part of allot that the host has acknowledged
+	offered uint64 // most that it was ever told: it may have acted on what it did not acknowledge
 	raising bool
 	cost    uint64 // as the enclave last said
 	ended   bool
@@ -423,9 +424,9 @@ func (s *exchange) metered(ctx context.Context, cost, credit, need uint64) {
 	if s.ended || want <= s.allot {
 		return
 	}
-	s.t.purse.hold(want - s.allot)
-	s.allot = want
-	if !s.raising {
+	more := s.t.purse.hold(want - s.allot)
+	s.allot += more
+	if more > 0 && !s.raising {
 		s.raising = true
 		go s.raise(ctx)
 	}
@@ -438,6 +439,7 @@ func (s *exchange) raise(ctx context.Context) {
 	defer s.mu.Unlock()
 	for !s.ended && s.granted < s.allot {
 		want := s.allot
+		s.offered = max(s.offered, want)
 		s.mu.Unlock()
 		fault := s.t.purse.raise(ctx, s.stream, want)
 		s.mu.Lock()
