@@ -9,6 +9,8 @@ import (
 	"fmt"
 	"slices"
 	"time"
+
+	"github.com/bombyx-network/bombyx/attestation/internal/pki"
 )
 
 const (
@@ -368,42 +370,20 @@ type CRL struct {
 	List *x509.RevocationList
 
 	digest  [32]byte
-	revoked map[string]struct{}
+	revoked pki.Serials
 }
 
 // ParseCRL parses a DER certificate revocation list.
 func ParseCRL(der []byte) (*CRL, error) {
-	if len(der) > maxCollateral {
-		return nil, fmt.Errorf("dcap: CRL of %d bytes (limit %d)", len(der), maxCollateral)
-	}
-	list, err := x509.ParseRevocationList(bytes.Clone(der))
+	list, revoked, err := pki.ParseCRL(der)
 	if err != nil {
-		return nil, fmt.Errorf("dcap: malformed CRL: %w", err)
+		return nil, fmt.Errorf("dcap: %w", err)
 	}
-	if len(list.Raw) != len(der) {
-		return nil, fmt.Errorf("dcap: malformed CRL: %d bytes behind it", len(der)-len(list.Raw))
-	}
-	for _, x := range list.Extensions {
-		// CRL number and authority key identifier are what Intel uses; a critical extension narrows what the list covers.
-		if x.Critical {
-			return nil, fmt.Errorf("dcap: CRL with the unsupported critical extension %v", x.Id)
-		}
-	}
-	if list.NextUpdate.IsZero() {
-		return nil, errors.New("dcap: CRL without nextUpdate")
-	}
-	c := &CRL{List: list, digest: sha256.Sum256(list.RawTBSRevocationList), revoked: make(map[string]struct{}, len(list.RevokedCertificateEntries))}
-	for _, r := range list.RevokedCertificateEntries {
-		c.revoked[string(r.SerialNumber.Bytes())] = struct{}{}
-	}
-	return c, nil
+	return &CRL{List: list, digest: sha256.Sum256(list.RawTBSRevocationList), revoked: revoked}, nil
 }
 
 // Revoked reports whether the list names the certificate's serial number. It does not look at the issuer.
-func (c *CRL) Revoked(cert *x509.Certificate) bool {
-	_, ok := c.revoked[string(cert.SerialNumber.Bytes())]
-	return ok
-}
+func (c *CRL) Revoked(cert *x509.Certificate) bool { return c.revoked.Has(cert) }
 
 // ParseChain parses a sequence of PEM certificates, as in PCS issuer-chain headers (after URL decoding), leaf first.
 func ParseChain(pem []byte) ([]*x509.Certificate, error) {

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/bombyx-network/bombyx/attestation/internal/cache"
+	"github.com/bombyx-network/bombyx/attestation/internal/pki"
 )
 
 // Check identifiers, in the order in which Verify reports them. They are stable.
@@ -386,27 +387,20 @@ func sameKey(authority, subject []byte) bool {
 	return len(authority) == 0 || len(subject) == 0 || bytes.Equal(authority, subject)
 }
 
+// algorithm is what certificates and revocation lists are signed with.
+var algorithm = pki.Algorithm{ID: x509.ECDSAWithSHA256, Name: "ECDSA and SHA-256"}
+
 // link verifies that issuer, a CA, issued cert (RFC 5280, 6.1, as far as two-link chains need it).
 func (a *appraisal) link(cert, issuer *certificate) error {
-	name := cert.Subject.CommonName
-	switch {
-	case !bytes.Equal(cert.RawIssuer, issuer.RawSubject):
-		return fmt.Errorf("certificate %q names the issuer %q, not %q", name, cert.Issuer.CommonName, issuer.Subject.CommonName)
-	case cert.Version != 3 || cert.SignatureAlgorithm != x509.ECDSAWithSHA256:
-		return fmt.Errorf("certificate %q is not an X.509 v3 certificate signed with ECDSA and SHA-256", name)
-	case len(cert.UnhandledCriticalExtensions) > 0:
-		return fmt.Errorf("certificate %q has the unsupported critical extension %v", name, cert.UnhandledCriticalExtensions[0])
-	case !issuer.BasicConstraintsValid || !issuer.IsCA || issuer.KeyUsage&x509.KeyUsageCertSign == 0:
-		return fmt.Errorf("certificate %q is issued by %q, which is not a CA", name, issuer.Subject.CommonName)
-	case cert.IsCA && issuer.MaxPathLen == 0 && issuer.MaxPathLenZero:
-		return fmt.Errorf("CA certificate %q exceeds the path length of %q", name, issuer.Subject.CommonName)
+	if err := pki.Issued(cert.Certificate, issuer.Certificate, algorithm); err != nil {
+		return err
 	}
 	s, err := signedBy(issuer, cert.digest, cert.Signature)
 	if err != nil {
 		return err
 	}
 	if !a.verified(s) {
-		return fmt.Errorf("signature of certificate %q does not verify", name)
+		return fmt.Errorf("signature of certificate %q does not verify", cert.Subject.CommonName)
 	}
 	return nil
 }
@@ -455,7 +449,7 @@ func (a *appraisal) crl(id, clause string, crl *CRL, issuer *certificate) {
 		if err != nil {
 			return err
 		}
-		if crl.List.SignatureAlgorithm != x509.ECDSAWithSHA256 || !a.verified(s) {
+		if crl.List.SignatureAlgorithm != algorithm.ID || !a.verified(s) {
 			return fmt.Errorf("signature of the CRL of %q does not verify", crl.List.Issuer.CommonName)
 		}
 		return a.within(fmt.Sprintf("CRL of %q", crl.List.Issuer.CommonName), crl.List.ThisUpdate, crl.List.NextUpdate)

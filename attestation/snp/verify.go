@@ -21,6 +21,7 @@ import (
 
 	"github.com/bombyx-network/bombyx/attestation/internal/cache"
 	"github.com/bombyx-network/bombyx/attestation/internal/p384"
+	"github.com/bombyx-network/bombyx/attestation/internal/pki"
 )
 
 // Check identifiers, in the order in which Verify reports them. They are stable.
@@ -84,48 +85,25 @@ type Collateral struct {
 	CRLs          []*CRL              // of the ARK: at least one must be in order; those of other issuers are ignored
 }
 
-const maxCollateral = 1 << 20
-
 // CRL is a certificate revocation list.
 type CRL struct {
 	List *x509.RevocationList
 
 	digest  [48]byte
-	revoked map[string]struct{}
+	revoked pki.Serials
 }
 
 // ParseCRL parses a DER certificate revocation list.
 func ParseCRL(der []byte) (*CRL, error) {
-	if len(der) > maxCollateral {
-		return nil, fmt.Errorf("snp: CRL of %d bytes (limit %d)", len(der), maxCollateral)
-	}
-	list, err := x509.ParseRevocationList(bytes.Clone(der))
+	list, revoked, err := pki.ParseCRL(der)
 	if err != nil {
-		return nil, fmt.Errorf("snp: malformed CRL: %w", err)
+		return nil, fmt.Errorf("snp: %w", err)
 	}
-	if len(list.Raw) != len(der) {
-		return nil, fmt.Errorf("snp: malformed CRL: %d bytes behind it", len(der)-len(list.Raw))
-	}
-	for _, x := range list.Extensions {
-		if x.Critical {
-			return nil, fmt.Errorf("snp: CRL with the unsupported critical extension %v", x.Id)
-		}
-	}
-	if list.NextUpdate.IsZero() {
-		return nil, errors.New("snp: CRL without nextUpdate")
-	}
-	c := &CRL{List: list, digest: sha512.Sum384(list.RawTBSRevocationList), revoked: make(map[string]struct{}, len(list.RevokedCertificateEntries))}
-	for _, r := range list.RevokedCertificateEntries {
-		c.revoked[string(r.SerialNumber.Bytes())] = struct{}{}
-	}
-	return c, nil
+	return &CRL{List: list, digest: sha512.Sum384(list.RawTBSRevocationList), revoked: revoked}, nil
 }
 
 // Revoked reports whether the list names the certificate's serial number. It does not look at the issuer.
-func (c *CRL) Revoked(cert *x509.Certificate) bool {
-	_, ok := c.revoked[string(cert.SerialNumber.Bytes())]
-	return ok
-}
+func (c *CRL) Revoked(cert *x509.Certificate) bool { return c.revoked.Has(cert) }
 
 // amdPEM is the ARK, ASK and ASVK of every product, as the KDS serves them (/vcek/v1/{product}/cert_chain and
 // /vlek/v1/{product}/cert_chain).
@@ -362,23 +340,16 @@ func (a *appraisal) chain() {
 	a.pass(CheckChainValidity, validity, "every certificate is valid")
 }
 
+// algorithm is what certificates and revocation lists are signed with.
+var algorithm = pki.Algorithm{ID: x509.SHA384WithRSAPSS, Name: "RSASSA-PSS and SHA-384"}
+
 // link verifies that issuer, a CA, issued cert with RSASSA-PSS and SHA-384.
 func (v *Verifier) link(cert, issuer *x509.Certificate) error {
-	name := cert.Subject.CommonName
-	switch {
-	case !bytes.Equal(cert.RawIssuer, issuer.RawSubject):
-		return fmt.Errorf("certificate %q names the issuer %q, not %q", name, cert.Issuer.CommonName, issuer.Subject.CommonName)
-	case cert.Version != 3 || cert.SignatureAlgorithm != x509.SHA384WithRSAPSS:
-		return fmt.Errorf("certificate %q is not an X.509 v3 certificate signed with RSASSA-PSS and SHA-384", name)
-	case len(cert.UnhandledCriticalExtensions) > 0:
-		return fmt.Errorf("certificate %q has the unsupported critical extension %v", name, cert.UnhandledCriticalExtensions[0])
-	case !issuer.BasicConstraintsValid || !issuer.IsCA || issuer.KeyUsage&x509.KeyUsageCertSign == 0:
-		return fmt.Errorf("certificate %q is issued by %q, which is not a CA", name, issuer.Subject.CommonName)
-	case cert.IsCA && issuer.MaxPathLen == 0 && issuer.MaxPathLenZero:
-		return fmt.Errorf("CA certificate %q exceeds the path length of %q", name, issuer.Subject.CommonName)
+	if err := pki.Issued(cert, issuer, algorithm); err != nil {
+		return err
 	}
 	if !v.verify(issuer, sha512.Sum384(cert.RawTBSCertificate), cert.Signature) {
-		return fmt.Errorf("signature of certificate %q does not verify", name)
+		return fmt.Errorf("signature of certificate %q does not verify", cert.Subject.CommonName)
 	}
 	return nil
 }
@@ -445,7 +416,7 @@ func (a *appraisal) list(l *CRL) error {
 	switch {
 	case a.root.KeyUsage&x509.KeyUsageCRLSign == 0:
 		return fmt.Errorf("%q may not sign CRLs", cn)
-	case l.List.SignatureAlgorithm != x509.SHA384WithRSAPSS || !a.v.verify(a.root, l.digest, l.List.Signature):
+	case l.List.SignatureAlgorithm != algorithm.ID || !a.v.verify(a.root, l.digest, l.List.Signature):
 		return fmt.Errorf("signature of the CRL of %q does not verify", cn)
 	case a.now.Before(l.List.ThisUpdate):
 		return fmt.Errorf("CRL of %q is valid from %s on, appraised at %s", cn, stamp(l.List.ThisUpdate), stamp(a.now))

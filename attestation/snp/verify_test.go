@@ -13,6 +13,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/bombyx-network/bombyx/attestation/internal/pki"
 )
 
 func TestWorldIsGenuine(t *testing.T) {
@@ -183,7 +185,7 @@ func TestCRLRefuses(t *testing.T) {
 	_, _, c := newWorld(Milan, VCEK).build(t)
 	good := c.CRLs[0].List.Raw
 	for name, b := range map[string][]byte{"empty": nil, "text": []byte("-----BEGIN X509 CRL-----"), "truncated": good[:len(good)-1],
-		"behind": append(slices.Clone(good), 0), "oversized": make([]byte, maxCollateral+1)} {
+		"behind": append(slices.Clone(good), 0), "oversized": make([]byte, pki.MaxCRL+1)} {
 		if _, err := ParseCRL(b); err == nil {
 			t.Errorf("%s accepted", name)
 		}
