@@ -397,7 +397,7 @@ func fault(err error) error {
 	}
 	code := cli.Refused
 	switch {
-	case f.Status == 402:
+	case f.Status == 402 && f.Code != "too_expensive":
 		code = cli.Money
 	case f.Code == "host_unreachable" || f.Code == "timeout" || f.Status == 503 || f.Status == 504:
 		code = cli.Unreachable
