@@ -45,8 +45,7 @@ func (t *TON) Claim(ctx context.Context, v *channel.SignedVoucher) error {
 	if err != nil {
 		return err
 	}
-	due := on.Claimable(on.Balance, v.Total)
-	if due >= channel.MinExternalClaim {
+	if on.ExternalClaimable(on.Balance, v.Total) {
 		msg, err := tlb.ToCell(channel.ClaimExternal(v))
 		if err != nil {
 			return err
@@ -54,7 +53,7 @@ func (t *TON) Claim(ctx context.Context, v *channel.SignedVoucher) error {
 		_, err = t.Client.SendExternal(ctx, msg.ToBOC(), on.Time.Add(externalTTL))
 		return err
 	}
-	if t.Wallet == nil || due == 0 {
+	if t.Wallet == nil || on.Claimable(on.Balance, v.Total) == 0 {
 		return ErrTooSmall
 	}
 	m := channel.Claim(v, channel.GasValue)
