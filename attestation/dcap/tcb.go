@@ -12,10 +12,10 @@ func (a *appraisal) qeMatch() {
 	const clause = "QVL 4.1.2.4.14 and 4.1.2.4.15 (4.1.2.9.5 to 4.1.2.9.8)"
 	e := a.c.QEIdentity
 	if e == nil {
-		a.missing(CheckQEMatch, clause, "QE identity")
+		a.Missing(CheckQEMatch, clause, "QE identity")
 		return
 	}
-	a.decide(CheckQEMatch, clause, e.match(a.q), fmt.Sprintf("%s, MRSIGNER %x, ISVPRODID %d", e.ID, e.MRSIGNER, e.ISVProdID))
+	a.Decide(CheckQEMatch, clause, e.match(a.q), fmt.Sprintf("%s, MRSIGNER %x, ISVPRODID %d", e.ID, e.MRSIGNER, e.ISVProdID))
 }
 
 // match tells whether the QE report of q is that of the identified enclave.
@@ -58,50 +58,50 @@ func (a *appraisal) tcb() {
 
 	// TCB info speaks for this platform only if both are Intel's.
 	t := a.c.TCBInfo
-	usable := t != nil && a.passed(CheckTCBInfoSignature) && a.passed(CheckTCBInfoMatch) && a.passed(CheckChain)
+	usable := t != nil && a.Passed(CheckTCBInfoSignature) && a.Passed(CheckTCBInfoMatch) && a.Passed(CheckChain)
 	var sgx, level *TCBLevel
 	switch {
 	case t == nil:
-		a.missing(CheckTCBPlatform, platform, "TCB info")
+		a.Missing(CheckTCBPlatform, platform, "TCB info")
 	case !usable:
-		a.skip(CheckTCBPlatform, platform, "TCB info or PCK certificate is not proven to be Intel's, or they do not match")
+		a.Skip(CheckTCBPlatform, platform, "TCB info or PCK certificate is not proven to be Intel's, or they do not match")
 	default:
 		sgx, level = t.match(r.PCK, a.q.TD)
 		r.Platform = Component{Status: NotSupported}
 		if level != nil {
 			r.Platform = Component{level.Status, level.Date, level.AdvisoryIDs}
 		}
-		a.pass(CheckTCBPlatform, platform, "%s (PCK TCB %x, PCESVN %d)", join(r.Platform.Status, r.Platform), r.PCK.TCBComponents, r.PCK.PCESVN)
+		a.Pass(CheckTCBPlatform, platform, "%s (PCK TCB %x, PCESVN %d)", join(r.Platform.Status, r.Platform), r.PCK.TCBComponents, r.PCK.PCESVN)
 	}
 
 	moduleOK := true
 	if a.q.TD != nil {
 		switch {
 		case t == nil:
-			a.missing(CheckTCBModule, module, "TCB info")
+			a.Missing(CheckTCBModule, module, "TCB info")
 		case !usable:
-			a.skip(CheckTCBModule, module, "TCB info is not usable")
+			a.Skip(CheckTCBModule, module, "TCB info is not usable")
 		default:
 			var err error
 			if r.ModuleID, r.Module, err = t.module(a.q.TD); err != nil {
 				moduleOK = false
-				a.fail(CheckTCBModule, module, "%v", err)
+				a.Fail(CheckTCBModule, module, "%v", err)
 			} else if r.Module.Status == "" {
-				a.pass(CheckTCBModule, module, "module older than 1.5: covered by the platform's TCB level")
+				a.Pass(CheckTCBModule, module, "module older than 1.5: covered by the platform's TCB level")
 			} else {
-				a.pass(CheckTCBModule, module, "%s %s (SVN %d)", r.ModuleID, join(r.Module.Status, r.Module), a.q.TD.TEETCBSVN[0])
+				a.Pass(CheckTCBModule, module, "%s %s (SVN %d)", r.ModuleID, join(r.Module.Status, r.Module), a.q.TD.TEETCBSVN[0])
 			}
 		}
 	}
 
 	switch {
 	case a.c.QEIdentity == nil:
-		a.missing(CheckTCBQE, qe, "QE identity")
-	case !a.passed(CheckQEIDSignature) || !a.passed(CheckQEMatch):
-		a.skip(CheckTCBQE, qe, "QE identity is not proven to be Intel's, or the Quoting Enclave does not match it")
+		a.Missing(CheckTCBQE, qe, "QE identity")
+	case !a.Passed(CheckQEIDSignature) || !a.Passed(CheckQEMatch):
+		a.Skip(CheckTCBQE, qe, "QE identity is not proven to be Intel's, or the Quoting Enclave does not match it")
 	default:
 		r.QE = isvStatus(a.c.QEIdentity.TCBLevels, a.q.QEReport.ISVSVN)
-		a.pass(CheckTCBQE, qe, "%s (ISVSVN %d)", join(r.QE.Status, r.QE), a.q.QEReport.ISVSVN)
+		a.Pass(CheckTCBQE, qe, "%s (ISVSVN %d)", join(r.QE.Status, r.QE), a.q.QEReport.ISVSVN)
 	}
 
 	for _, c := range []Component{r.Platform, r.Module, r.QE} {
@@ -115,7 +115,7 @@ func (a *appraisal) tcb() {
 
 	switch {
 	case !usable || r.QE.Status == "":
-		a.skip(CheckTCBStatus, status, "not all parts could be evaluated")
+		a.Skip(CheckTCBStatus, status, "not all parts could be evaluated")
 		return
 	case !moduleOK || sgx == nil || level == nil:
 		r.Status = NotSupported
@@ -123,11 +123,11 @@ func (a *appraisal) tcb() {
 		var err error
 		if r.Status, err = t.converge(a.q, sgx.Status, level.Status, r.Module.Status, r.QE.Status); err != nil {
 			r.Status = NotSupported
-			a.fail(CheckTCBStatus, status, "%v", err)
+			a.Fail(CheckTCBStatus, status, "%v", err)
 			return
 		}
 	}
-	a.pass(CheckTCBStatus, status, "%s", r.Status)
+	a.Pass(CheckTCBStatus, status, "%s", r.Status)
 }
 
 // match finds the highest level that covers the platform's SGX TCB and, among those, the highest that covers the TD's too.

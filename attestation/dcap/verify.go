@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/bombyx-network/bombyx/attestation/internal/cache"
+	"github.com/bombyx-network/bombyx/attestation/internal/checks"
 	"github.com/bombyx-network/bombyx/attestation/internal/pki"
 )
 
@@ -174,7 +175,7 @@ func (v *Verifier) Verify(now time.Time, q *Quote, c *Collateral) (*Result, erro
 	if c == nil {
 		c = &Collateral{}
 	}
-	a := &appraisal{v: v, now: now, q: q, c: c, res: &Result{Checks: make([]Check, 0, 20)}}
+	a := &appraisal{Run: checks.Run{Now: now, Checks: make([]checks.Check, 0, 20)}, v: v, q: q, c: c, res: &Result{}}
 	a.certificates()
 	a.ahead()
 	a.parse()
@@ -189,13 +190,14 @@ func (v *Verifier) Verify(now time.Time, q *Quote, c *Collateral) (*Result, erro
 	a.qeMatch()
 	a.quoteSignature()
 	a.tcb()
-	return a.res, a.err()
+	return a.finish()
 }
 
 // appraisal is one run of Verify.
 type appraisal struct {
+	checks.Run
+
 	v   *Verifier
-	now time.Time
 	q   *Quote
 	c   *Collateral
 	res *Result
@@ -209,90 +211,23 @@ type appraisal struct {
 	verdicts map[[32]byte]*verdict // signatures that other cores verify
 }
 
-func (a *appraisal) report(id, clause string, status CheckStatus, format string, args ...any) {
-	detail := format
-	if len(args) > 0 {
-		detail = fmt.Sprintf(format, args...)
+// finish hands the findings over.
+func (a *appraisal) finish() (*Result, error) {
+	a.res.Checks = make([]Check, len(a.Checks))
+	for i, k := range a.Checks {
+		a.res.Checks[i] = Check{ID: k.ID, Status: CheckStatus(k.Status), Detail: k.Detail, Clause: k.Clause, Missing: k.Missing}
 	}
-	a.res.Checks = append(a.res.Checks, Check{ID: id, Status: status, Detail: detail, Clause: clause})
-}
-
-func (a *appraisal) pass(id, clause, format string, args ...any) {
-	a.report(id, clause, Pass, format, args...)
-}
-
-func (a *appraisal) fail(id, clause, format string, args ...any) {
-	a.report(id, clause, Fail, format, args...)
-}
-
-func (a *appraisal) skip(id, clause, format string, args ...any) {
-	a.report(id, clause, Skip, format, args...)
-}
-
-// missing reports a check that cannot run without some collateral.
-func (a *appraisal) missing(id, clause, what string) {
-	a.skip(id, clause, "no %s given", what)
-	a.res.Checks[len(a.res.Checks)-1].Missing = what
-}
-
-// decide passes the check if err is nil.
-func (a *appraisal) decide(id, clause string, err error, detail string) {
-	if err != nil {
-		a.fail(id, clause, "%s", err.Error())
-		return
+	a.res.ValidFrom, a.res.ValidUntil = a.From, a.Until
+	if i := a.Decisive(); i >= 0 {
+		return a.res, &CheckError{a.res.Checks[i]}
 	}
-	a.pass(id, clause, "%s", detail)
+	return a.res, nil
 }
-
-func (a *appraisal) passed(id string) bool {
-	for i := range a.res.Checks {
-		if a.res.Checks[i].ID == id {
-			return a.res.Checks[i].Status == Pass
-		}
-	}
-	return false
-}
-
-func (a *appraisal) err() error {
-	var skipped *Check
-	for i := range a.res.Checks {
-		switch k := &a.res.Checks[i]; {
-		case k.Status == Fail:
-			return &CheckError{*k}
-		case k.Status == Skip && (skipped == nil || skipped.Missing == "" && k.Missing != ""):
-			skipped = k
-		}
-	}
-	if skipped != nil {
-		return &CheckError{*skipped}
-	}
-	return nil
-}
-
-// within narrows the validity of the result and tells whether now lies in [from, until].
-func (a *appraisal) within(what string, from, until time.Time) error {
-	r := a.res
-	if r.ValidFrom.IsZero() || from.After(r.ValidFrom) {
-		r.ValidFrom = from
-	}
-	if r.ValidUntil.IsZero() || until.Before(r.ValidUntil) {
-		r.ValidUntil = until
-	}
-	switch {
-	case a.now.Before(from):
-		return fmt.Errorf("%s is valid from %s on, appraised at %s", what, stamp(from), stamp(a.now))
-	case a.now.After(until):
-		return fmt.Errorf("%s expired at %s, appraised at %s", what, stamp(until), stamp(a.now))
-	}
-	return nil
-}
-
-func stamp(t time.Time) string { return t.UTC().Format(time.RFC3339) }
 
 func (a *appraisal) certsValid(certs ...*certificate) (errs error) {
 	for _, c := range certs {
 		if c != nil {
-			if err := a.within(fmt.Sprintf("certificate %q", c.Subject.CommonName), c.NotBefore, c.NotAfter); err != nil && errs == nil {
+			if err := a.Within(fmt.Sprintf("certificate %q", c.Subject.CommonName), c.NotBefore, c.NotAfter); err != nil && errs == nil {
 				errs = err
 			}
 		}
@@ -304,11 +239,11 @@ func (a *appraisal) parse() {
 	const clause = "TDX DCAP Quoting Library API, A.3 and A.4; SGX ECDSA Quote Library API, A.4"
 	for _, x := range a.q.Trailing {
 		if x != 0 {
-			a.fail(CheckParse, clause, "%d bytes follow the quote and are not all zero", len(a.q.Trailing))
+			a.Fail(CheckParse, clause, "%d bytes follow the quote and are not all zero", len(a.q.Trailing))
 			return
 		}
 	}
-	a.pass(CheckParse, clause, "version %d, %s, %d bytes", a.q.Version, a.q.BodyType, len(a.q.Raw))
+	a.Pass(CheckParse, clause, "version %d, %s, %d bytes", a.q.Version, a.q.BodyType, len(a.q.Raw))
 }
 
 // Common names that Intel's PCK Certificate and CRL Profile Specification lays down. They keep the roles apart: all of these
@@ -328,12 +263,12 @@ func (a *appraisal) chain() {
 	chain := a.pckChain
 	switch {
 	case a.pckChainErr != nil:
-		a.fail(CheckChain, clause, "PCK certificate chain in the quote: %v", a.pckChainErr)
-		a.skip(CheckChainValidity, validity, "the chain could not be parsed")
+		a.Fail(CheckChain, clause, "PCK certificate chain in the quote: %v", a.pckChainErr)
+		a.Skip(CheckChainValidity, validity, "the chain could not be parsed")
 		return
 	case len(chain) == 0:
-		a.missing(CheckChain, clause, "PCK certificate chain")
-		a.missing(CheckChainValidity, validity, "PCK certificate chain")
+		a.Missing(CheckChain, clause, "PCK certificate chain")
+		a.Missing(CheckChainValidity, validity, "PCK certificate chain")
 		return
 	}
 	err := func() (err error) {
@@ -359,11 +294,11 @@ func (a *appraisal) chain() {
 		err = a.leaf.pckErr
 	}
 	if err != nil {
-		a.fail(CheckChain, clause, "%v", err)
+		a.Fail(CheckChain, clause, "%v", err)
 	} else {
-		a.pass(CheckChain, clause, "%s, serial %x, FMSPC %x", a.leaf.Issuer.CommonName, a.leaf.SerialNumber, a.res.PCK.FMSPC)
+		a.Pass(CheckChain, clause, "%s, serial %x, FMSPC %x", a.leaf.Issuer.CommonName, a.leaf.SerialNumber, a.res.PCK.FMSPC)
 	}
-	a.decide(CheckChainValidity, validity, a.certsValid(a.leaf, a.intermediate, a.root), "every certificate is valid")
+	a.Decide(CheckChainValidity, validity, a.certsValid(a.leaf, a.intermediate, a.root), "every certificate is valid")
 }
 
 // anchor returns the trust anchor that issued cert. A root that came along must be that anchor, byte for byte.
@@ -408,7 +343,7 @@ func (a *appraisal) link(cert, issuer *certificate) error {
 func (a *appraisal) rootCRL() {
 	const clause = "PCK Certificate and CRL Profile, 3; QVL 4.1.2.5"
 	if a.c.RootCRL == nil {
-		a.missing(CheckRootCRL, clause, "root CA CRL")
+		a.Missing(CheckRootCRL, clause, "root CA CRL")
 		return
 	}
 	// Without a PCK chain any anchor may have issued it.
@@ -425,9 +360,9 @@ func (a *appraisal) pckCRL() {
 	const clause = "PCK Certificate and CRL Profile, 3; QVL 4.1.2.4.6"
 	switch {
 	case a.c.PCKCRL == nil:
-		a.missing(CheckPCKCRL, clause, "PCK CRL")
+		a.Missing(CheckPCKCRL, clause, "PCK CRL")
 	case a.intermediate == nil:
-		a.skip(CheckPCKCRL, clause, "no intermediate CA to verify it with")
+		a.Skip(CheckPCKCRL, clause, "no intermediate CA to verify it with")
 	default:
 		a.crl(CheckPCKCRL, clause, a.c.PCKCRL, a.intermediate)
 	}
@@ -452,13 +387,13 @@ func (a *appraisal) crl(id, clause string, crl *CRL, issuer *certificate) {
 		if crl.List.SignatureAlgorithm != algorithm.ID || !a.verified(s) {
 			return fmt.Errorf("signature of the CRL of %q does not verify", crl.List.Issuer.CommonName)
 		}
-		return a.within(fmt.Sprintf("CRL of %q", crl.List.Issuer.CommonName), crl.List.ThisUpdate, crl.List.NextUpdate)
+		return a.Within(fmt.Sprintf("CRL of %q", crl.List.Issuer.CommonName), crl.List.ThisUpdate, crl.List.NextUpdate)
 	}()
 	if err != nil {
-		a.fail(id, clause, "%v", err)
+		a.Fail(id, clause, "%v", err)
 		return
 	}
-	a.pass(id, clause, "%s, %d revoked, next update %s", crl.List.Issuer.CommonName, len(crl.revoked), stamp(crl.List.NextUpdate))
+	a.Pass(id, clause, "%s, %d revoked, next update %s", crl.List.Issuer.CommonName, len(crl.revoked), checks.Stamp(crl.List.NextUpdate))
 }
 
 // signed verifies a statement of Intel's TCB signing certificate, which must be issued by an anchor itself.
@@ -497,31 +432,31 @@ func (a *appraisal) tcbInfo() {
 	switch {
 	case t == nil:
 		for _, id := range []string{CheckTCBInfoSignature, CheckTCBInfoValidity, CheckTCBInfoMatch} {
-			a.missing(id, signature, "TCB info")
+			a.Missing(id, signature, "TCB info")
 		}
 		return
 	case len(a.tcbInfoChain) == 0:
-		a.missing(CheckTCBInfoSignature, signature, "TCB info issuer chain")
+		a.Missing(CheckTCBInfoSignature, signature, "TCB info issuer chain")
 	default:
-		a.decide(CheckTCBInfoSignature, signature, a.signed(a.tcbInfoChain, t.digest, t.Signature), "signed by "+cnTCBSigning)
+		a.Decide(CheckTCBInfoSignature, signature, a.signed(a.tcbInfoChain, t.digest, t.Signature), "signed by "+cnTCBSigning)
 	}
 	a.res.TCBEvaluationDataNumber = t.TCBEvaluationDataNumber
-	err := a.within("TCB info", t.IssueDate, t.NextUpdate)
+	err := a.Within("TCB info", t.IssueDate, t.NextUpdate)
 	if certs := a.certsValid(a.tcbInfoChain...); err == nil {
 		err = certs
 	}
-	a.decide(CheckTCBInfoValidity, validity, err, fmt.Sprintf("issued %s, next update %s", stamp(t.IssueDate), stamp(t.NextUpdate)))
+	a.Decide(CheckTCBInfoValidity, validity, err, fmt.Sprintf("issued %s, next update %s", checks.Stamp(t.IssueDate), checks.Stamp(t.NextUpdate)))
 	switch {
 	case t.ID != a.q.TEEType.String():
-		a.fail(CheckTCBInfoMatch, match, "TCB info is for %s, the quote for %s", t.ID, a.q.TEEType)
+		a.Fail(CheckTCBInfoMatch, match, "TCB info is for %s, the quote for %s", t.ID, a.q.TEEType)
 	case a.res.PCK == nil:
-		a.skip(CheckTCBInfoMatch, match, "no PCK certificate to compare with")
+		a.Skip(CheckTCBInfoMatch, match, "no PCK certificate to compare with")
 	case t.FMSPC != a.res.PCK.FMSPC:
-		a.fail(CheckTCBInfoMatch, match, "TCB info is for FMSPC %x, the platform has %x", t.FMSPC, a.res.PCK.FMSPC)
+		a.Fail(CheckTCBInfoMatch, match, "TCB info is for FMSPC %x, the platform has %x", t.FMSPC, a.res.PCK.FMSPC)
 	case t.PCEID != a.res.PCK.PCEID:
-		a.fail(CheckTCBInfoMatch, match, "TCB info is for PCEID %x, the platform has %x", t.PCEID, a.res.PCK.PCEID)
+		a.Fail(CheckTCBInfoMatch, match, "TCB info is for PCEID %x, the platform has %x", t.PCEID, a.res.PCK.PCEID)
 	default:
-		a.pass(CheckTCBInfoMatch, match, "%s, FMSPC %x, PCEID %x, evaluation data number %d", t.ID, t.FMSPC, t.PCEID, t.TCBEvaluationDataNumber)
+		a.Pass(CheckTCBInfoMatch, match, "%s, FMSPC %x, PCEID %x, evaluation data number %d", t.ID, t.FMSPC, t.PCEID, t.TCBEvaluationDataNumber)
 	}
 }
 
@@ -533,20 +468,20 @@ func (a *appraisal) qeIdentity() {
 	e := a.c.QEIdentity
 	switch {
 	case e == nil:
-		a.missing(CheckQEIDSignature, signature, "QE identity")
-		a.missing(CheckQEIDValidity, validity, "QE identity")
+		a.Missing(CheckQEIDSignature, signature, "QE identity")
+		a.Missing(CheckQEIDValidity, validity, "QE identity")
 		return
 	case len(a.qeIdentityChain) == 0:
-		a.missing(CheckQEIDSignature, signature, "QE identity issuer chain")
+		a.Missing(CheckQEIDSignature, signature, "QE identity issuer chain")
 	default:
-		a.decide(CheckQEIDSignature, signature, a.signed(a.qeIdentityChain, e.digest, e.Signature), "signed by "+cnTCBSigning)
+		a.Decide(CheckQEIDSignature, signature, a.signed(a.qeIdentityChain, e.digest, e.Signature), "signed by "+cnTCBSigning)
 	}
 	a.res.QEEvaluationDataNumber = e.TCBEvaluationDataNumber
-	err := a.within("QE identity", e.IssueDate, e.NextUpdate)
+	err := a.Within("QE identity", e.IssueDate, e.NextUpdate)
 	if certs := a.certsValid(a.qeIdentityChain...); err == nil {
 		err = certs
 	}
-	a.decide(CheckQEIDValidity, validity, err, fmt.Sprintf("issued %s, next update %s", stamp(e.IssueDate), stamp(e.NextUpdate)))
+	a.Decide(CheckQEIDValidity, validity, err, fmt.Sprintf("issued %s, next update %s", checks.Stamp(e.IssueDate), checks.Stamp(e.NextUpdate)))
 }
 
 func (a *appraisal) revocation() {
@@ -564,22 +499,22 @@ func (a *appraisal) revocation() {
 	for _, l := range lists {
 		for _, cert := range l.certs {
 			if l.crl != nil && cert != nil && bytes.Equal(cert.RawIssuer, l.crl.List.RawIssuer) && l.crl.Revoked(cert.Certificate) {
-				a.fail(CheckRevocation, clause, "certificate %q, serial %x, is revoked", cert.Subject.CommonName, cert.SerialNumber)
+				a.Fail(CheckRevocation, clause, "certificate %q, serial %x, is revoked", cert.Subject.CommonName, cert.SerialNumber)
 				return
 			}
 		}
 	}
 	for _, l := range lists {
 		if l.crl == nil {
-			a.missing(CheckRevocation, clause, l.what)
+			a.Missing(CheckRevocation, clause, l.what)
 			return
 		}
-		if !a.passed(l.check) {
-			a.skip(CheckRevocation, clause, "%s did not pass", l.check)
+		if !a.Passed(l.check) {
+			a.Skip(CheckRevocation, clause, "%s did not pass", l.check)
 			return
 		}
 	}
-	a.pass(CheckRevocation, clause, "no certificate is revoked")
+	a.Pass(CheckRevocation, clause, "no certificate is revoked")
 }
 
 func first(chain []*certificate) *certificate {
@@ -592,14 +527,14 @@ func first(chain []*certificate) *certificate {
 func (a *appraisal) qeSignature() {
 	const clause = "QVL 4.1.2.4.12"
 	if a.leaf == nil {
-		a.skip(CheckQESignature, clause, "no PCK certificate to verify it with")
+		a.Skip(CheckQESignature, clause, "no PCK certificate to verify it with")
 		return
 	}
 	s, err := a.qeReport()
 	if err == nil && !a.verdict(s) {
 		err = errors.New("QE report is not signed by the PCK")
 	}
-	a.decide(CheckQESignature, clause, err, "QE report is signed by the PCK")
+	a.Decide(CheckQESignature, clause, err, "QE report is signed by the PCK")
 }
 
 func (a *appraisal) qeBinding() {
@@ -610,24 +545,24 @@ func (a *appraisal) qeBinding() {
 	var want [64]byte
 	h.Sum(want[:0])
 	if subtle.ConstantTimeCompare(want[:], a.q.QEReport.ReportData[:]) != 1 {
-		a.fail(CheckQEBinding, clause, "QE report data is %x, want %x", a.q.QEReport.ReportData, want)
+		a.Fail(CheckQEBinding, clause, "QE report data is %x, want %x", a.q.QEReport.ReportData, want)
 		return
 	}
-	a.pass(CheckQEBinding, clause, "QE report vouches for the attestation key")
+	a.Pass(CheckQEBinding, clause, "QE report vouches for the attestation key")
 }
 
 func (a *appraisal) quoteSignature() {
 	const clause = "QVL 4.1.2.4.16"
 	s, err := a.quote()
 	if err != nil {
-		a.fail(CheckQuoteSignature, clause, "%v", err)
+		a.Fail(CheckQuoteSignature, clause, "%v", err)
 		return
 	}
 	if !a.verdict(s) {
-		a.fail(CheckQuoteSignature, clause, "quote is not signed by the attestation key")
+		a.Fail(CheckQuoteSignature, clause, "quote is not signed by the attestation key")
 		return
 	}
-	a.pass(CheckQuoteSignature, clause, "quote is signed by the attestation key")
+	a.Pass(CheckQuoteSignature, clause, "quote is signed by the attestation key")
 }
 
 // join lists advisories for a check's detail.

@@ -20,6 +20,7 @@ import (
 	"time"
 
 	"github.com/bombyx-network/bombyx/attestation/internal/cache"
+	"github.com/bombyx-network/bombyx/attestation/internal/checks"
 	"github.com/bombyx-network/bombyx/attestation/internal/p384"
 	"github.com/bombyx-network/bombyx/attestation/internal/pki"
 )
@@ -175,21 +176,22 @@ func (v *Verifier) Verify(now time.Time, r *Report, c *Collateral) (*Result, err
 	if c == nil {
 		c = &Collateral{}
 	}
-	a := &appraisal{v: v, now: now, r: r, c: c, res: &Result{Checks: make([]Check, 0, 11)}}
-	a.pass(CheckParse, "ABI, ATTESTATION_REPORT", "version %d, signed with a %s", r.Version, r.SigningKey)
+	a := &appraisal{Run: checks.Run{Now: now, Checks: make([]checks.Check, 0, 11)}, v: v, r: r, c: c, res: &Result{}}
+	a.Pass(CheckParse, "ABI, ATTESTATION_REPORT", "version %d, signed with a %s", r.Version, r.SigningKey)
 	a.chain()
 	a.crl()
 	a.revocation()
 	a.key()
 	a.signature()
 	a.tcb()
-	return a.res, a.err()
+	return a.finish()
 }
 
 // appraisal is one run of Verify.
 type appraisal struct {
+	checks.Run
+
 	v   *Verifier
-	now time.Time
 	r   *Report
 	c   *Collateral
 	res *Result
@@ -197,76 +199,18 @@ type appraisal struct {
 	intermediate, root *x509.Certificate // set if found
 }
 
-func (a *appraisal) report(id, clause string, status CheckStatus, format string, args ...any) {
-	detail := format
-	if len(args) > 0 {
-		detail = fmt.Sprintf(format, args...)
+// finish hands the findings over.
+func (a *appraisal) finish() (*Result, error) {
+	a.res.Checks = make([]Check, len(a.Checks))
+	for i, k := range a.Checks {
+		a.res.Checks[i] = Check{ID: k.ID, Status: CheckStatus(k.Status), Detail: k.Detail, Clause: k.Clause, Missing: k.Missing}
 	}
-	a.res.Checks = append(a.res.Checks, Check{ID: id, Status: status, Detail: detail, Clause: clause})
-}
-
-func (a *appraisal) pass(id, clause, format string, args ...any) {
-	a.report(id, clause, Pass, format, args...)
-}
-
-func (a *appraisal) fail(id, clause, format string, args ...any) {
-	a.report(id, clause, Fail, format, args...)
-}
-
-func (a *appraisal) skip(id, clause, format string, args ...any) {
-	a.report(id, clause, Skip, format, args...)
-}
-
-// missing reports a check that cannot run without some collateral.
-func (a *appraisal) missing(id, clause, what string) {
-	a.skip(id, clause, "no %s given", what)
-	a.res.Checks[len(a.res.Checks)-1].Missing = what
-}
-
-func (a *appraisal) passed(id string) bool {
-	for i := range a.res.Checks {
-		if a.res.Checks[i].ID == id {
-			return a.res.Checks[i].Status == Pass
-		}
+	a.res.ValidFrom, a.res.ValidUntil = a.From, a.Until
+	if i := a.Decisive(); i >= 0 {
+		return a.res, &CheckError{a.res.Checks[i]}
 	}
-	return false
+	return a.res, nil
 }
-
-func (a *appraisal) err() error {
-	var skipped *Check
-	for i := range a.res.Checks {
-		switch k := &a.res.Checks[i]; {
-		case k.Status == Fail:
-			return &CheckError{*k}
-		case k.Status == Skip && (skipped == nil || skipped.Missing == "" && k.Missing != ""):
-			skipped = k
-		}
-	}
-	if skipped != nil {
-		return &CheckError{*skipped}
-	}
-	return nil
-}
-
-// within narrows the validity of the result and tells whether now lies in [from, until].
-func (a *appraisal) within(what string, from, until time.Time) error {
-	r := a.res
-	if r.ValidFrom.IsZero() || from.After(r.ValidFrom) {
-		r.ValidFrom = from
-	}
-	if r.ValidUntil.IsZero() || until.Before(r.ValidUntil) {
-		r.ValidUntil = until
-	}
-	switch {
-	case a.now.Before(from):
-		return fmt.Errorf("%s is valid from %s on, appraised at %s", what, stamp(from), stamp(a.now))
-	case a.now.After(until):
-		return fmt.Errorf("%s expired at %s, appraised at %s", what, stamp(until), stamp(a.now))
-	}
-	return nil
-}
-
-func stamp(t time.Time) string { return t.UTC().Format(time.RFC3339) }
 
 func (a *appraisal) chain() {
 	const (
@@ -275,8 +219,8 @@ func (a *appraisal) chain() {
 	)
 	key := a.c.Key
 	if key == nil {
-		a.missing(CheckChain, clause, "endorsement key certificate")
-		a.missing(CheckChainValidity, validity, "endorsement key certificate")
+		a.Missing(CheckChain, clause, "endorsement key certificate")
+		a.Missing(CheckChainValidity, validity, "endorsement key certificate")
 		return
 	}
 	ek, ekErr := ParseEndorsementKey(key)
@@ -291,8 +235,8 @@ func (a *appraisal) chain() {
 	}
 	if a.intermediate == nil {
 		what := fmt.Sprintf("certificate of %q", key.Issuer.CommonName)
-		a.missing(CheckChain, clause, what)
-		a.missing(CheckChainValidity, validity, what)
+		a.Missing(CheckChain, clause, what)
+		a.Missing(CheckChainValidity, validity, what)
 		return
 	}
 	err := func() error {
@@ -324,20 +268,20 @@ func (a *appraisal) chain() {
 		return a.v.link(key, a.intermediate)
 	}()
 	if err != nil {
-		a.fail(CheckChain, clause, "%v", err)
+		a.Fail(CheckChain, clause, "%v", err)
 	} else {
-		a.pass(CheckChain, clause, "%s of %s, issued by %s", ek.Kind, ek.ProductName, key.Issuer.CommonName)
+		a.Pass(CheckChain, clause, "%s of %s, issued by %s", ek.Kind, ek.ProductName, key.Issuer.CommonName)
 	}
 	for _, c := range []*x509.Certificate{key, a.intermediate, a.root} {
 		if c == nil {
 			continue
 		}
-		if err := a.within(fmt.Sprintf("certificate %q", c.Subject.CommonName), c.NotBefore, c.NotAfter); err != nil {
-			a.fail(CheckChainValidity, validity, "%v", err)
+		if err := a.Within(fmt.Sprintf("certificate %q", c.Subject.CommonName), c.NotBefore, c.NotAfter); err != nil {
+			a.Fail(CheckChainValidity, validity, "%v", err)
 			return
 		}
 	}
-	a.pass(CheckChainValidity, validity, "every certificate is valid")
+	a.Pass(CheckChainValidity, validity, "every certificate is valid")
 }
 
 // algorithm is what certificates and revocation lists are signed with.
@@ -383,9 +327,9 @@ func (a *appraisal) crl() {
 	const clause = "KDS, 4; RFC 5280, 6.3"
 	if a.root == nil {
 		if a.c.Key == nil || a.intermediate == nil {
-			a.skip(CheckCRL, clause, "no chain to check for")
+			a.Skip(CheckCRL, clause, "no chain to check for")
 		} else {
-			a.skip(CheckCRL, clause, "the chain leads to no trust anchor")
+			a.Skip(CheckCRL, clause, "the chain leads to no trust anchor")
 		}
 		return
 	}
@@ -396,18 +340,18 @@ func (a *appraisal) crl() {
 			continue
 		}
 		if e := a.list(l); e == nil {
-			a.within("", l.List.ThisUpdate, l.List.NextUpdate)
-			a.pass(CheckCRL, clause, "%s, %d revoked, next update %s", a.root.Subject.CommonName, len(l.revoked), stamp(l.List.NextUpdate))
+			a.Narrow(l.List.ThisUpdate, l.List.NextUpdate)
+			a.Pass(CheckCRL, clause, "%s, %d revoked, next update %s", a.root.Subject.CommonName, len(l.revoked), checks.Stamp(l.List.NextUpdate))
 			return
 		} else if err == nil {
 			err = e
 		}
 	}
 	if err == nil {
-		a.missing(CheckCRL, clause, fmt.Sprintf("CRL of %q", a.root.Subject.CommonName))
+		a.Missing(CheckCRL, clause, fmt.Sprintf("CRL of %q", a.root.Subject.CommonName))
 		return
 	}
-	a.fail(CheckCRL, clause, "%v", err)
+	a.Fail(CheckCRL, clause, "%v", err)
 }
 
 // list tells whether a list of the anchor's is genuine and current.
@@ -418,18 +362,14 @@ func (a *appraisal) list(l *CRL) error {
 		return fmt.Errorf("%q may not sign CRLs", cn)
 	case l.List.SignatureAlgorithm != algorithm.ID || !a.v.verify(a.root, l.digest, l.List.Signature):
 		return fmt.Errorf("signature of the CRL of %q does not verify", cn)
-	case a.now.Before(l.List.ThisUpdate):
-		return fmt.Errorf("CRL of %q is valid from %s on, appraised at %s", cn, stamp(l.List.ThisUpdate), stamp(a.now))
-	case a.now.After(l.List.NextUpdate):
-		return fmt.Errorf("CRL of %q expired at %s, appraised at %s", cn, stamp(l.List.NextUpdate), stamp(a.now))
 	}
-	return nil
+	return a.Current(fmt.Sprintf("CRL of %q", cn), l.List.ThisUpdate, l.List.NextUpdate)
 }
 
 func (a *appraisal) revocation() {
 	const clause = "KDS, 4; RFC 5280, 6.3"
 	if a.root == nil {
-		a.skip(CheckRevocation, clause, "no chain to check")
+		a.Skip(CheckRevocation, clause, "no chain to check")
 		return
 	}
 	// A list that is stale or unproven can still refute, but never clear, even beside one that is in order. The ARK's lists speak for the whole product: for ASK
@@ -440,18 +380,18 @@ func (a *appraisal) revocation() {
 		}
 		for _, cert := range []*x509.Certificate{a.root, a.intermediate, a.c.Key} {
 			if l.Revoked(cert) {
-				a.fail(CheckRevocation, clause, "certificate %q, serial %x, is revoked", cert.Subject.CommonName, cert.SerialNumber)
+				a.Fail(CheckRevocation, clause, "certificate %q, serial %x, is revoked", cert.Subject.CommonName, cert.SerialNumber)
 				return
 			}
 		}
 	}
-	if !a.passed(CheckCRL) {
-		what := a.res.Checks[len(a.res.Checks)-1]
-		a.skip(CheckRevocation, clause, "%s did not pass", CheckCRL)
-		a.res.Checks[len(a.res.Checks)-1].Missing = what.Missing
+	if !a.Passed(CheckCRL) {
+		missing := a.Last().Missing
+		a.Skip(CheckRevocation, clause, "%s did not pass", CheckCRL)
+		a.Last().Missing = missing
 		return
 	}
-	a.pass(CheckRevocation, clause, "no certificate is revoked")
+	a.Pass(CheckRevocation, clause, "no certificate is revoked")
 }
 
 func (a *appraisal) key() {
@@ -465,51 +405,51 @@ func (a *appraisal) key() {
 	if k == nil {
 		for _, c := range [][2]string{{CheckKeyKind, kind}, {CheckKeyProduct, product}, {CheckKeyChip, chip}, {CheckKeyTCB, tcb}} {
 			if a.c.Key == nil {
-				a.missing(c[0], c[1], "endorsement key certificate")
+				a.Missing(c[0], c[1], "endorsement key certificate")
 			} else {
-				a.skip(c[0], c[1], "the certificate is not one of a VCEK or VLEK")
+				a.Skip(c[0], c[1], "the certificate is not one of a VCEK or VLEK")
 			}
 		}
 		return
 	}
 
 	if k.Kind != r.SigningKey {
-		a.fail(CheckKeyKind, kind, "the report is signed with a %s, the certificate is of a %s", r.SigningKey, k.Kind)
+		a.Fail(CheckKeyKind, kind, "the report is signed with a %s, the certificate is of a %s", r.SigningKey, k.Kind)
 	} else {
-		a.pass(CheckKeyKind, kind, "%s", k.Kind)
+		a.Pass(CheckKeyKind, kind, "%s", k.Kind)
 	}
 
 	switch p, err := r.Product(); {
 	case r.Version < 3:
 		// Version 2 precedes Turin, and its report does not name the processor.
 		if k.Product == Turin {
-			a.fail(CheckKeyProduct, product, "a version 2 report cannot come from %s", k.Product)
+			a.Fail(CheckKeyProduct, product, "a version 2 report cannot come from %s", k.Product)
 		} else {
-			a.pass(CheckKeyProduct, product, "%s, by the certificate alone", k.Product)
+			a.Pass(CheckKeyProduct, product, "%s, by the certificate alone", k.Product)
 		}
 	case err != nil:
-		a.fail(CheckKeyProduct, product, "%v", err)
+		a.Fail(CheckKeyProduct, product, "%v", err)
 	case p != k.Product:
-		a.fail(CheckKeyProduct, product, "the report is from %s, the certificate for %s", p, k.Product)
+		a.Fail(CheckKeyProduct, product, "the report is from %s, the certificate for %s", p, k.Product)
 	default:
-		a.pass(CheckKeyProduct, product, "%s", p)
+		a.Pass(CheckKeyProduct, product, "%s", p)
 	}
 
 	switch {
 	case k.Kind == VLEK:
-		a.pass(CheckKeyChip, chip, "a VLEK of %q is not tied to a chip", k.CSPID)
+		a.Pass(CheckKeyChip, chip, "a VLEK of %q is not tied to a chip", k.CSPID)
 	case r.ChipID == [64]byte{}:
-		a.fail(CheckKeyChip, chip, "the chip id is masked, so that the report does not say which chip it is from")
+		a.Fail(CheckKeyChip, chip, "the chip id is masked, so that the report does not say which chip it is from")
 	case !bytes.Equal(r.ChipID[:len(k.HWID)], k.HWID) || !allZero(r.ChipID[len(k.HWID):]):
-		a.fail(CheckKeyChip, chip, "the report is from chip %x, the certificate for %x", r.ChipID, k.HWID)
+		a.Fail(CheckKeyChip, chip, "the report is from chip %x, the certificate for %x", r.ChipID, k.HWID)
 	default:
-		a.pass(CheckKeyChip, chip, "chip %x", k.HWID)
+		a.Pass(CheckKeyChip, chip, "chip %x", k.HWID)
 	}
 
 	if got := r.ReportedTCB.Parts(k.Product); got != k.TCB {
-		a.fail(CheckKeyTCB, tcb, "the report claims %+v, the key is for %+v", got, k.TCB)
+		a.Fail(CheckKeyTCB, tcb, "the report claims %+v, the key is for %+v", got, k.TCB)
 	} else {
-		a.pass(CheckKeyTCB, tcb, "%+v", got)
+		a.Pass(CheckKeyTCB, tcb, "%+v", got)
 	}
 }
 
@@ -525,20 +465,20 @@ func allZero(b []byte) bool {
 func (a *appraisal) signature() {
 	const clause = "ABI, ATTESTATION_REPORT, SIGNATURE"
 	if a.c.Key == nil {
-		a.missing(CheckSignature, clause, "endorsement key certificate")
+		a.Missing(CheckSignature, clause, "endorsement key certificate")
 		return
 	}
 	pub, ok := a.c.Key.PublicKey.(*ecdsa.PublicKey)
 	if !ok || pub.Curve != elliptic.P384() {
-		a.fail(CheckSignature, clause, "the endorsement key is not a P-384 key")
+		a.Fail(CheckSignature, clause, "the endorsement key is not a P-384 key")
 		return
 	}
 	digest := sha512.Sum384(a.r.Raw[:signedSize])
 	if !p384.Verify(pub, &digest, new(big.Int).SetBytes(a.r.r[:]), new(big.Int).SetBytes(a.r.s[:])) {
-		a.fail(CheckSignature, clause, "the report is not signed by the endorsement key")
+		a.Fail(CheckSignature, clause, "the report is not signed by the endorsement key")
 		return
 	}
-	a.pass(CheckSignature, clause, "the report is signed by the endorsement key")
+	a.Pass(CheckSignature, clause, "the report is signed by the endorsement key")
 }
 
 func (a *appraisal) tcb() {
@@ -549,14 +489,14 @@ func (a *appraisal) tcb() {
 		tcb  TCB
 	}{{"reported", r.ReportedTCB}, {"committed", r.CommittedTCB}, {"launch", r.LaunchTCB}} {
 		if !r.CurrentTCB.AtLeast(c.tcb) {
-			a.fail(CheckTCB, clause, "the %s TCB %016x exceeds the current one %016x", c.name, uint64(c.tcb), uint64(r.CurrentTCB))
+			a.Fail(CheckTCB, clause, "the %s TCB %016x exceeds the current one %016x", c.name, uint64(c.tcb), uint64(r.CurrentTCB))
 			return
 		}
 	}
 	if r.CommittedVersion.Compare(r.CurrentVersion) > 0 {
-		a.fail(CheckTCB, clause, "the committed firmware version %v exceeds the current one %v", r.CommittedVersion, r.CurrentVersion)
+		a.Fail(CheckTCB, clause, "the committed firmware version %v exceeds the current one %v", r.CommittedVersion, r.CurrentVersion)
 		return
 	}
-	a.pass(CheckTCB, clause, "current %016x, committed %016x, launch %016x, reported %016x", uint64(r.CurrentTCB), uint64(r.CommittedTCB),
+	a.Pass(CheckTCB, clause, "current %016x, committed %016x, launch %016x, reported %016x", uint64(r.CurrentTCB), uint64(r.CommittedTCB),
 		uint64(r.LaunchTCB), uint64(r.ReportedTCB))
 }
