@@ -14,6 +14,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"time"
 
@@ -62,7 +63,11 @@ type Stack struct {
 	Client    *client.Transport
 	Config    client.Config // of Client
 	URL       string        // of the host
-	closers   []func()
+
+	host     host.Config
+	at       string // ledger
+	hostStop func()
+	closers  []func()
 }
 
 // Prices of the stack's model.
@@ -115,10 +120,7 @@ func Start(o Options) (s *Stack, err error) {
 	}
 	s.serve(l, s.Enclave.Handler())
 
-	if s.Ledger, err = ledger.Open(context.Background(), filepath.Join(o.Dir, "ledger.db"), o.Now); err != nil {
-		return s, err
-	}
-	s.closers = append(s.closers, func() { s.Ledger.Close() })
+	s.at = filepath.Join(o.Dir, "ledger.db")
 	_, identity, err := ed25519.GenerateKey(rand.Reader)
 	if err != nil {
 		return s, err
@@ -140,20 +142,14 @@ func Start(o Options) (s *Stack, err error) {
 	if err != nil {
 		return s, err
 	}
-	s.Host, err = host.New(host.Config{Identity: identity, Network: Network, Payee: params.Payee, Prices: Prices, Window: o.Window,
+	s.host = host.Config{Identity: identity, Network: Network, Payee: params.Payee, Prices: Prices, Window: o.Window,
 		ClosingDelay: time.Hour, CardLifetime: time.Hour, Collateral: bundle,
 		Claims:   host.Claims{Every: time.Hour, Threshold: 1, Age: time.Hour, Margin: time.Minute},
-		Enclaves: []host.Enclave{{ID: "e0", Transport: up, Authority: "enclave"}}, Ledger: s.Ledger, Chain: s.Chain, Now: o.Now})
-	if err != nil {
+		Enclaves: []host.Enclave{{ID: "e0", Transport: up, Authority: "enclave"}}, Chain: s.Chain, Now: o.Now}
+	if err = s.startHost("127.0.0.1:0"); err != nil {
 		return s, err
 	}
-	s.closers = append(s.closers, s.Host.Close)
-	hl, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return s, err
-	}
-	s.serve(hl, s.Host.Handler())
-	s.URL = "http://" + hl.Addr().String()
+	s.closers = append(s.closers, func() { s.hostStop(); s.Host.Close(); s.Ledger.Close() })
 
 	p := s.Authority.Policy(o.Now())
 	p.Devices.GPU.MinCount = 1
@@ -166,6 +162,35 @@ func Start(o Options) (s *Stack, err error) {
 	s.Client, err = client.New(s.Config)
 	return s, err
 }
+
+func (s *Stack) startHost(addr string) (err error) {
+	if s.Ledger, err = ledger.Open(context.Background(), s.at, s.host.Now); err != nil {
+		return err
+	}
+	s.host.Ledger = s.Ledger
+	if s.Host, err = host.New(s.host); err != nil {
+		return err
+	}
+	l, err := net.Listen("tcp", addr)
+	if err != nil {
+		return err
+	}
+	s.URL = "http://" + l.Addr().String()
+	srv := &http.Server{Handler: s.Host.Handler(), ReadHeaderTimeout: 10 * time.Second}
+	s.hostStop = func() { srv.Close() }
+	go srv.Serve(l)
+	return nil
+}
+
+// KillHost ends the host as a kill does: what its ledger does not hold now is
+// lost. RestartHost starts another on the same ledger and address.
+func (s *Stack) KillHost() {
+	s.Ledger.Close()
+	s.hostStop()
+}
+
+// RestartHost follows KillHost.
+func (s *Stack) RestartHost() error { return s.startHost(strings.TrimPrefix(s.URL, "http://")) }
 
 // Transport speaks to an enclave over connections that dial makes.
 func Transport(dial func(context.Context) (net.Conn, error)) http.RoundTripper {
