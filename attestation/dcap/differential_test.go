@@ -110,7 +110,7 @@ func theirs(s subject) (accepted bool, why string) {
 	return true, ""
 }
 
-// explained are the disagreements that DIFFERENCES.md explains, by our reason.
+// explained are the disagreements that docs/differences.md explains, by our reason.
 var explained = map[string]string{
 	"we accept: issuer chain without root":                "the root may be left out",
 	"they panic":                                          "malformed lengths",
@@ -174,7 +174,7 @@ func mutate(rnd *rand.Rand, s subject) subject {
 }
 
 // TestDifferential compares our verdict with go-tdx-guest's, over the real quotes and mutations of them. Every disagreement must
-// be one that DIFFERENCES.md explains. BOMBYX_MUTATIONS sets the number of mutations; 300 by default, 100000 in a long run.
+// be one that docs/differences.md explains. BOMBYX_MUTATIONS sets the number of mutations; 300 by default, 100000 in a long run.
 func TestDifferential(t *testing.T) {
 	n := 300
 	if s := os.Getenv("BOMBYX_MUTATIONS"); s != "" {

@@ -155,7 +155,7 @@ func theirs(s subject) (accepted bool, why string) {
 	return true, ""
 }
 
-// explained are the disagreements that DIFFERENCES.md explains.
+// explained are the disagreements that docs/differences.md explains.
 var explained = map[string]string{
 	"they accept: " + CheckSignature + " re-encoded": "signed bits that they lose",
 	"they accept: " + CheckCRL + " re-encoded":       "CRLs that are not current",
@@ -198,7 +198,7 @@ func mutate(rnd *rand.Rand, s subject) subject {
 }
 
 // TestDifferential compares our verdict with go-sev-guest's, over the real reports and mutations of them. Every disagreement
-// must be one that DIFFERENCES.md explains. BOMBYX_MUTATIONS sets the number of mutations; 300 by default, 100000 in a long run.
+// must be one that docs/differences.md explains. BOMBYX_MUTATIONS sets the number of mutations; 300 by default, 100000 in a long run.
 func TestDifferential(t *testing.T) {
 	n := 300
 	if s := os.Getenv("BOMBYX_MUTATIONS"); s != "" {
