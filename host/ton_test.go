@@ -1,0 +1,135 @@
+package host
+
+import (
+	"context"
+	"crypto/ed25519"
+	"errors"
+	"testing"
+	"time"
+
+	"github.com/bombyx-network/bombyx/internal/ton"
+	"github.com/bombyx-network/bombyx/internal/ton/channel"
+	"github.com/bombyx-network/bombyx/internal/ton/devnet"
+	"github.com/bombyx-network/bombyx/internal/ton/wallet"
+)
+
+// Claims and a close by agreement on the local chain: wallets, liteserver,
+// proofs, the contract.
+func TestOnDevnet(t *testing.T) {
+	const gram = 1_000_000_000
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	defer cancel()
+	chain, err := devnet.New(devnet.Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer chain.Close()
+	if _, err = chain.Serve(ctx, "127.0.0.1:0"); err != nil {
+		t.Fatal(err)
+	}
+	running, stop := context.WithCancel(ctx)
+	ended := make(chan struct{})
+	go func() { defer close(ended); chain.Run(running, 50*time.Millisecond) }()
+	defer func() { stop(); <-ended }()
+	api, err := ton.Dial(ctx, chain.GlobalConfig(), ton.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer api.Close()
+	newWallet := func() (*wallet.Wallet, channel.Address) {
+		w, err := wallet.New(chain.GlobalID())
+		if err != nil {
+			t.Fatal(err)
+		}
+		a, err := channel.AddressOf(w.Address())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := chain.Fund(w.Address(), 10*gram); err != nil {
+			t.Fatal(err)
+		}
+		return w, a
+	}
+	payer, payerAt := newWallet()
+	payee, payeeAt := newWallet()
+	stranger, _ := newWallet()
+	p := channel.Params{Payee: payeeAt, Client: payerAt, ClientKey: [32]byte(clientKey.Public().(ed25519.PublicKey)),
+		CloseDelay: 3600, ExpiresAt: uint32(chain.Now().Add(30 * 24 * time.Hour).Unix())}
+	at := p.Address()
+	rich, poor, foreign := &TON{Client: api, Wallet: payee}, &TON{Client: api}, &TON{Client: api, Wallet: stranger}
+	if _, err := rich.Channel(ctx, at); !errors.Is(err, ErrNoChannel) {
+		t.Fatalf("before it is open: %v", err)
+	}
+	open := channel.Open(p, 2*gram)
+	if _, err := payer.Send(ctx, api, wallet.Message{To: at.Std(), Amount: 2 * gram, Init: open.StateInit}); err != nil {
+		t.Fatal(err)
+	}
+	until := func(what string, ok func(*OnChain) bool) *OnChain {
+		t.Helper()
+		for {
+			on, err := rich.Channel(ctx, at)
+			if err == nil && ok(on) {
+				return on
+			}
+			if ctx.Err() != nil || err != nil && !errors.Is(err, ErrNoChannel) {
+				t.Fatalf("%s: %+v, %v", what, on, err)
+			}
+			time.Sleep(20 * time.Millisecond)
+		}
+	}
+	until("open", func(*OnChain) bool { return true })
+	voucher := func(total uint64) *channel.SignedVoucher {
+		v := channel.Voucher{GlobalID: chain.GlobalID(), Channel: at, Total: total}.Sign(clientKey)
+		return &v
+	}
+	if err := poor.Claim(ctx, voucher(1_000_000)); !errors.Is(err, ErrTooSmall) {
+		t.Fatalf("a small claim without a wallet: %v", err)
+	}
+	if err := rich.Claim(ctx, voucher(1_000_000)); err != nil {
+		t.Fatal(err)
+	}
+	until("a small claim", func(on *OnChain) bool { return on.Paid == 1_000_000 })
+	if err := poor.Claim(ctx, voucher(200_000_000)); err != nil {
+		t.Fatal(err)
+	}
+	until("a claim without a wallet", func(on *OnChain) bool { return on.Paid == 200_000_000 })
+
+	agreement := channel.Agreement{GlobalID: chain.GlobalID(), Channel: at, Total: 300_000_000, Head: [32]byte{7}}.Sign(clientKey)
+	for name, c := range map[string]*TON{"no wallet": poor, "a stranger's wallet": foreign} {
+		if err := c.CloseTogether(ctx, &agreement); !errors.Is(err, ErrNoWallet) {
+			t.Fatalf("%s: %v", name, err)
+		}
+	}
+	// What the contract refuses does not count as closed.
+	forged := agreement
+	forged.Signature[0] ^= 1
+	short, done := context.WithTimeout(ctx, time.Second)
+	defer done()
+	if err := rich.CloseTogether(short, &forged); err == nil {
+		t.Fatal("a forged agreement closed the channel")
+	}
+	before, err := payer.Balance(ctx, api)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := rich.CloseTogether(ctx, &agreement); err != nil {
+		t.Fatal(err)
+	}
+	on := until("closed", func(*OnChain) bool { return true })
+	if on.Paid != 300_000_000 || on.Head != agreement.Head || on.Balance > channel.Reserve || on.Time.Before(time.Unix(int64(on.CloseAt), 0)) {
+		t.Errorf("%+v", on)
+	}
+	for {
+		after, err := payer.Balance(ctx, api)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if after-before > 2*gram-300_000_000-50_000_000 && after > before {
+			break
+		}
+		if ctx.Err() != nil {
+			t.Fatalf("the rest did not come back: %s, then %s", before, after)
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+}
