@@ -5,6 +5,8 @@ import (
 	"crypto"
 	"encoding/binary"
 	"fmt"
+
+	"github.com/bombyx-network/bombyx/attestation/internal/le"
 )
 
 // TPM algorithm ids (TCG Algorithm Registry 1.34).
@@ -42,12 +44,12 @@ func (l *Log) parse(b []byte) error {
 	if len(b) > MaxSize {
 		return fmt.Errorf("eventlog: log of %d bytes, the most is %d", len(b), MaxSize)
 	}
-	in := reader{b: b}
+	in := newReader(b)
 	// The first event is in the old format, and says what the others look like.
-	first := in.next(4+4+20, "first event")
+	first := in.Next(4+4+20, "first event")
 	spec := in.sized("first event")
-	if in.err != nil {
-		return in.err
+	if in.Err != nil {
+		return in.Err
 	}
 	if Type(binary.LittleEndian.Uint32(first[4:])) != EventNoAction || !zero(first[8:]) {
 		return fmt.Errorf("eventlog: the first event is not an unmeasured EV_NO_ACTION")
@@ -81,12 +83,12 @@ func (l *Log) parse(b []byte) error {
 // parseSpecID reads TCG_EfiSpecIDEvent (TCG PFP 1.04, 9.4.5.1) and returns the
 // digest size of each algorithm.
 func parseSpecID(b []byte) (map[uint16]int, error) {
-	in := reader{b: b}
-	signature := in.next(16, "Spec ID event")
-	in.next(4+1+1+1+1, "Spec ID event") // platform class, version, size of UINTN
-	n := in.u32("number of algorithms")
-	if in.err != nil {
-		return nil, in.err
+	in := newReader(b)
+	signature := in.Next(16, "Spec ID event")
+	in.Next(4+1+1+1+1, "Spec ID event") // platform class, version, size of UINTN
+	n := in.Uint32("number of algorithms")
+	if in.Err != nil {
+		return nil, in.Err
 	}
 	if !bytes.Equal(signature, []byte("Spec ID Event03\x00")) {
 		return nil, fmt.Errorf("eventlog: not a crypto-agile log: it begins with %q, want \"Spec ID Event03\"", signature)
@@ -96,56 +98,56 @@ func parseSpecID(b []byte) (map[uint16]int, error) {
 	}
 	sizes := map[uint16]int{}
 	for range n {
-		id, size := uint16(in.u16("algorithm")), in.u16("digest size")
-		if in.err != nil {
-			return nil, in.err
+		id, size := uint16(in.Uint16("algorithm")), in.Uint16("digest size")
+		if in.Err != nil {
+			return nil, in.Err
 		}
 		if _, twice := sizes[id]; twice || size != digestSizes[id] {
 			return nil, fmt.Errorf("eventlog: algorithm %#04x with digests of %d bytes is unknown or appears twice", id, size)
 		}
 		sizes[id] = size
 	}
-	vendor := in.next(1, "size of vendor information")
-	if in.err == nil {
-		in.next(int(vendor[0]), "vendor information")
+	vendor := in.Next(1, "size of vendor information")
+	if in.Err == nil {
+		in.Next(int(vendor[0]), "vendor information")
 	}
-	if in.err != nil {
-		return nil, in.err
+	if in.Err != nil {
+		return nil, in.Err
 	}
-	if in.off != len(b) {
-		return nil, fmt.Errorf("eventlog: %d bytes behind the Spec ID event", len(b)-in.off)
+	if in.Off != len(b) {
+		return nil, fmt.Errorf("eventlog: %d bytes behind the Spec ID event", len(b)-in.Off)
 	}
 	return sizes, nil
 }
 
 // parseEvent reads TCG_PCR_EVENT2 (TCG PFP 1.04, 9.2.2).
 func (l *Log) parseEvent(in *reader, sizes map[uint16]int, want uint16) (e Event, err error) {
-	index := in.u32("register index")
-	e.Type = Type(in.u32("event type"))
-	n := in.u32("number of digests")
-	if in.err != nil {
-		return e, in.err
+	index := in.Uint32("register index")
+	e.Type = Type(in.Uint32("event type"))
+	n := in.Uint32("number of digests")
+	if in.Err != nil {
+		return e, in.Err
 	}
 	if n != uint32(len(sizes)) {
 		return e, fmt.Errorf("%d digests, want one for each of %d algorithms", n, len(sizes))
 	}
 	seen := map[uint16]bool{}
 	for range n {
-		id := uint16(in.u16("algorithm"))
-		if in.err != nil {
-			return e, in.err
+		id := uint16(in.Uint16("algorithm"))
+		if in.Err != nil {
+			return e, in.Err
 		}
 		if sizes[id] == 0 || seen[id] {
 			return e, fmt.Errorf("digest of algorithm %#04x is not announced or appears twice", id)
 		}
 		seen[id] = true
-		if d := in.next(sizes[id], "digest"); id == want {
+		if d := in.Next(sizes[id], "digest"); id == want {
 			e.Digest = d
 		}
 	}
 	e.Data = in.sized("event data")
-	if in.err != nil {
-		return e, in.err
+	if in.Err != nil {
+		return e, in.Err
 	}
 	measured := e.Type != EventNoAction
 	switch l.Registers {
@@ -191,51 +193,23 @@ func (l *Log) extended(register int) bool {
 	return false
 }
 
-// reader walks a byte slice; after the first error it returns zero values.
-type reader struct {
-	b   []byte
-	off int
-	err error
-}
+// reader reads an event log.
+type reader struct{ le.Reader }
 
-func (r *reader) next(n int, what string) []byte {
-	if r.err == nil && n > len(r.b)-r.off {
-		r.err = fmt.Errorf("eventlog: truncated in the %s: %d bytes wanted at offset %d of %d", what, n, r.off, len(r.b))
-	}
-	if r.err != nil {
-		return nil
-	}
-	v := r.b[r.off : r.off+n : r.off+n]
-	r.off += n
-	return v
-}
-
-func (r *reader) u16(what string) int {
-	if v := r.next(2, what); v != nil {
-		return int(binary.LittleEndian.Uint16(v))
-	}
-	return 0
-}
-
-func (r *reader) u32(what string) uint32 {
-	if v := r.next(4, what); v != nil {
-		return binary.LittleEndian.Uint32(v)
-	}
-	return 0
-}
+func newReader(b []byte) reader { return reader{le.Reader{Format: "eventlog", Bytes: b}} }
 
 // sized returns the bytes behind a 32-bit length.
 func (r *reader) sized(what string) []byte {
-	n := r.u32("size of the " + what)
-	if uint64(n) > uint64(len(r.b)) {
-		n = uint32(len(r.b)) + 1 // does not fit an int everywhere; too large in any case
+	n := r.Uint32("size of the " + what)
+	if uint64(n) > uint64(len(r.Bytes)) {
+		n = uint32(len(r.Bytes)) + 1 // does not fit an int everywhere; too large in any case
 	}
-	return r.next(int(n), what)
+	return r.Next(int(n), what)
 }
 
 // padding says whether nothing but one repeated 0x00 or 0xFF follows.
 func (r *reader) padding() bool {
-	rest := r.b[r.off:]
+	rest := r.Bytes[r.Off:]
 	if len(rest) == 0 {
 		return true
 	}

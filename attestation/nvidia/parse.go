@@ -1,11 +1,12 @@
 package nvidia
 
 import (
-	"encoding/binary"
 	"encoding/hex"
 	"fmt"
 	"slices"
 	"strings"
+
+	"github.com/bombyx-network/bombyx/attestation/internal/le"
 )
 
 // ParseReport parses one report strictly: every length accounts for every
@@ -18,12 +19,12 @@ func ParseReport(b []byte) (*Report, error) {
 		return nil, fmt.Errorf("nvidia: report of %d bytes, the most is %d", len(b), MaxReportSize)
 	}
 	r := &Report{}
-	in := reader{b: b}
+	in := le.Reader{Format: "nvidia", Bytes: b}
 
-	req := in.next(RequestSize, "request")
-	resp := in.next(8, "response header")
-	if in.err != nil {
-		return nil, in.err
+	req := in.Next(RequestSize, "request")
+	resp := in.Next(8, "response header")
+	if in.Err != nil {
+		return nil, in.Err
 	}
 	if req[0] != SPDMVersion || req[1] != CodeGetMeasurements || req[2] != RequestSignature || req[3] != RequestAllMeasurements || req[RequestSize-1] != 0 {
 		return nil, fmt.Errorf("nvidia: request header %x with slot %d, want %02x%02x%02x%02x with slot 0 (GET_MEASUREMENTS, signed, all)",
@@ -35,16 +36,16 @@ func ParseReport(b []byte) (*Report, error) {
 	}
 
 	blocks := int(resp[4])
-	record := in.next(int(resp[5])|int(resp[6])<<8|int(resp[7])<<16, "measurement record")
-	copy(r.ResponseNonce[:], in.next(NonceSize, "response nonce"))
-	opaque := in.next(in.u16("opaque length"), "opaque data")
-	r.Signed = b[:in.off]
-	copy(r.Signature[:], in.next(SignatureSize, "signature"))
-	if in.err != nil {
-		return nil, in.err
+	record := in.Next(int(resp[5])|int(resp[6])<<8|int(resp[7])<<16, "measurement record")
+	copy(r.ResponseNonce[:], in.Next(NonceSize, "response nonce"))
+	opaque := in.Next(in.Uint16("opaque length"), "opaque data")
+	r.Signed = b[:in.Off]
+	copy(r.Signature[:], in.Next(SignatureSize, "signature"))
+	if in.Err != nil {
+		return nil, in.Err
 	}
-	if in.off != len(b) {
-		return nil, fmt.Errorf("nvidia: %d trailing bytes after the signature", len(b)-in.off)
+	if in.Off != len(b) {
+		return nil, fmt.Errorf("nvidia: %d trailing bytes after the signature", len(b)-in.Off)
 	}
 	if err := r.parseRecord(record, blocks); err != nil {
 		return nil, err
@@ -65,17 +66,17 @@ func (r *Report) parseRecord(record []byte, blocks int) error {
 	}
 	var seen [256]bool
 	r.Measurements = make([]Measurement, 0, blocks)
-	in := reader{b: record}
+	in := le.Reader{Format: "nvidia", Bytes: record}
 	for range blocks {
-		head := in.next(2, "measurement block")
-		body := reader{b: in.next(in.u16("measurement size"), "measurement")}
-		typ := body.next(1, "measurement type")
-		value := body.next(body.u16("measurement value size"), "measurement value")
-		if in.err != nil {
-			return in.err
+		head := in.Next(2, "measurement block")
+		body := le.Reader{Format: "nvidia", Bytes: in.Next(in.Uint16("measurement size"), "measurement")}
+		typ := body.Next(1, "measurement type")
+		value := body.Next(body.Uint16("measurement value size"), "measurement value")
+		if in.Err != nil {
+			return in.Err
 		}
-		if body.err != nil {
-			return body.err
+		if body.Err != nil {
+			return body.Err
 		}
 		index := head[0]
 		switch {
@@ -85,28 +86,28 @@ func (r *Report) parseRecord(record []byte, blocks int) error {
 			return fmt.Errorf("nvidia: measurement index %d is reserved", index)
 		case seen[index]:
 			return fmt.Errorf("nvidia: measurement %d appears twice", index)
-		case body.off != len(body.b):
-			return fmt.Errorf("nvidia: measurement %d has %d bytes behind its value", index, len(body.b)-body.off)
+		case body.Off != len(body.Bytes):
+			return fmt.Errorf("nvidia: measurement %d has %d bytes behind its value", index, len(body.Bytes)-body.Off)
 		case len(value) == 0:
 			return fmt.Errorf("nvidia: measurement %d is empty", index)
 		}
 		seen[index] = true
 		r.Measurements = append(r.Measurements, Measurement{Index: index, Type: typ[0], Value: value})
 	}
-	if in.off != len(record) {
-		return fmt.Errorf("nvidia: %d bytes behind the last of %d measurements", len(record)-in.off, blocks)
+	if in.Off != len(record) {
+		return fmt.Errorf("nvidia: %d bytes behind the last of %d measurements", len(record)-in.Off, blocks)
 	}
 	return nil
 }
 
 // parseFields reads the opaque data into r.Fields.
 func (r *Report) parseFields(opaque []byte) error {
-	in := reader{b: opaque}
-	for in.off < len(opaque) {
-		id := in.u16("opaque field id")
-		value := in.next(in.u16("opaque field size"), "opaque field")
-		if in.err != nil {
-			return in.err
+	in := le.Reader{Format: "nvidia", Bytes: opaque}
+	for in.Off < len(opaque) {
+		id := in.Uint16("opaque field id")
+		value := in.Next(in.Uint16("opaque field size"), "opaque field")
+		if in.Err != nil {
+			return in.Err
 		}
 		if len(r.Fields) == MaxFields {
 			return fmt.Errorf("nvidia: more than %d opaque fields", MaxFields)
@@ -280,33 +281,6 @@ func (r *Report) VBIOSRIMID() string {
 		return "NV_SWITCH_BIOS_5612_0002_890_" + version
 	}
 	return strings.ToUpper("NV_GPU_VBIOS_" + r.Project + "_" + r.ProjectSKU + "_" + r.ChipSKU + "_" + version)
-}
-
-// reader walks a byte slice; after the first error it returns zero values.
-type reader struct {
-	b   []byte
-	off int
-	err error
-}
-
-func (r *reader) next(n int, what string) []byte {
-	if r.err == nil && n > len(r.b)-r.off {
-		r.err = fmt.Errorf("nvidia: truncated in the %s: %d bytes wanted at offset %d of %d", what, n, r.off, len(r.b))
-	}
-	if r.err != nil {
-		return nil
-	}
-	v := r.b[r.off : r.off+n : r.off+n]
-	r.off += n
-	return v
-}
-
-func (r *reader) u16(what string) int {
-	v := r.next(2, what)
-	if v == nil {
-		return 0
-	}
-	return int(binary.LittleEndian.Uint16(v))
 }
 
 func wantSize(v []byte, n int) error {
