@@ -17,6 +17,7 @@ import (
 	"github.com/bombyx-network/bombyx/attestation/collateral"
 	"github.com/bombyx-network/bombyx/attestation/policy"
 	"github.com/bombyx-network/bombyx/attestation/results"
+	"github.com/bombyx-network/bombyx/cmd/bombyx/internal/inspect"
 	"github.com/bombyx-network/bombyx/internal/cli"
 )
 
@@ -202,7 +203,7 @@ func (o *verifyOptions) show(cmd *cobra.Command, i, n int, file string, data []b
 		return err
 	}
 	if o.explain {
-		return explain(w, data, r)
+		return inspect.Explain(w, data, r)
 	}
 	return nil
 }

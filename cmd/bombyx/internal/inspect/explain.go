@@ -1,4 +1,4 @@
-package main
+package inspect
 
 import (
 	"bytes"
@@ -21,8 +21,8 @@ type region struct {
 	checks []string // prefixes of check identifiers
 }
 
-// explain shows, check by check, the bytes of the evidence that it looked at.
-func explain(w io.Writer, data []byte, r *attestation.Result) error {
+// Explain writes, for each check of a result, the bytes of the evidence that it looked at. The evidence is as it was appraised.
+func Explain(w io.Writer, data []byte, r *attestation.Result) error {
 	_, raw, err := attestation.Recognise(data)
 	if err != nil {
 		return err

@@ -1,4 +1,4 @@
-package main
+package inspect
 
 import (
 	"encoding/json"
@@ -28,11 +28,11 @@ func FuzzInspect(f *testing.F) {
 		f.Add(b)
 	}
 	f.Fuzz(func(t *testing.T, b []byte) {
-		n, err := inspect(b)
+		n, err := Read(b)
 		if err != nil {
 			return
 		}
-		n.print(io.Discard, "")
+		n.Print(io.Discard)
 		if out, err := json.Marshal(n); err != nil || !json.Valid(out) {
 			t.Fatalf("%v: %s", err, out)
 		}
@@ -41,7 +41,7 @@ func FuzzInspect(f *testing.F) {
 			t.Fatal(err)
 		}
 		r := &attestation.Result{Kind: kind, Checks: []attestation.Check{{ID: "dcap.quote.signature"}, {ID: "gpu0.nvidia.nonce"}, {ID: "snp.signature"}}}
-		if err := explain(io.Discard, b, r); err != nil {
+		if err := Explain(io.Discard, b, r); err != nil {
 			t.Fatal(err)
 		}
 	})
@@ -49,7 +49,7 @@ func FuzzInspect(f *testing.F) {
 
 // Every quote that is recognised is shown down to its certificates.
 func TestInspectRealEvidence(t *testing.T) {
-	files, err := filepath.Glob("../../../shared/vectors/quotes/*.bin")
+	files, err := filepath.Glob("../../../../../shared/vectors/quotes/*.bin")
 	if err != nil || len(files) == 0 {
 		t.Skip("no real evidence at ../shared/vectors")
 	}
@@ -58,7 +58,7 @@ func TestInspectRealEvidence(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		n, err := inspect(b)
+		n, err := Read(b)
 		if err != nil {
 			t.Errorf("%s: %v", filepath.Base(file), err)
 			continue
