@@ -116,6 +116,106 @@ func TestConcurrentVouchersKeepTheHighest(t *testing.T) {
 	}
 }
 
+func payable(t *testing.T, l *Ledger, earned, covers uint64) {
+	t.Helper()
+	e, c, err := l.Payable(t.Context(), "0:a")
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := [2]uint64{}
+	for i, v := range []*Voucher{e, c} {
+		if v == nil {
+			continue
+		}
+		if got[i] = v.Total; !bytes.Equal(v.Wire, []byte{byte(v.Total)}) || !v.At.Equal(clock()) {
+			t.Errorf("%+v", v)
+		}
+	}
+	if got != [2]uint64{earned, covers} {
+		t.Errorf("payable %d, want %d and %d", got, earned, covers)
+	}
+}
+
+func TestPayable(t *testing.T) {
+	stores(t, func(t *testing.T, source string) {
+		ctx := t.Context()
+		l := open(t, source)
+		do := func(err error) {
+			t.Helper()
+			if err != nil {
+				t.Fatal(err)
+			}
+		}
+		do(l.AddChannel(ctx, "0:a", key))
+		do(l.AddChannel(ctx, "0:b", key))
+		payable(t, l, 0, 0)
+		for _, v := range []uint64{10, 20, 30, 40} {
+			do(l.PutVoucher(ctx, "0:a", v, []byte{byte(v)}))
+		}
+		payable(t, l, 0, 0)                                                           // nothing delivered
+		do(l.EndStream(ctx, Stream{Channel: "0:b", Enclave: "e", Cost: 25}))          // to another
+		do(l.SetStream(ctx, Stream{Channel: "0:b", ID: "s", Enclave: "e", Cost: 25})) // the same
+		do(l.SetStream(ctx, Stream{Channel: "0:a", ID: "s", Enclave: "e", Cost: 5}))  // running
+		payable(t, l, 0, 10)
+		do(l.SetStream(ctx, Stream{Channel: "0:a", ID: "s", Enclave: "ignored", Cost: 11})) // runs on
+		payable(t, l, 10, 20)
+		do(l.EndStream(ctx, Stream{Channel: "0:a", ID: "s", Enclave: "e", Cost: 20})) // the final word
+		payable(t, l, 20, 20)
+		do(l.EndStream(ctx, Stream{Channel: "0:a", ID: "never", Enclave: "e", Cost: 1}))
+		do(l.PutVoucher(ctx, "0:a", 50, []byte{50})) // prunes
+		payable(t, l, 20, 30)
+		if n := count(t, l); n != 4 { // 20, 30, 40, 50
+			t.Errorf("%d vouchers are kept", n)
+		}
+		do(l.EndStream(ctx, Stream{Channel: "0:a", Enclave: "e", Cost: 100}))
+		payable(t, l, 50, 0) // more than was ever authorised cannot be claimed
+		left, err := l.Streams(ctx)
+		if err != nil || len(left) != 1 || left[0] != (Stream{"0:b", "s", "e", 25}) {
+			t.Errorf("%+v, %v", left, err)
+		}
+		if err := l.EndStream(ctx, Stream{Channel: "0:a", Cost: 1 << 63}); err == nil {
+			t.Error("a cost out of range")
+		}
+		if err := l.SetStream(ctx, Stream{Channel: "0:a", Cost: 1 << 63}); err == nil {
+			t.Error("a running cost out of range")
+		}
+	})
+}
+
+func count(t *testing.T, l *Ledger) (n int) {
+	t.Helper()
+	if err := l.db.QueryRowContext(t.Context(), `SELECT COUNT(*) FROM vouchers WHERE address = '0:a'`).Scan(&n); err != nil {
+		t.Fatal(err)
+	}
+	return n
+}
+
+// A client that sends vouchers without end fills no disk, and the highest is
+// never lost.
+func TestVouchersAreBounded(t *testing.T) {
+	l := open(t, filepath.Join(t.TempDir(), "l.db"))
+	if err := l.AddChannel(t.Context(), "0:a", key); err != nil {
+		t.Fatal(err)
+	}
+	const last = maxVouchers + 12
+	for i := range last {
+		if err := l.PutVoucher(t.Context(), "0:a", uint64(i+1), []byte{byte(i + 1)}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if n := count(t, l); n != maxVouchers+1+1 {
+		t.Errorf("%d vouchers are kept", n)
+	}
+	c, err := l.Channel(t.Context(), "0:a")
+	if err != nil || c.Authorised != last || !bytes.Equal(c.Voucher, []byte{last & 0xff}) {
+		t.Fatalf("%+v, %v", c, err)
+	}
+	if err := l.EndStream(t.Context(), Stream{Channel: "0:a", Cost: 7}); err != nil {
+		t.Fatal(err)
+	}
+	payable(t, l, 7, 7)
+}
+
 func TestAfterClose(t *testing.T) {
 	l := open(t, filepath.Join(t.TempDir(), "l.db"))
 	l.Close()
