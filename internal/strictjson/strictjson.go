@@ -2,6 +2,11 @@
 // encoding/json lets pass: unknown, duplicate and case-variant members,
 // trailing data, invalid UTF-8 and documents over a size limit. Two parties
 // that decode the same bytes must see the same values.
+//
+// attestation has a codec of its own, which it can be taken out of the module
+// with: there the Go type is the whole schema, while here encoding/json decodes,
+// members may be absent, and CheckObject passes bodies of any shape on without
+// allocating.
 package strictjson
 
 import (

@@ -16,6 +16,9 @@
 //   - Raw: any well-formed value, kept as it is written.
 //
 // null is never accepted.
+//
+// The module's internal/strictjson is another: attestation imports nothing of the module, and that one guards encoding/json and
+// bodies of any shape on the path of every request, where this one would be slower, and stricter than their senders.
 package strictjson
 
 import (
