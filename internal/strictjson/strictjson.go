@@ -3,10 +3,9 @@
 // trailing data, invalid UTF-8 and documents over a size limit. Two parties
 // that decode the same bytes must see the same values.
 //
-// attestation has a codec of its own, which it can be taken out of the module
-// with: there the Go type is the whole schema, while here encoding/json decodes,
-// members may be absent, and CheckObject passes bodies of any shape on without
-// allocating.
+// attestation, which imports nothing else of the module, has a codec of its own:
+// there the Go type is the whole schema; here encoding/json decodes, and
+// CheckObject passes bodies of any shape without allocating.
 package strictjson
 
 import (

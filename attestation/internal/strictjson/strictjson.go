@@ -17,8 +17,8 @@
 //
 // null is never accepted.
 //
-// The module's internal/strictjson is another: attestation imports nothing of the module, and that one guards encoding/json and
-// bodies of any shape on the path of every request, where this one would be slower, and stricter than their senders.
+// The module's internal/strictjson guards encoding/json, and checks bodies of any shape without allocating; attestation imports
+// nothing else of the module, and its documents want the stricter reading.
 package strictjson
 
 import (
