@@ -2,7 +2,10 @@ package e2e
 
 import (
 	"bytes"
+	"crypto/aes"
+	"crypto/cipher"
 	"crypto/ed25519"
+	"crypto/hkdf"
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/hex"
@@ -18,6 +21,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/cloudflare/circl/hpke"
+	"github.com/cloudflare/circl/kem"
 	"github.com/xssnick/tonutils-go/address"
 	"github.com/xssnick/tonutils-go/tlb"
 
@@ -256,6 +261,37 @@ var vectors = map[string]func(*vector){
 		for n := range v.values {
 			v.want(n, envelope.PaddedLen(int64(must[int](v.t)(strconv.Atoi(n)))))
 		}
+	},
+	"sealed": func(v *vector) {
+		// By the words of the document alone, on circl's HPKE.
+		t := v.t
+		scheme := hpke.KEM_XWING.Scheme()
+		sk := must[kem.PrivateKey](t)(scheme.UnmarshalBinaryPrivateKey(v.hex("x-wing seed")))
+		sealed := v.hex("request")
+		header, enc := sealed[:7], sealed[7:7+1120]
+		v.want("header", header)
+		info := append([]byte("message/bhttp chunked request\x00"), header...)
+		receiver := must[*hpke.Receiver](t)(hpke.NewSuite(hpke.KEM_XWING, hpke.KDF_HKDF_SHA256, hpke.AEAD_AES256GCM).NewReceiver(sk, info))
+		opener := must[hpke.Opener](t)(receiver.Setup(enc))
+		rest := sealed[7+1120:]
+		if rest[0] != 0 {
+			t.Fatal("not a single final chunk")
+		}
+		plain := must[[]byte](t)(opener.Open(rest[1:], []byte("final")))
+		v.want("request's message, bytes", len(plain))
+		v.want("request's message, without its zeros at the end", bytes.TrimRight(plain, "\x00"))
+
+		answer := v.hex("answer")
+		prk := must[[]byte](t)(hkdf.Extract(sha256.New, opener.Export([]byte("message/bhttp chunked response"), 32), append(bytes.Clone(enc), answer[:32]...)))
+		block := must[cipher.Block](t)(aes.NewCipher(must[[]byte](t)(hkdf.Expand(sha256.New, prk, "key", 32))))
+		gcm := must[cipher.AEAD](t)(cipher.NewGCM(block))
+		nonce := must[[]byte](t)(hkdf.Expand(sha256.New, prk, "nonce", 12)) // the first chunk's: XOR 0
+		if answer[32] != 0 {
+			t.Fatal("not a single final chunk")
+		}
+		plain = must[[]byte](t)(gcm.Open(nil, nonce, answer[33:], []byte("final")))
+		v.want("answer's message, bytes", len(plain))
+		v.want("answer's message, without its zeros at the end", bytes.TrimRight(plain, "\x00"))
 	},
 	"channel": func(v *vector) {
 		v.want("code hash", channel.CodeHash())
