@@ -24,9 +24,15 @@ import (
 	"github.com/bombyx-network/bombyx/internal/strictjson"
 )
 
-// maxPending is how many bytes of finished events may wait for the transport:
-// beyond it the engine is not asked for more.
-const maxPending = 8 << 10
+const (
+	// maxPending is how many bytes of finished events may wait for the
+	// transport: beyond it the engine is not asked for more.
+	maxPending = 8 << 10
+	// flushInterval is the least time between two flushes of one answer. Who
+	// streams faster than that has its events merged, which spares every hop
+	// their cost and the observer their lengths.
+	flushInterval = time.Millisecond
+)
 
 // A stream is one running request as the host knows it.
 type stream struct {
@@ -471,17 +477,19 @@ func validChannel(s string) bool {
 // A pipe carries finished bytes from one goroutine to another and merges what
 // is waiting.
 type pipe struct {
-	mu    sync.Mutex
-	buf   []byte
-	spare []byte
-	limit int
-	ended bool
-	ready chan struct{} // capacity 1: something to take, or the end
-	room  chan struct{} // capacity 1: something was taken
+	mu     sync.Mutex
+	buf    []byte
+	spare  []byte
+	limit  int
+	ended  bool
+	last   time.Time     // of the last take
+	ready  chan struct{} // capacity 1: something to take, or the end
+	urgent chan struct{} // capacity 1: much to take, or the end
+	room   chan struct{} // capacity 1: something was taken
 }
 
 func newPipe(limit int) *pipe {
-	return &pipe{limit: limit, ready: make(chan struct{}, 1), room: make(chan struct{}, 1)}
+	return &pipe{limit: limit, ready: make(chan struct{}, 1), urgent: make(chan struct{}, 1), room: make(chan struct{}, 1)}
 }
 
 // put appends b, waiting while the pipe is full. It reports false when ctx ends.
@@ -490,8 +498,12 @@ func (p *pipe) put(ctx context.Context, b []byte) bool {
 		p.mu.Lock()
 		if len(p.buf) < p.limit {
 			p.buf = append(p.buf, b...)
+			much := len(p.buf) >= p.limit
 			p.mu.Unlock()
 			signal(p.ready)
+			if much {
+				signal(p.urgent)
+			}
 			return ctx.Err() == nil
 		}
 		p.mu.Unlock()
@@ -508,26 +520,39 @@ func (p *pipe) close() {
 	p.ended = true
 	p.mu.Unlock()
 	signal(p.ready)
+	signal(p.urgent)
 }
 
 // take waits for bytes and returns all of them, valid until the next take; ok
-// is false at the end.
+// is false at the end. It lets flushInterval pass between two takes unless
+// there is much to take, or no more to come.
 func (p *pipe) take() (b []byte, ok bool) {
 	for {
 		p.mu.Lock()
-		if len(p.buf) > 0 {
+		early := flushInterval - time.Since(p.last)
+		switch {
+		case len(p.buf) > 0 && (p.ended || len(p.buf) >= p.limit || early <= 0):
 			b = p.buf
 			p.buf, p.spare = p.spare[:0], b
+			p.last = time.Now()
 			p.mu.Unlock()
 			signal(p.room)
 			return b, true
-		}
-		ended := p.ended
-		p.mu.Unlock()
-		if ended {
+		case len(p.buf) > 0:
+			p.mu.Unlock()
+			t := time.NewTimer(early)
+			select {
+			case <-t.C:
+			case <-p.urgent:
+			}
+			t.Stop()
+		case p.ended:
+			p.mu.Unlock()
 			return nil, false
+		default:
+			p.mu.Unlock()
+			<-p.ready
 		}
-		<-p.ready
 	}
 }
 
