@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"fmt"
-	"net/url"
 	"slices"
 
 	"github.com/xssnick/tonutils-go/address"
@@ -144,7 +143,7 @@ func (d *demo) close(ctx context.Context) error {
 	}
 	d.out.pass("paid %s GRAM to the host in all: the lowest voucher that covers what it delivered", ton.Nano(paid))
 	d.out.line("    %s by the receipt; the answers that the attacks broke were delivered too", ton.Nano(d.summary.Cost))
-	if err := d.devnet(ctx, "/advance", url.Values{"seconds": {fmt.Sprint(closeDelay + 60)}}); err != nil {
+	if err := d.devnet(ctx, "/advance", map[string]any{"seconds": closeDelay + 60}); err != nil {
 		return err
 	}
 	d.out.pass("%d s pass on the local chain", closeDelay+60)

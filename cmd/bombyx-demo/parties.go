@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"crypto/ed25519"
 	"crypto/rand"
@@ -9,7 +10,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
-	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
@@ -253,14 +253,19 @@ func (d *demo) startHost(ctx context.Context, prices price.List) (string, int, e
 
 // fund asks the devnet's faucet.
 func (d *demo) fund(ctx context.Context, a *address.Address, nano uint64) error {
-	return d.devnet(ctx, "/fund", url.Values{"address": {a.String()}, "nano": {fmt.Sprint(nano)}})
+	return d.devnet(ctx, "/fund", map[string]any{"address": a.String(), "amount": ton.Nano(nano).String()})
 }
 
-func (d *demo) devnet(ctx context.Context, path string, q url.Values) error {
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, d.parties.control+path+"?"+q.Encode(), nil)
+func (d *demo) devnet(ctx context.Context, path string, body map[string]any) error {
+	b, err := json.Marshal(body)
 	if err != nil {
 		return err
 	}
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, d.parties.control+path, bytes.NewReader(b))
+	if err != nil {
+		return err
+	}
+	req.Header.Set("Content-Type", "application/json")
 	resp, err := http.DefaultClient.Do(req)
 	if err != nil {
 		return err

@@ -2,17 +2,13 @@ package main
 
 import (
 	"encoding/json"
-	"fmt"
 	"net"
 	"net/http"
 	"os"
-	"strconv"
 	"time"
 
 	"github.com/spf13/cobra"
-	"github.com/xssnick/tonutils-go/address"
 
-	"github.com/bombyx-network/bombyx/internal/apierror"
 	"github.com/bombyx-network/bombyx/internal/cli"
 	"github.com/bombyx-network/bombyx/internal/ton/devnet"
 )
@@ -25,10 +21,15 @@ func devnetCommand() *cobra.Command {
 liteserver protocol, so that any TON client works with it under its strictest proofs.
 Its coins are worth nothing and its global id is no other network's.
 
-The control endpoint takes, on loopback:
-  POST /fund?address=ADDR&nano=N   send N nanogram to ADDR
-  POST /advance?seconds=N          let N seconds of chain time pass`,
-		Example: "  bombyx devnet --dir ./devnet --config devnet.json\n  curl -X POST '127.0.0.1:8900/fund?address=UQ...&nano=5000000000'"}
+The control endpoint takes JSON, on loopback:
+  GET  /status, /global.config.json
+  POST /fund     {"address":"UQ...","amount":"5"}   send GRAM
+  POST /advance  {"seconds":86400}                  let chain time pass
+  POST /seal     {}                                 make a block now
+  POST /delay    {"blocks":3}                       hold messages back
+  POST /faults/0 {"drop_externals":...}             make a liteserver fail or lie`,
+		Example: `  bombyx devnet --dir ./devnet --config devnet.json --control 127.0.0.1:8900
+  curl -d '{"address":"UQ...","amount":"5"}' -H 'Content-Type: application/json' 127.0.0.1:8900/fund`}
 	f := c.Flags()
 	f.StringVar(&dir, "dir", "", "keep the chain here across restarts (default: memory only)")
 	f.StringVar(&listen, "listen", "127.0.0.1:0", "liteserver address, IPv4")
@@ -62,65 +63,15 @@ The control endpoint takes, on loopback:
 				return cli.Errorf(cli.Usage, "choose another --config", "%w", err)
 			}
 		}
-		srv := &http.Server{Handler: devnetControl(chain), ReadHeaderTimeout: 5 * time.Second}
+		srv := &http.Server{Handler: chain.Control(), ReadHeaderTimeout: 5 * time.Second}
 		go srv.Serve(l)
 		defer srv.Close()
 		json.NewEncoder(cmd.OutOrStdout()).Encode(map[string]any{
 			"liteserver": ls.Addr().String(), "control": "http://" + l.Addr().String(), "global_id": chain.GlobalID(), "config": config})
-		tick := time.NewTicker(blockTime)
-		defer tick.Stop()
-		for {
-			select {
-			case <-tick.C:
-				if err := chain.Seal(); err != nil {
-					return err
-				}
-			case <-cmd.Context().Done():
-				return nil
-			}
+		if err := chain.Run(cmd.Context(), blockTime); cmd.Context().Err() == nil {
+			return err
 		}
+		return nil
 	}
 	return c
-}
-
-func devnetControl(chain *devnet.Chain) http.Handler {
-	mux := http.NewServeMux()
-	number := func(r *http.Request, name string) (uint64, *apierror.Error) {
-		n, err := strconv.ParseUint(r.URL.Query().Get(name), 10, 62)
-		if err != nil {
-			return 0, apierror.New(400, "bad_request", name+" is not a number", "")
-		}
-		return n, nil
-	}
-	mux.HandleFunc("POST /fund", func(w http.ResponseWriter, r *http.Request) {
-		nano, fault := number(r, "nano")
-		a, err := address.ParseAddr(r.URL.Query().Get("address"))
-		if fault == nil && err != nil {
-			fault = apierror.New(400, "bad_request", "address: "+err.Error(), "")
-		}
-		if fault == nil {
-			if err := chain.Fund(a, nano); err != nil {
-				fault = apierror.New(409, "not_funded", err.Error(), "")
-			}
-		}
-		if fault != nil {
-			fault.Write(w)
-			return
-		}
-		fmt.Fprintln(w, "ok")
-	})
-	mux.HandleFunc("POST /advance", func(w http.ResponseWriter, r *http.Request) {
-		n, fault := number(r, "seconds")
-		if fault == nil {
-			if err := chain.Advance(time.Duration(min(n, 1<<32)) * time.Second); err != nil {
-				fault = apierror.New(409, "not_advanced", err.Error(), "")
-			}
-		}
-		if fault != nil {
-			fault.Write(w)
-			return
-		}
-		fmt.Fprintln(w, "ok")
-	})
-	return mux
 }

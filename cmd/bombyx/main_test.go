@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"net"
 	"net/http"
-	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -84,16 +83,16 @@ func eventually(ts *testscript.TestScript, what string, ok func() bool) {
 func fund(ts *testscript.TestScript, neg bool, args []string) {
 	n, err := ton.ParseNano(args[1])
 	ts.Check(err)
-	control(ts, "/fund?"+url.Values{"address": {args[0]}, "nano": {fmt.Sprint(uint64(n))}}.Encode())
+	control(ts, "/fund", fmt.Sprintf(`{"address":%q,"amount":%q}`, args[0], n))
 }
 
 // advance SECONDS lets the devnet's time pass.
 func advance(ts *testscript.TestScript, neg bool, args []string) {
-	control(ts, "/advance?seconds="+url.QueryEscape(args[0]))
+	control(ts, "/advance", fmt.Sprintf(`{"seconds":%s}`, args[0]))
 }
 
-func control(ts *testscript.TestScript, path string) {
-	resp, err := http.Post("http://"+ts.Getenv("CONTROL")+path, "", nil)
+func control(ts *testscript.TestScript, path, body string) {
+	resp, err := http.Post("http://"+ts.Getenv("CONTROL")+path, "application/json", strings.NewReader(body))
 	ts.Check(err)
 	defer resp.Body.Close()
 	if resp.StatusCode != http.StatusOK {

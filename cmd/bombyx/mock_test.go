@@ -205,11 +205,15 @@ func provide(ctx context.Context, network, out, policyPath string) error {
 	if err != nil {
 		return err
 	}
-	resp, err := http.Post(fmt.Sprintf("http://%s/fund?address=%s&nano=1000000000", os.Getenv("CONTROL"), w.Address()), "", nil)
+	resp, err := http.Post("http://"+os.Getenv("CONTROL")+"/fund", "application/json",
+		strings.NewReader(fmt.Sprintf(`{"address":%q,"amount":"1"}`, w.Address())))
 	if err != nil {
 		return err
 	}
 	resp.Body.Close()
+	if resp.StatusCode != http.StatusOK {
+		return fmt.Errorf("faucet: %s", resp.Status)
+	}
 
 	a := attestationtest.New("sessions")
 	node, err := a.NewNode(attestationtest.NodeConfig{Name: "node", GPUs: 1})

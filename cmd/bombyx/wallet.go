@@ -3,11 +3,13 @@ package main
 import (
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"strings"
 
 	"github.com/spf13/cobra"
 	"github.com/xssnick/tonutils-go/address"
+	"rsc.io/qr"
 
 	"github.com/bombyx-network/bombyx/internal/cli"
 	"github.com/bombyx-network/bombyx/internal/ton"
@@ -119,8 +121,8 @@ func (h *home) newPassphrase(cmd *cobra.Command) (string, error) {
 func walletShow(h *home) *cobra.Command {
 	var asJSON bool
 	c := &cobra.Command{Use: "show", Short: "Show address and balance, and how to fund it", Args: cobra.NoArgs,
-		Long: `show prints the wallet's address, its proven balance, and a ton:// link that a phone
-wallet opens.`,
+		Long: `show prints the wallet's address, its proven balance, and a ton:// link and
+a QR code that a phone wallet opens.`,
 		Example: "  bombyx wallet show\n  bombyx wallet show --json"}
 	h.passphraseFlag(c)
 	c.Flags().BoolVar(&asJSON, "json", false, "print one JSON object; amounts in nanogram")
@@ -145,6 +147,9 @@ wallet opens.`,
 			return printJSON(out, map[string]any{"address": w.Address().String(), "network": w.GlobalID(), "balance": balance, "link": link})
 		}
 		fmt.Fprintf(out, "address  %s\nnetwork  %d\nbalance  %s GRAM\nfund it  %s\n", w.Address(), w.GlobalID(), balance, link)
+		if isTerminal(os.Stdout) {
+			return showQR(out, link)
+		}
 		return nil
 	}
 	return c
@@ -236,4 +241,32 @@ func shorten(s string) string {
 		return s
 	}
 	return strings.Join([]string{s[:6], s[len(s)-6:]}, "...")
+}
+
+// showQR draws a text as a QR code, two modules a character, dark on light whatever the terminal's colours.
+func showQR(w io.Writer, text string) error {
+	c, err := qr.Encode(text, qr.M)
+	if err != nil {
+		return err
+	}
+	const quiet = 4 // modules of margin (ISO/IEC 18004)
+	var b strings.Builder
+	for y := -quiet; y < c.Size+quiet; y += 2 {
+		b.WriteString("\x1b[30;107m")
+		for x := -quiet; x < c.Size+quiet; x++ {
+			switch top, bottom := c.Black(x, y), c.Black(x, y+1); {
+			case top && bottom:
+				b.WriteString("█")
+			case top:
+				b.WriteString("▀")
+			case bottom:
+				b.WriteString("▄")
+			default:
+				b.WriteString(" ")
+			}
+		}
+		b.WriteString("\x1b[0m\n")
+	}
+	_, err = io.WriteString(w, b.String())
+	return err
 }
