@@ -4,9 +4,12 @@ import (
 	"bytes"
 	"context"
 	"crypto/ed25519"
+	"crypto/rand"
+	"database/sql"
 	"errors"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -16,8 +19,9 @@ var key = ed25519.NewKeyFromSeed(bytes.Repeat([]byte{1}, 32)).Public().(ed25519.
 
 func clock() time.Time { return time.Unix(1_800_000_000, 0) }
 
-// stores runs a test on SQLite and, where BOMBYX_TEST_POSTGRES names an empty
-// database, on PostgreSQL.
+// stores runs a test on SQLite and, where BOMBYX_TEST_POSTGRES names a scratch
+// database (a postgres:// URL with a query), on PostgreSQL, in a schema of its
+// own.
 func stores(t *testing.T, f func(t *testing.T, source string)) {
 	t.Run("sqlite", func(t *testing.T) { f(t, filepath.Join(t.TempDir(), "ledger.db")) })
 	t.Run("postgres", func(t *testing.T) {
@@ -25,7 +29,16 @@ func stores(t *testing.T, f func(t *testing.T, source string)) {
 		if url == "" {
 			t.Skip("BOMBYX_TEST_POSTGRES is not set to the postgres:// URL of a scratch database")
 		}
-		f(t, url)
+		schema := "test_" + strings.ToLower(rand.Text())
+		db, err := sql.Open("pgx", url)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer db.Close()
+		if _, err := db.Exec("CREATE SCHEMA " + schema); err != nil {
+			t.Fatal(err)
+		}
+		f(t, url+"&search_path="+schema)
 	})
 }
 
