@@ -461,9 +461,9 @@ func TestDictionaryBomb(t *testing.T) {
 	}
 }
 
-// The worked example of PROTOCOL.md is what this package computes.
+// The worked example of docs/protocol.md is what this package computes.
 func TestProtocolVector(t *testing.T) {
-	doc, err := os.ReadFile("PROTOCOL.md")
+	doc, err := os.ReadFile("../../../docs/protocol.md")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -491,7 +491,7 @@ func TestProtocolVector(t *testing.T) {
 		"history":     change[:],
 	} {
 		if !strings.Contains(strings.Join(strings.Fields(string(doc)), ""), hex.EncodeToString(want)) {
-			t.Errorf("PROTOCOL.md lacks the %s: %x", name, want)
+			t.Errorf("docs/protocol.md lacks the %s: %x", name, want)
 		}
 	}
 }
