@@ -448,18 +448,18 @@ func TestEnvelopeRefusals(t *testing.T) {
 func TestEngineFaults(t *testing.T) {
 	for _, c := range []struct {
 		name string
-		e    eng
+		e    *eng
 		want string
 	}{
-		{"refuses", eng{refuse: &engine.RequestError{Status: 400, Code: "context_length_exceeded", Message: "too long"}}, "400 context_length_exceeded"},
-		{"path", eng{refuse: fmt.Errorf("no: %w", engine.ErrUnsupported)}, "404 unknown_path"},
-		{"down", eng{refuse: errors.New("secret detail")}, "502 engine_error"},
-		{"timeout", eng{refuse: context.DeadlineExceeded}, "504 engine_timeout"},
-		{"fails at once", eng{fail: errors.New("secret detail")}, "502 engine_error"},
-		{"counts backwards", eng{events: 1, usage: &engine.Usage{Completion: -1}}, ""},
+		{"refuses", &eng{refuse: &engine.RequestError{Status: 400, Code: "context_length_exceeded", Message: "too long"}}, "400 context_length_exceeded"},
+		{"path", &eng{refuse: fmt.Errorf("no: %w", engine.ErrUnsupported)}, "404 unknown_path"},
+		{"down", &eng{refuse: errors.New("secret detail")}, "502 engine_error"},
+		{"timeout", &eng{refuse: context.DeadlineExceeded}, "504 engine_timeout"},
+		{"fails at once", &eng{fail: errors.New("secret detail")}, "502 engine_error"},
+		{"counts backwards", &eng{events: 1, usage: &engine.Usage{Completion: -1}}, ""},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			r := newRig(t, &c.e)
+			r := newRig(t, c.e)
 			p := r.peer()
 			got, resp := p.ask(body, "100", nil)
 			if c.want != "" && got != c.want || strings.Contains(got, "secret") {

@@ -235,14 +235,6 @@ func parseAmount(s string) (ton.Nano, error) {
 	return n, nil
 }
 
-// shorten makes an address easy to compare by eye.
-func shorten(s string) string {
-	if len(s) < 16 {
-		return s
-	}
-	return strings.Join([]string{s[:6], s[len(s)-6:]}, "...")
-}
-
 // showQR draws a text as a QR code, two modules a character, dark on light whatever the terminal's colours.
 func showQR(w io.Writer, text string) error {
 	c, err := qr.Encode(text, qr.M)

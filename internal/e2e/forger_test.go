@@ -151,7 +151,7 @@ func TestForgedReceipts(t *testing.T) {
 	}
 	var first string
 	_, stranger, _ := ed25519.GenerateKey(nil)
-	ask := func(lie func(*receipt.Receipt) (string, bool)) (string, error, client.PaymentState) {
+	ask := func(lie func(*receipt.Receipt) (string, bool)) (string, client.PaymentState, error) {
 		t.Helper()
 		f.lie = lie
 		s := start(t, o)
@@ -163,9 +163,9 @@ func TestForgedReceipts(t *testing.T) {
 		if resp.StatusCode != 200 {
 			t.Fatalf("%d %s", resp.StatusCode, body)
 		}
-		return body, err, s.Client.State()
+		return body, s.Client.State(), err
 	}
-	body, err, st := ask(func(r *receipt.Receipt) (string, bool) {
+	body, st, err := ask(func(r *receipt.Receipt) (string, bool) {
 		first, _ = receipt.Sign(r, f.signing)
 		return first, true
 	})
@@ -193,7 +193,7 @@ func TestForgedReceipts(t *testing.T) {
 		"more than was allotted":  say(func(r *receipt.Receipt) { r.Cost, r.Usage.Completion = 1001, 100 }),
 		"tokens beyond the limit": say(func(r *receipt.Receipt) { r.Usage.Completion = 1 << 40; r.Cost = 1 << 50 }),
 	} {
-		body, err, st := ask(lie)
+		body, st, err := ask(lie)
 		if !errors.Is(err, client.ErrReceipt) || strings.Contains(body, "[DONE]") {
 			t.Errorf("%s: %q, %v", name, body, err)
 		}
