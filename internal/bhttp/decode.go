@@ -23,16 +23,10 @@ func ReadRequest(r Reader, limits Limits) (*http.Request, error) {
 	if err := d.framing(knownRequest, indeterminateRequest); err != nil {
 		return nil, err
 	}
-	budget := d.limits.HeaderBytes
-	var control [4]string
-	for i := range control {
-		s, err := d.text(&budget)
-		if err != nil {
-			return nil, err
-		}
-		control[i] = s
+	method, scheme, authority, path, budget, err := d.control()
+	if err != nil {
+		return nil, err
 	}
-	method, scheme, authority, path := control[0], control[1], control[2], control[3]
 	if !validToken(method) {
 		return nil, invalid("method is not a token")
 	}
@@ -154,21 +148,48 @@ func (d *decoder) varint() (uint64, error) {
 	return v, nil
 }
 
-// text reads a length-prefixed string and takes its size off the budget.
-func (d *decoder) text(budget *int) (string, error) {
-	n, err := d.varint()
-	if err != nil {
-		return "", cutShort(err)
+// append reads n bytes and appends them to b. As it does not hand b to the Reader, b may live on the stack.
+func (d *decoder) append(b []byte, n uint64) ([]byte, error) {
+	for n > 0 {
+		if d.r.Buffered() == 0 {
+			if _, err := d.r.Peek(1); err != nil {
+				return nil, cutShort(err)
+			}
+		}
+		window, err := d.r.Peek(int(min(n, uint64(d.r.Buffered()))))
+		if err != nil {
+			return nil, cutShort(err)
+		}
+		b = append(b, window...)
+		n -= uint64(len(window))
+		if _, err := d.r.Discard(len(window)); err != nil {
+			return nil, err
+		}
 	}
-	if n > uint64(*budget) {
-		return "", overLimit("header larger than %d bytes", d.limits.HeaderBytes)
+	return b, nil
+}
+
+// control reads the control data of a request and returns what it leaves of the budget for the header.
+func (d *decoder) control() (method, scheme, authority, path string, budget int, err error) {
+	budget = d.limits.HeaderBytes
+	text := make([]byte, 0, 256)
+	var ends [4]int
+	for i := range ends {
+		n, err := d.varint()
+		if err != nil {
+			return "", "", "", "", 0, cutShort(err)
+		}
+		if n > uint64(budget) {
+			return "", "", "", "", 0, overLimit("header larger than %d bytes", d.limits.HeaderBytes)
+		}
+		budget -= int(n)
+		if text, err = d.append(text, n); err != nil {
+			return "", "", "", "", 0, err
+		}
+		ends[i] = len(text)
 	}
-	b := make([]byte, n)
-	if _, err := io.ReadFull(d.r, b); err != nil {
-		return "", cutShort(err)
-	}
-	*budget -= int(n)
-	return string(b), nil
+	all := string(text)
+	return all[:ends[0]], all[ends[0]:ends[1]], all[ends[1]:ends[2]], all[ends[2]:], budget, nil
 }
 
 // fields reads a field section. One that is missing because the message ends before it counts as empty (RFC 9292 section
@@ -186,9 +207,9 @@ func (d *decoder) fields(budget int, sec section) (http.Header, error) {
 		if n > uint64(budget) {
 			return nil, overLimit("header larger than %d bytes", d.limits.HeaderBytes)
 		}
-		b := make([]byte, n)
-		if _, err := io.ReadFull(d.r, b); err != nil {
-			return nil, cutShort(err)
+		b, err := d.append(make([]byte, 0, n), n)
+		if err != nil {
+			return nil, err
 		}
 		lines = &decoder{r: (*sliceReader)(&b)}
 	}
@@ -211,10 +232,8 @@ func (d *decoder) fields(budget int, sec section) (http.Header, error) {
 			if used := len(text) + len(ends) + 1; used > budget || n > uint64(budget-used) {
 				return nil, overLimit("header larger than %d bytes", d.limits.HeaderBytes)
 			}
-			at := len(text)
-			text = append(text, make([]byte, n)...)
-			if _, err := io.ReadFull(lines.r, text[at:]); err != nil {
-				return nil, cutShort(err)
+			if text, err = lines.append(text, n); err != nil {
+				return nil, err
 			}
 			if ends = append(ends, len(text)); len(ends)%2 == 1 {
 				n, err = lines.varint()
@@ -314,18 +333,16 @@ func (b *body) Read(p []byte) (int, error) {
 		return 0, b.err
 	}
 	for {
-		if n := b.take(p); n > 0 || b.err != nil {
-			return n, b.err
-		}
-		// Nothing has arrived, or not content.
 		if b.d.r.Buffered() == 0 {
-			if _, err := b.d.r.Peek(1); err == nil {
-				continue
-			} else if err != io.EOF || b.left > 0 {
+			if _, err := b.d.r.Peek(1); err != nil && (err != io.EOF || b.left > 0) {
 				b.err = cutShort(err)
 				return 0, b.err
 			}
 		}
+		if n := b.take(p); n > 0 || b.err != nil {
+			return n, b.err
+		}
+		// What has arrived is not content.
 		if b.err = b.next(); b.err != nil {
 			return 0, b.err
 		}
@@ -401,24 +418,25 @@ func (b *body) finish() error {
 	if err != nil {
 		return err
 	}
-	var pad [256]byte
-	for empty := 0; ; {
-		n, err := b.d.r.Read(pad[:])
-		for _, c := range pad[:n] {
+	for {
+		if b.d.r.Buffered() == 0 {
+			if _, err := b.d.r.Peek(1); err == io.EOF {
+				break
+			} else if err != nil {
+				return err
+			}
+		}
+		padding, err := b.d.r.Peek(b.d.r.Buffered())
+		if err != nil {
+			return err
+		}
+		for _, c := range padding {
 			if c != 0 {
 				return invalid("bytes after its end that are not zero padding")
 			}
 		}
-		if err == io.EOF {
-			break
-		}
-		if err != nil {
+		if _, err := b.d.r.Discard(len(padding)); err != nil {
 			return err
-		}
-		if n > 0 {
-			empty = 0
-		} else if empty++; empty == 100 {
-			return io.ErrNoProgress
 		}
 	}
 	maps.Copy(b.trailer, tr)

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"sync"
 
 	"github.com/bombyx-network/bombyx/internal/bhttp"
 )
@@ -24,6 +25,19 @@ var ErrAuthentication = errors.New("envelope: chunk does not authenticate")
 // io.ErrUnexpectedEOF.
 var ErrTruncated = fmt.Errorf("envelope: stream ends before its authenticated end: %w", io.ErrUnexpectedEOF)
 
+// block is memory for a short message, or for the part of a long one in transit. Blocks are used again, and are clear in
+// between.
+type block [blockSize]byte
+
+const blockSize = 4 << 10
+
+var blocks = sync.Pool{New: func() any { return new(block) }}
+
+func (b *block) free() {
+	clear(b[:])
+	blocks.Put(b)
+}
+
 // chunkReader decrypts a chunked stream. It returns io.EOF only after the final chunk has authenticated and been read.
 // It is a bhttp.Reader.
 type chunkReader struct {
@@ -31,13 +45,24 @@ type chunkReader struct {
 	cipher chunkCipher
 	plain  []byte // what has been decrypted and not been read; a part of buf
 	buf    []byte
-	r, w   int // buf[r:w] is ciphertext that has not been decrypted
+	block  *block // what buf is a part of, unless it has grown
+	r, w   int    // buf[r:w] is ciphertext that has not been decrypted
 	final  bool
 	err    error
 }
 
+// newChunkReader makes a chunkReader with a buffer of at first size bytes, at most blockSize.
 func newChunkReader(src io.Reader, size int) *chunkReader {
-	return &chunkReader{src: src, buf: make([]byte, size)}
+	b := blocks.Get().(*block)
+	return &chunkReader{src: src, buf: b[:size], block: b}
+}
+
+// release gives the block back. Nothing may refer to it any more.
+func (c *chunkReader) release() {
+	if c.block != nil {
+		c.block.free()
+		c.block = nil
+	}
 }
 
 // need waits until n bytes of ciphertext are in the buffer.
@@ -45,13 +70,23 @@ func (c *chunkReader) need(n int) error {
 	if c.w-c.r >= n {
 		return nil
 	}
+	return c.read(n)
+}
+
+func (c *chunkReader) read(n int) error {
+	if c.r == c.w {
+		c.r, c.w = 0, 0
+	}
 	if c.r+n > len(c.buf) {
-		into := c.buf
-		if n > len(c.buf) {
+		into, grow := c.buf, n > len(c.buf)
+		if grow {
 			into = make([]byte, (n+1023)&^1023) // at most a chunk
 		}
 		copy(into, c.buf[c.r:c.w])
 		c.buf, c.r, c.w = into, 0, c.w-c.r
+		if grow {
+			c.release()
+		}
 	}
 	m, err := io.ReadAtLeast(c.src, c.buf[c.w:], n-(c.w-c.r))
 	c.w += m
@@ -74,6 +109,8 @@ func (c *chunkReader) take(n int) ([]byte, error) {
 func (c *chunkReader) fill() error {
 	if c.err == nil && c.final {
 		c.err = io.EOF
+		c.buf, c.plain, c.r, c.w = nil, nil, 0, 0 // nothing is left in them
+		c.release()
 	}
 	if c.err == nil {
 		c.err = c.next()

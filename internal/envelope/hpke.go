@@ -4,14 +4,14 @@ import (
 	"bytes"
 	"crypto/aes"
 	"crypto/cipher"
-	"crypto/hmac"
 	"crypto/sha256"
+	"crypto/subtle"
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"hash"
 
 	"github.com/cloudflare/circl/kem"
+	"github.com/cloudflare/circl/kem/xwing"
 	"golang.org/x/crypto/chacha20poly1305"
 )
 
@@ -87,35 +87,51 @@ const hpkeVersion = "HPKE-v1"
 
 // derivation holds what one key derivation works with, in one piece to be wiped at its end.
 type derivation struct {
-	input   [192]byte
+	inner   [sha256.BlockSize + 192]byte // room for a key, then the message
+	outer   [sha256.BlockSize + sha256.Size]byte
 	outputs [5][sha256.Size]byte
 	n       int
 }
 
-// sum is HMAC-SHA256 of b, under the key that h has. h is to be Reset before its next use.
-func (d *derivation) sum(h hash.Hash, b []byte) []byte {
-	h.Write(b)
-	out := h.Sum(d.outputs[d.n][:0])
+// message is where the message of the next sum begins, to append to.
+func (d *derivation) message() []byte { return d.inner[:sha256.BlockSize] }
+
+// sum is HMAC-SHA256 (RFC 2104) of a message that was appended to [derivation.message]. It is crypto/hmac without the six
+// allocations for each key, and its copies of the key are wiped with d.
+func (d *derivation) sum(key, message []byte) []byte {
+	if len(key) > sha256.BlockSize {
+		hashed := sha256.Sum256(key)
+		key = hashed[:]
+	}
+	const ipad, opad = 0x36, 0x5c
+	for i := range sha256.BlockSize {
+		message[i], d.outer[i] = ipad, opad
+	}
+	subtle.XORBytes(message, message[:len(key)], key)
+	subtle.XORBytes(d.outer[:], d.outer[:len(key)], key)
+	*(*[sha256.Size]byte)(d.outer[sha256.BlockSize:]) = sha256.Sum256(message)
+	out := &d.outputs[d.n]
 	d.n++
-	return out
+	*out = sha256.Sum256(d.outer[:])
+	return out[:]
 }
 
 func (d *derivation) wipe() { *d = derivation{} }
 
 // extract is LabeledExtract (RFC 9180 section 4).
 func (d *derivation) extract(s *schedule, salt []byte, label string, ikm []byte) []byte {
-	return d.sum(hmac.New(sha256.New, salt), append(s.labeled(d.input[:0], label), ikm...))
+	return d.sum(salt, append(s.labeled(d.message(), label), ikm...))
 }
 
-// expand is LabeledExpand for at most one block of output; h is keyed with the pseudorandom key.
-func (d *derivation) expand(s *schedule, h hash.Hash, label string, info []byte, length int) []byte {
-	b := binary.BigEndian.AppendUint16(d.input[:0], uint16(length))
-	return d.expandBlock(h, append(s.labeled(b, label), info...), length)
+// expand is LabeledExpand for at most one block of output.
+func (d *derivation) expand(s *schedule, prk []byte, label string, info []byte, length int) []byte {
+	b := binary.BigEndian.AppendUint16(d.message(), uint16(length))
+	return d.expandBlock(prk, append(s.labeled(b, label), info...), length)
 }
 
 // expandBlock is HKDF-Expand (RFC 5869 section 2.3) for at most one block of output.
-func (d *derivation) expandBlock(h hash.Hash, info []byte, length int) []byte {
-	return d.sum(h, append(info, 1))[:length]
+func (d *derivation) expandBlock(prk, info []byte, length int) []byte {
+	return d.sum(prk, append(info, 1))[:length]
 }
 
 func (s *schedule) labeled(b []byte, label string) []byte {
@@ -152,19 +168,17 @@ func (s *schedule) receiver(sk kem.PrivateKey, enc []byte) (*exchange, error) {
 
 // keys is KeySchedule. It consumes the shared secret; what it returns lives in d.
 func (s *schedule) keys(d *derivation, shared []byte) (key, base, exporter []byte) {
-	h := hmac.New(sha256.New, d.extract(s, shared, "secret", nil))
-	key = d.expand(s, h, "key", s.context[:], s.aead.keySize())
-	h.Reset()
-	base = d.expand(s, h, "base_nonce", s.context[:], nonceSize)
-	h.Reset()
-	exporter = d.expand(s, h, "exp", s.context[:], sha256.Size)
+	secret := d.extract(s, shared, "secret", nil)
+	key = d.expand(s, secret, "key", s.context[:], s.aead.keySize())
+	base = d.expand(s, secret, "base_nonce", s.context[:], nonceSize)
+	exporter = d.expand(s, secret, "exp", s.context[:], sha256.Size)
 	clear(shared)
 	return key, base, exporter
 }
 
 // export is Context.Export (RFC 9180 section 5.3) for at most 32 bytes.
 func (s *schedule) export(d *derivation, exporter []byte, context string, length int) []byte {
-	return d.expand(s, hmac.New(sha256.New, exporter), "sec", []byte(context), length)
+	return d.expand(s, exporter, "sec", []byte(context), length)
 }
 
 func (s *schedule) exchange(enc, shared []byte) (*exchange, error) {
@@ -184,11 +198,10 @@ func (x *exchange) responseCipher(c *chunkCipher, nonce []byte) error {
 	var d derivation
 	defer d.wipe()
 	// HKDF-Extract with enc || nonce as its salt.
-	prk := d.sum(hmac.New(sha256.New, append(x.enc, nonce...)), x.secret)
-	h := hmac.New(sha256.New, prk)
-	key := d.expandBlock(h, append(d.input[:0], "key"...), x.aead.keySize())
-	h.Reset()
-	base := d.expandBlock(h, append(d.input[:0], "nonce"...), nonceSize)
+	salt := append(append(make([]byte, 0, xwing.CiphertextSize+32), x.enc...), nonce...)
+	prk := d.sum(salt, append(d.message(), x.secret...))
+	key := d.expandBlock(prk, append(d.message(), "key"...), x.aead.keySize())
+	base := d.expandBlock(prk, append(d.message(), "nonce"...), nonceSize)
 	clear(x.secret)
 	x.secret = nil
 	return c.init(x.aead, key, base)
@@ -209,6 +222,7 @@ const maxChunks = 1 << 24
 func (c *chunkCipher) init(a AEAD, key, base []byte) (err error) {
 	c.aead, err = a.new(key)
 	copy(c.base[:], base)
+	c.nonce = c.base
 	return err
 }
 
@@ -216,8 +230,7 @@ func (c *chunkCipher) next() ([]byte, error) {
 	if c.count == maxChunks {
 		return nil, fmt.Errorf("envelope: message of more than %d chunks", maxChunks)
 	}
-	c.nonce = c.base
-	low := binary.BigEndian.Uint64(c.nonce[nonceSize-8:]) ^ c.count
+	low := binary.BigEndian.Uint64(c.base[nonceSize-8:]) ^ c.count
 	binary.BigEndian.PutUint64(c.nonce[nonceSize-8:], low)
 	c.count++
 	return c.nonce[:], nil

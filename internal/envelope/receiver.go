@@ -77,7 +77,7 @@ func (r *Receiver) KeyConfigs() []KeyConfig {
 // so for [DateError], bhttp.ErrInvalid and bhttp.ErrLimit. Without a sealer the answer cannot be sealed:
 // [ErrUnknownKey], [ErrAuthentication], [ErrReplayed], [ErrGuardFull], [ErrKeyClosed], [ErrTruncated].
 func (r *Receiver) Open(ctx context.Context, body io.Reader) (*http.Request, *ResponseSealer, error) {
-	c := newChunkReader(body, 4<<10)
+	c := newChunkReader(body, blockSize)
 	header, err := c.take(headerSize)
 	if err != nil {
 		return nil, nil, err
@@ -94,8 +94,7 @@ func (r *Receiver) Open(ctx context.Context, body io.Reader) (*http.Request, *Re
 	if err != nil {
 		return nil, nil, err
 	}
-	// With room for the response nonce, which follows it in the salt.
-	x, err := kp.receive(s, append(make([]byte, 0, len(enc)+s.aead.entropySize()), enc...))
+	x, err := kp.receive(s, bytes.Clone(enc))
 	if errors.Is(err, ErrKeyClosed) {
 		return nil, nil, err
 	}
@@ -140,18 +139,16 @@ type ResponseSealer struct {
 // DefaultBucket is the unit, in bytes, to which a [ResponseWriter] pads the chunks of a streamed answer.
 const DefaultBucket = 256
 
-// smallRoom is the plaintext that a ResponseWriter starts out with room for: a short answer, or the chunk of a token.
-const smallRoom = 2 << 10
-
 // Respond starts the response on w, the body of a 200 response with [ResponseMediaType]. flush, if not nil, is called after
 // each chunk that the answer's writer flushed: http.ResponseController.Flush for instance. Respond works once: a second
 // writer does nothing but return an error.
 func (s *ResponseSealer) Respond(w io.Writer, flush func() error) *ResponseWriter {
 	size := s.x.aead.entropySize()
 	lead := size + maxPrefix
+	b := blocks.Get().(*block)
 	rw := &ResponseWriter{
 		Bucket: DefaultBucket, w: w, flush: flush, head: s.head, header: http.Header{},
-		lead: lead, room: smallRoom, nonce: size, run: -1, buf: make([]byte, lead+smallRoom+tagSize),
+		lead: lead, room: blockSize - lead - tagSize, nonce: size, run: -1, buf: b[:], block: b,
 	}
 	nonce := rw.buf[:size]
 	rand.Read(nonce)

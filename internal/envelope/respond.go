@@ -34,6 +34,7 @@ type ResponseWriter struct {
 	head   bool // the request was HEAD
 
 	buf    []byte // nonce or room for it, room for the length, plaintext, room for the tag
+	block  *block // what buf is, unless it has grown
 	lead   int    // where plaintext starts
 	room   int    // for plaintext, at most MaxChunk
 	nonce  int    // bytes of response nonce still to send
@@ -139,8 +140,16 @@ func (w *ResponseWriter) reserve(n int) {
 	}
 	buf := make([]byte, w.lead+MaxChunk+tagSize)
 	copy(buf, w.buf[:w.lead+w.n])
-	clear(w.buf)
 	w.buf, w.room = buf, MaxChunk
+	w.release()
+}
+
+// release clears the block and gives it back. Nothing may refer to it any more.
+func (w *ResponseWriter) release() {
+	if w.block != nil {
+		w.block.free()
+		w.block = nil
+	}
 }
 
 // free is the room that is left.
@@ -228,6 +237,8 @@ func (w *ResponseWriter) Close() error {
 		return err
 	}
 	w.err = errClosed
+	w.buf = nil
+	w.release()
 	return nil
 }
 

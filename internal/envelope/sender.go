@@ -76,27 +76,22 @@ func (s *Sender) seal(req *http.Request, body io.ReadCloser, length int64) (*Sea
 	if req.Header.Get("Expect") != "" {
 		return nil, nil, errors.New("envelope: a sealed request cannot carry an Expect field")
 	}
-	if req.Header.Get("Date") == "" {
-		now := time.Now
-		if s.Now != nil {
-			now = s.Now
-		}
-		r := *req
-		r.Header = make(http.Header, len(req.Header)+1)
-		maps.Copy(r.Header, req.Header)
-		r.Header.Set("Date", now().UTC().Format(http.TimeFormat))
-		req = &r
+	lead := headerSize + s.schedule.kem.CiphertextSize() + maxPrefix
+	guess := int64(MaxChunk) // of the plaintext in the first chunk
+	if length >= 0 {
+		guess = PaddedLen(512 + min(length, MaxChunk-512))
 	}
-	head, err := bhttp.AppendRequestHead(make([]byte, 0, 512), req, length)
+	// The head is written to where it will be sealed, unless it turns out too long.
+	buf, err := s.appendHead(make([]byte, lead, lead+int(guess)+tagSize), req, length)
 	if err != nil {
 		return nil, nil, err
 	}
+	head := buf[lead:]
 	x, err := s.schedule.sender(s.pk)
 	if err != nil {
 		return nil, nil, fmt.Errorf("envelope: encapsulation to key %d: %w", s.id, err)
 	}
 	r := &SealedRequest{cipher: x.request, body: body, req: req, pending: head, left: length, wire: -1}
-	lead := headerSize + len(x.enc) + maxPrefix
 	room, whole := MaxChunk, false
 	if length >= 0 {
 		total := PaddedLen(int64(len(head)) + length + 1)
@@ -105,7 +100,10 @@ func (s *Sender) seal(req *http.Request, body io.ReadCloser, length int64) (*Sea
 		r.wire = int64(lead-maxPrefix) + full*(maxPrefix+maxSealed) + 1 + last + tagSize
 		room, whole = int(min(total, MaxChunk)), full == 0
 	}
-	r.buf = make([]byte, lead+room+tagSize)
+	if len(head) > room || cap(buf) < lead+room+tagSize {
+		buf = make([]byte, lead+room+tagSize)
+	}
+	r.buf = buf[:lead+room+tagSize]
 	r.lead = lead
 	r.header, r.enc = s.schedule.header, x.enc
 	if whole {
@@ -115,6 +113,22 @@ func (s *Sender) seal(req *http.Request, body io.ReadCloser, length int64) (*Sea
 		r.whole = true
 	}
 	return r, x, nil
+}
+
+// appendHead appends the head of req, with a Date.
+func (s *Sender) appendHead(b []byte, req *http.Request, length int64) ([]byte, error) {
+	if req.Header.Get("Date") != "" {
+		return bhttp.AppendRequestHead(b, req, length)
+	}
+	now := time.Now
+	if s.Now != nil {
+		now = s.Now
+	}
+	dated := *req
+	dated.Header = make(http.Header, 8)
+	maps.Copy(dated.Header, req.Header)
+	dated.Header.Set("Date", now().UTC().Format(http.TimeFormat))
+	return bhttp.AppendRequestHead(b, &dated, length)
 }
 
 // SealedRequest is a sealed request on its way out: the body of a POST. It is for one goroutine at a time, but as net/http
@@ -368,7 +382,7 @@ func (o *ResponseOpener) Open(r io.Reader, informational func(status int, h http
 	}
 	x := o.x
 	o.x = nil
-	c := newChunkReader(r, 2304)
+	c := newChunkReader(r, blockSize)
 	nonce, err := c.take(x.aead.entropySize())
 	if err != nil {
 		return nil, err
