@@ -63,7 +63,7 @@ func chromium(t *testing.T) *browser {
 	}
 	// The sandbox needs a user other than root, and there is nothing in this browser but our own page.
 	c := exec.Command(path, "--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--disable-quic", "--no-first-run",
-		"--disable-background-networking", "--disable-component-update", "--disable-sync", "--disable-extensions", "--user-data-dir="+t.TempDir(),
+		"--disable-background-networking", "--disable-component-update", "--disable-sync", "--disable-extensions", "--window-size=1280,1000", "--user-data-dir="+t.TempDir(),
 		"--remote-debugging-pipe", "about:blank")
 	c.ExtraFiles = []*os.File{theirIn, theirOut}
 	if err := c.Start(); err != nil {

@@ -304,4 +304,11 @@ func TestPage(t *testing.T) {
 	if want := []string{"GET /", "GET /page.js", "GET /style.css", "GET /verifier.js", "GET /wasm_exec.js"}; !slices.Equal(served, want) {
 		t.Errorf("the server was asked for %q, want %q", served, want)
 	}
+
+	// The same folder without a server.
+	b.do("Page.navigate", map[string]any{"url": "file://" + filepath.Join(dir, "index.html")}, nil)
+	b.await("location.protocol === 'file:' && document.readyState === 'complete' && " + state("ready"))
+	b.choose("policy", w.path("policy"))
+	b.choose("evidence", w.path("garbage"))
+	b.await(state("error"))
 }
