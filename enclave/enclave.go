@@ -104,6 +104,13 @@ func New(cfg Config) (*Enclave, error) {
 	return e, nil
 }
 
+// Rotate makes new keys when they are due and forgets those that have expired.
+// Serving does so too; call it now and then for an enclave that nobody asks.
+func (e *Enclave) Rotate() error {
+	_, err := e.current()
+	return err
+}
+
 // current returns the newest generation. It makes one when the newest is past
 // half of its life, and drops those that have expired.
 func (e *Enclave) current() (*generation, error) {

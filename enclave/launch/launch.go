@@ -202,13 +202,22 @@ func (e *Enclave) Serve(ctx context.Context, l net.Listener) error {
 	srv := &http.Server{Handler: e.Handler(), Protocols: p, ReadHeaderTimeout: 10 * time.Second, MaxHeaderBytes: 16 << 10}
 	done := make(chan error, 1)
 	go func() { done <- srv.Serve(l) }()
-	select {
-	case err := <-done:
-		return err
-	case <-ctx.Done():
-		grace, cancel := context.WithTimeout(context.Background(), 5*time.Second)
-		defer cancel()
-		srv.Shutdown(grace)
-		return srv.Close()
+	tick := time.NewTicker(time.Minute)
+	defer tick.Stop()
+	for {
+		select {
+		case <-tick.C:
+			if err := e.Rotate(); err != nil {
+				srv.Close()
+				return err
+			}
+		case err := <-done:
+			return err
+		case <-ctx.Done():
+			grace, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+			defer cancel()
+			srv.Shutdown(grace)
+			return srv.Close()
+		}
 	}
 }
