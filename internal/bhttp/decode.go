@@ -1,6 +1,7 @@
 package bhttp
 
 import (
+	"encoding/binary"
 	"errors"
 	"io"
 	"maps"
@@ -363,8 +364,12 @@ func (b *body) take(p []byte) int {
 				break // the end or a part of a length: for next
 			}
 			v := uint64(window[at] & 0x3f)
-			for _, c := range window[at+1 : at+size] {
-				v = v<<8 | uint64(c)
+			if size == 8 { // padding is full of these
+				v = binary.BigEndian.Uint64(window[at:]) & maxVarint
+			} else {
+				for _, c := range window[at+1 : at+size] {
+					v = v<<8 | uint64(c)
+				}
 			}
 			if v == 0 {
 				break
@@ -379,18 +384,14 @@ func (b *body) take(p []byte) int {
 		m := copy(p[n:], rest)
 		n += m
 		at += m
-		b.took(m)
+		b.left -= uint64(m)
 	}
 	b.d.r.Discard(at)
-	return n
-}
-
-func (b *body) took(n int) {
-	b.left -= uint64(n)
 	b.total += int64(n)
 	if b.declared >= 0 && b.total > b.declared {
 		b.err = b.mismatch()
 	}
+	return n
 }
 
 // next moves to the next chunk of content, or past the end of the message with io.EOF.
