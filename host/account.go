@@ -45,10 +45,10 @@ type admission struct {
 	allot   uint64
 	enclave *upstream
 	cost    uint64 // as the enclave last said while it ran
-	kept    bool   // the ledger knows of it, or is about to
 
-	books sync.Mutex // held while the ledger writes of it
-	ended bool       // the ledger has its final cost
+	books sync.Mutex // held while the ledger writes of it; guards what follows
+	kept  bool       // the ledger knows of it
+	ended bool       // it is over: the ledger learns nothing more of it
 }
 
 // covered is the part of the vouchers that the deposit covers.
@@ -103,12 +103,10 @@ func (a *account) running(id string) *admission {
 	return a.streams[id]
 }
 
-// keep marks a stream as known to the ledger from now on, and notes what the
-// enclave says of its cost.
-func (a *account) keep(s *admission, cost uint64) {
+// note takes what the enclave says of a running stream's cost.
+func (a *account) note(s *admission, cost uint64) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	s.kept = true
 	s.cost = max(s.cost, cost)
 }
 

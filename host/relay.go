@@ -150,12 +150,13 @@ func (h *Host) raise(ctx context.Context, a *account, id, amount string) *apierr
 // keepStream makes durable what a running request has cost so far, so that a
 // host that is killed forgets no more than what came after.
 func (h *Host) keepStream(ctx context.Context, a *account, s *admission, id string, cost uint64) *apierror.Error {
-	a.keep(s, cost)
+	a.note(s, cost)
 	s.books.Lock()
 	defer s.books.Unlock()
 	if s.ended {
 		return nil
 	}
+	s.kept = true
 	if err := h.cfg.Ledger.SetStream(ctx, ledger.Stream{Channel: rawAddress(a.address), ID: id, Enclave: s.enclave.ID, Cost: cost}); err != nil {
 		return h.ledgerFault(err)
 	}
@@ -255,9 +256,8 @@ func (h *Host) serveSealed(w http.ResponseWriter, r *http.Request) {
 			known = nil
 		}
 	}
-	if s, due := a.settle(id, known); due > 0 || s.kept {
-		h.recording.Go(func() { h.recordSpent(a, s, id, due) })
-	}
+	s, due := a.settle(id, known)
+	h.recording.Go(func() { h.recordSpent(a, s, id, due) })
 	if cut {
 		// The client must see a cut, not an end, whatever repairs framing in
 		// between.
@@ -275,6 +275,9 @@ func (h *Host) recordSpent(a *account, s *admission, id string, cost uint64) {
 	defer s.books.Unlock()
 	s.ended = true
 	if !s.kept {
+		if cost == 0 {
+			return
+		}
 		id = ""
 	}
 	if err := h.cfg.Ledger.EndStream(ctx, ledger.Stream{Channel: rawAddress(a.address), ID: id, Enclave: s.enclave.ID, Cost: cost}); err != nil {
