@@ -9,7 +9,7 @@ STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 FUZZTIME  ?= 10s
 BENCHTIME ?= 1s
 
-.PHONY: help build cross demo test race lint bench fuzz fees contracts clean
+.PHONY: help build cross demo test race lint bench fuzz fees contracts web clean
 
 help: ## list the targets
 	@awk -F': .*## ' '/^[a-z]+:.*## /{printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -45,7 +45,7 @@ bench: ## run the benchmarks; ratios are to a peer or to the primitive's floor i
 fuzz: ## run every fuzz target for FUZZTIME each (default 10s)
 	@for p in $$($(GO) list ./...); do \
 	  for f in $$($(GO) test -list '^Fuzz' $$p | grep '^Fuzz'); do \
-	    echo "$$p $$f"; $(GO) test -run '^$$' -fuzz "^$$f\$$" -fuzztime $(FUZZTIME) $$p || exit 1; \
+	    echo "$$p $$f"; $(GO) test -run '^$$' -fuzz "^$$f\$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 20x $$p || exit 1; \
 	  done; done
 
 fees: ## print what each operation of the payment channel costs
@@ -53,6 +53,9 @@ fees: ## print what each operation of the payment channel costs
 
 contracts: ## rebuild the contracts from source and compare with what is committed (needs node)
 	cd internal/ton/channel/contract && npm ci --silent --ignore-scripts && node build.mjs
+
+web: ## assemble the verifier's page into bin/web: static files, nothing to run
+	$(GO) run ./cmd/bombyx-web $(BIN)/web
 
 clean: ## remove what was built
 	rm -rf $(BIN)
