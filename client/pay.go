@@ -75,7 +75,7 @@ func newPurse(t *Transport, p Payment) (*purse, error) {
 		return nil, errors.New("client: key is not the channel's")
 	}
 	u := &purse{t: t, p: p, address: p.Channel.Address(), state: p.State}
-	u.name = "0:" + hex.EncodeToString(u.address[:])
+	u.name = u.address.Raw()
 	salt, err := hkdf.Key(sha256.New, p.Key.Seed(), u.address[:], "bombyx/1 cache salt", 32)
 	if err != nil {
 		return nil, fmt.Errorf("client: %w", err)
@@ -93,7 +93,7 @@ func (u *purse) suits(c *card.Card) *apierror.Error {
 	switch {
 	case c.Network != u.p.Network:
 		return wrong(fmt.Sprintf("the host is on network %d, the channel on %d", c.Network, u.p.Network))
-	case c.Payee != "0:"+hex.EncodeToString(u.p.Channel.Payee[:]):
+	case c.Payee != u.p.Channel.Payee.Raw():
 		return wrong("it pays another payee")
 	case c.ChannelCode != hex.EncodeToString(hash[:]):
 		return wrong("the host expects another contract")

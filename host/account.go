@@ -196,7 +196,7 @@ func (h *Host) openSession(ctx context.Context, body []byte) (*account, *apierro
 	if _, err := session.Verify(body, h.key, on.ClientKey[:], h.cfg.Now()); err != nil {
 		return nil, apierror.New(403, "bad_session", err.Error(), "sign with the channel's key for this host")
 	}
-	name := rawAddress(address)
+	name := address.Raw()
 	if err := h.cfg.Ledger.AddChannel(ctx, name, ed25519.PublicKey(on.ClientKey[:])); err != nil {
 		return nil, h.ledgerFault(err)
 	}
@@ -229,7 +229,7 @@ func (h *Host) readChannel(ctx context.Context, address channel.Address) (*OnCha
 	defer cancel()
 	on, err := h.cfg.Chain.Channel(ctx, address)
 	if errors.Is(err, ErrNoChannel) {
-		return nil, apierror.New(404, "unknown_channel", "there is no channel at "+rawAddress(address), "open one, and wait until it is in a block")
+		return nil, apierror.New(404, "unknown_channel", "there is no channel at "+address.Raw(), "open one, and wait until it is in a block")
 	} else if err != nil {
 		h.cfg.Log.Error("chain does not answer", "err", err)
 		return nil, apierror.New(503, "chain_down", "the host cannot read the chain", "try again, or another host")
@@ -296,7 +296,7 @@ func (h *Host) putVoucher(ctx context.Context, a *account, wire []byte) *apierro
 	if known {
 		return nil
 	}
-	if err := h.cfg.Ledger.PutVoucher(ctx, rawAddress(a.address), v.Total, wire); err != nil {
+	if err := h.cfg.Ledger.PutVoucher(ctx, a.address.Raw(), v.Total, wire); err != nil {
 		return h.ledgerFault(err)
 	}
 	a.mu.Lock()

@@ -2,10 +2,8 @@ package host
 
 import (
 	"context"
-	"encoding/hex"
 	"errors"
 	"fmt"
-	"strings"
 	"time"
 
 	"github.com/xssnick/tonutils-go/tlb"
@@ -127,7 +125,7 @@ func (h *Host) ClaimDue(ctx context.Context) error {
 }
 
 func (h *Host) claim(ctx context.Context, row *ledger.Channel) error {
-	address, err := parseRaw(row.Address)
+	address, err := channel.ParseRaw(row.Address)
 	if err != nil {
 		return err
 	}
@@ -188,13 +186,4 @@ func (h *Host) claim(ctx context.Context, row *ledger.Channel) error {
 	}
 	h.cfg.Log.Info("claimed", "channel", row.Address, "paid", on.Paid)
 	return h.cfg.Ledger.SetChainState(ctx, row.Address, on.Paid, false)
-}
-
-func parseRaw(s string) (channel.Address, error) {
-	id, ok := strings.CutPrefix(s, "0:")
-	b, err := hex.DecodeString(id)
-	if !ok || err != nil || len(b) != 32 {
-		return channel.Address{}, fmt.Errorf("host: %q is not a raw address", s)
-	}
-	return channel.Address(b), nil
 }

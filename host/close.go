@@ -67,12 +67,12 @@ func (h *Host) closeTogether(ctx context.Context, a *account, wire []byte) *apie
 		if errors.Is(err, ErrNoWallet) {
 			return apierror.New(501, "no_wallet", "this host does not hold its payee's wallet", "close alone")
 		}
-		h.cfg.Log.Error("close failed", "channel", rawAddress(a.address), "err", err)
+		h.cfg.Log.Error("close failed", "channel", a.address.Raw(), "err", err)
 		return apierror.New(503, "close_failed", "the channel did not close", "look at the chain, then try again or close alone")
 	}
 	a.endClose(true)
-	h.cfg.Log.Info("closed by agreement", "channel", rawAddress(a.address), "paid", g.Total)
-	if err := h.cfg.Ledger.SetChainState(ctx, rawAddress(a.address), g.Total, true); err != nil {
+	h.cfg.Log.Info("closed by agreement", "channel", a.address.Raw(), "paid", g.Total)
+	if err := h.cfg.Ledger.SetChainState(ctx, a.address.Raw(), g.Total, true); err != nil {
 		h.ledgerFault(err) // the chain has the last word: the next look at it mends the books
 	}
 	return nil

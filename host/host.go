@@ -145,7 +145,7 @@ func (h *Host) Card(ctx context.Context) (string, error) {
 	hash := channel.CodeHash()
 	c := &card.Card{
 		Version: 1, Host: hex.EncodeToString(h.key[:]), Network: h.cfg.Network,
-		Payee: rawAddress(h.cfg.Payee), ChannelCode: hex.EncodeToString(hash[:]),
+		Payee: h.cfg.Payee.Raw(), ChannelCode: hex.EncodeToString(hash[:]),
 		ClosingDelay: uint32(h.cfg.ClosingDelay / time.Second), MinDeposit: h.cfg.MinDeposit, Window: h.cfg.Window,
 		Prices: h.cfg.Prices, NotBefore: now.Add(-time.Minute).Unix(), NotAfter: now.Add(h.cfg.CardLifetime).Unix(),
 	}
@@ -163,5 +163,3 @@ func (h *Host) Card(ctx context.Context) (string, error) {
 	}
 	return card.Sign(c, h.cfg.Identity)
 }
-
-func rawAddress(a channel.Address) string { return "0:" + hex.EncodeToString(a[:]) }

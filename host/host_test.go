@@ -277,7 +277,7 @@ func (r *rig) ask(auth, stream, allot string) (int, string) {
 func (r *rig) row() *ledger.Channel {
 	r.t.Helper()
 	r.h.recording.Wait()
-	c, err := r.cfg.Ledger.Channel(r.t.Context(), rawAddress(r.params.Address()))
+	c, err := r.cfg.Ledger.Channel(r.t.Context(), r.params.Address().Raw())
 	if err != nil {
 		r.t.Fatal(err)
 	}
@@ -419,7 +419,7 @@ func TestAdmission(t *testing.T) {
 	}()
 	for {
 		r.h.accounts.mu.Lock()
-		a := r.h.accounts.open[rawAddress(r.params.Address())]
+		a := r.h.accounts.open[r.params.Address().Raw()]
 		r.h.accounts.mu.Unlock()
 		if a.running(stream1) != nil {
 			break
@@ -524,7 +524,7 @@ func TestCosts(t *testing.T) {
 				t.Errorf("spent %d, want %d", got, c.spent)
 			}
 			waitFor(t, func() bool {
-				row, err := r.cfg.Ledger.Channel(t.Context(), rawAddress(r.params.Address()))
+				row, err := r.cfg.Ledger.Channel(t.Context(), r.params.Address().Raw())
 				return err == nil && row.Spent == c.spent
 			})
 		})
@@ -534,7 +534,7 @@ func TestCosts(t *testing.T) {
 func (r *rig) account() *account {
 	r.h.accounts.mu.Lock()
 	defer r.h.accounts.mu.Unlock()
-	return r.h.accounts.open[rawAddress(r.params.Address())]
+	return r.h.accounts.open[r.params.Address().Raw()]
 }
 
 func waitFor(t *testing.T, ok func() bool) {
@@ -618,7 +618,7 @@ func TestCard(t *testing.T) {
 	r := newRig(t)
 	status, body, _ := r.call("GET", "/v1/card", nil)
 	c, err := card.Verify(body, r.h.Key(), r.now())
-	if status != 200 || err != nil || c.Payee != rawAddress(r.params.Payee) || c.Enclave("m") == nil || c.Window != window {
+	if status != 200 || err != nil || c.Payee != r.params.Payee.Raw() || c.Enclave("m") == nil || c.Window != window {
 		t.Fatalf("%d %+v, %v", status, c, err)
 	}
 }

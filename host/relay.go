@@ -83,7 +83,7 @@ func (h *Host) serveSession(w http.ResponseWriter, r *http.Request) {
 		fault.Write(w)
 		return
 	}
-	row, err := h.cfg.Ledger.Channel(r.Context(), rawAddress(a.address))
+	row, err := h.cfg.Ledger.Channel(r.Context(), a.address.Raw())
 	if err != nil {
 		h.ledgerFault(err).Write(w)
 		return
@@ -157,7 +157,7 @@ func (h *Host) keepStream(ctx context.Context, a *account, s *admission, id stri
 		return nil
 	}
 	s.kept = true
-	if err := h.cfg.Ledger.SetStream(ctx, ledger.Stream{Channel: rawAddress(a.address), ID: id, Enclave: s.enclave.ID, Cost: cost}); err != nil {
+	if err := h.cfg.Ledger.SetStream(ctx, ledger.Stream{Channel: a.address.Raw(), ID: id, Enclave: s.enclave.ID, Cost: cost}); err != nil {
 		return h.ledgerFault(err)
 	}
 	return nil
@@ -280,7 +280,7 @@ func (h *Host) recordSpent(a *account, s *admission, id string, cost uint64) {
 		}
 		id = ""
 	}
-	if err := h.cfg.Ledger.EndStream(ctx, ledger.Stream{Channel: rawAddress(a.address), ID: id, Enclave: s.enclave.ID, Cost: cost}); err != nil {
+	if err := h.cfg.Ledger.EndStream(ctx, ledger.Stream{Channel: a.address.Raw(), ID: id, Enclave: s.enclave.ID, Cost: cost}); err != nil {
 		h.cfg.Log.Error("cost not recorded", "err", err)
 	}
 }

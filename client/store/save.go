@@ -17,7 +17,7 @@ import (
 //
 // When the disk fails, the store records nothing more and Failed is closed: stop paying.
 func (s *Store) Save(a channel.Address) func(client.PaymentState, string) {
-	address := raw(a)
+	address := a.Raw()
 	return func(p client.PaymentState, receipt string) {
 		s.mu.Lock()
 		defer s.mu.Unlock()

@@ -144,7 +144,7 @@ func (s *Store) Add(ctx context.Context, c Channel) error {
 	p := c.Params
 	r, err := s.db.ExecContext(ctx, `INSERT INTO channels (address, network, payee, client, client_key, close_delay, expires_at, salt, host, host_key,
 		deposit, signed, settled, head, state, created_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING`,
-		raw(p.Address()), c.Network, raw(p.Payee), raw(p.Client), hex.EncodeToString(p.ClientKey[:]), p.CloseDelay, p.ExpiresAt, fmt.Sprintf("%016x", p.Salt),
+		p.Address().Raw(), c.Network, p.Payee.Raw(), p.Client.Raw(), hex.EncodeToString(p.ClientKey[:]), p.CloseDelay, p.ExpiresAt, fmt.Sprintf("%016x", p.Salt),
 		c.Host, hex.EncodeToString(c.HostKey), int64(c.Deposit), int64(c.Progress.Signed), int64(c.Progress.Settled), hex.EncodeToString(c.Progress.Head[:]),
 		c.State, s.now().Unix())
 	return changed(r, err, ErrExists)
@@ -152,7 +152,7 @@ func (s *Store) Add(ctx context.Context, c Channel) error {
 
 // SetState records how far the channel has come.
 func (s *Store) SetState(ctx context.Context, a channel.Address, to State) error {
-	r, err := s.db.ExecContext(ctx, `UPDATE channels SET state = ? WHERE address = ?`, to, raw(a))
+	r, err := s.db.ExecContext(ctx, `UPDATE channels SET state = ? WHERE address = ?`, to, a.Raw())
 	return changed(r, err, ErrUnknown)
 }
 
@@ -161,13 +161,13 @@ func (s *Store) SetDeposit(ctx context.Context, a channel.Address, nano uint64) 
 	if nano > math.MaxInt64 {
 		return errors.New("store: deposit is out of range")
 	}
-	r, err := s.db.ExecContext(ctx, `UPDATE channels SET deposit = ? WHERE address = ?`, int64(nano), raw(a))
+	r, err := s.db.ExecContext(ctx, `UPDATE channels SET deposit = ? WHERE address = ?`, int64(nano), a.Raw())
 	return changed(r, err, ErrUnknown)
 }
 
 // Forget removes a channel that is still Opening, once it is certain that its deposit was never sent.
 func (s *Store) Forget(ctx context.Context, a channel.Address) error {
-	r, err := s.db.ExecContext(ctx, `DELETE FROM channels WHERE address = ? AND state = ? AND signed = 0`, raw(a), StateOpening)
+	r, err := s.db.ExecContext(ctx, `DELETE FROM channels WHERE address = ? AND state = ? AND signed = 0`, a.Raw(), StateOpening)
 	return changed(r, err, ErrUnknown)
 }
 
@@ -185,7 +185,7 @@ const columns = `network, payee, client, client_key, close_delay, expires_at, sa
 
 // Channel returns one channel, or ErrUnknown.
 func (s *Store) Channel(ctx context.Context, a channel.Address) (Channel, error) {
-	c, err := scan(s.db.QueryRowContext(ctx, `SELECT `+columns+` FROM channels WHERE address = ?`, raw(a)))
+	c, err := scan(s.db.QueryRowContext(ctx, `SELECT `+columns+` FROM channels WHERE address = ?`, a.Raw()))
 	if errors.Is(err, sql.ErrNoRows) {
 		return c, ErrUnknown
 	}
@@ -236,7 +236,7 @@ func scan(row interface{ Scan(...any) error }) (c Channel, err error) {
 		c.Params.Salt = c.Params.Salt<<8 | uint64(b)
 	}
 	// The address commits to the terms: no damage to them goes unseen.
-	if raw(c.Params.Address()) != address {
+	if c.Params.Address().Raw() != address {
 		return c, fmt.Errorf("store: channel %s: its record belongs to another address", address)
 	}
 	return c, nil
@@ -244,7 +244,7 @@ func scan(row interface{ Scan(...any) error }) (c Channel, err error) {
 
 // Receipts returns a channel's receipts in the order of their hash chain.
 func (s *Store) Receipts(ctx context.Context, a channel.Address) ([]Receipt, error) {
-	rows, err := s.db.QueryContext(ctx, `SELECT receipt, head FROM receipts WHERE channel = ? ORDER BY seq`, raw(a))
+	rows, err := s.db.QueryContext(ctx, `SELECT receipt, head FROM receipts WHERE channel = ? ORDER BY seq`, a.Raw())
 	if err != nil {
 		return nil, fmt.Errorf("store: %w", err)
 	}
@@ -263,8 +263,6 @@ func (s *Store) Receipts(ctx context.Context, a channel.Address) ([]Receipt, err
 	}
 	return all, rows.Err()
 }
-
-func raw(a channel.Address) string { return "0:" + hex.EncodeToString(a[:]) }
 
 // private makes the file before SQLite does, so that others cannot read it; SQLite gives its journals the same permissions.
 func private(path string) error {

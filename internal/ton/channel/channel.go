@@ -12,8 +12,10 @@ package channel
 
 import (
 	_ "embed"
+	"encoding/hex"
 	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/xssnick/tonutils-go/address"
 	"github.com/xssnick/tonutils-go/tlb"
@@ -83,6 +85,19 @@ func (a Address) Std() *address.Address { return address.NewAddress(0, 0, a[:]) 
 
 // String returns the bounceable user-friendly form, EQ...
 func (a Address) String() string { return a.Std().String() }
+
+// Raw returns the raw form, 0: and 64 lower-case hexadecimal digits.
+func (a Address) Raw() string { return a.Std().StringRaw() }
+
+// ParseRaw reads what [Address.Raw] writes.
+func ParseRaw(s string) (Address, error) {
+	id, ok := strings.CutPrefix(s, "0:")
+	b, err := hex.DecodeString(id)
+	if !ok || err != nil || len(b) != 32 {
+		return Address{}, fmt.Errorf("channel: %q is not a raw address", s)
+	}
+	return Address(b), nil
+}
 
 // Params are what makes a channel: its address is a commitment to them and to the contract's code.
 type Params struct {
