@@ -297,10 +297,11 @@ func (a *ask) allotment(p Prices, window uint64) (allot, bound uint64, fault *ap
 	bound = receipt.MaxCost
 	if most > 0 {
 		// No token is shorter than a byte; templates add a few, for which the
-		// enclave asks if it comes to that.
+		// enclave asks if it comes to that. The host reads the allotment: the
+		// length is taken as padded, or it would undo the padding.
 		var err error
 		bound, err = Prices{Prompt: max(p.Prompt, p.Cached), Completion: max(p.Completion, p.Reasoning)}.Cost(
-			price.Usage{Prompt: uint64(len(a.body)), Completion: most})
+			price.Usage{Prompt: uint64(envelope.PaddedLen(int64(len(a.body)))), Completion: most})
 		if err != nil || bound > receipt.MaxCost {
 			return 0, 0, apierror.New(400, "max_tokens_out_of_range", "max_tokens is out of range", "ask for less")
 		}
