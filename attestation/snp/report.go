@@ -134,7 +134,7 @@ func (t TCB) AtLeast(u TCB) bool {
 type Report struct {
 	Raw []byte // ReportSize bytes
 
-	Version          uint32 // 2, 3 or 5
+	Version          uint32 // 2 to 5
 	GuestSVN         uint32
 	Policy           Policy
 	FamilyID         [16]byte
@@ -194,8 +194,11 @@ func (r *Report) Product() (Product, error) {
 	return "", fmt.Errorf("processor family %#x, model %#x is not known", family, model)
 }
 
-// ParseReport parses a version 2, 3 or 5 report of exactly ReportSize bytes. Reserved fields must be zero. The result shares
+// ParseReport parses a version 2, 3, 4 or 5 report of exactly ReportSize bytes. Reserved fields must be zero. The result shares
 // nothing with b. Every error is a *ParseError.
+//
+// AMD has published no description of version 4. Firmware 1.55.31 on Milan signs it in the layout of version 3, so that is how
+// it is read, and nothing beyond it may be set.
 //
 // Parsing proves nothing: until Verifier.Verify returns a nil error, every field is merely a claim.
 func ParseReport(b []byte) (*Report, error) {
@@ -238,12 +241,12 @@ func ParseReport(b []byte) (*Report, error) {
 	switch r.Version {
 	case 2:
 		reserved = append(reserved, struct{ from, to int }{0x188, 0x18b}, struct{ from, to int }{0x1f8, 0x208})
-	case 3:
+	case 3, 4:
 		reserved = append(reserved, struct{ from, to int }{0x1f8, 0x208})
 	case 5:
 		r.LaunchMitigations, r.CurrentMitigations = u64(b[0x1f8:]), u64(b[0x200:])
 	default:
-		return nil, &ParseError{0, fmt.Sprintf("version %d; 2, 3 and 5 are supported", r.Version)}
+		return nil, &ParseError{0, fmt.Sprintf("version %d; 2 to 5 are supported", r.Version)}
 	}
 	for _, z := range reserved {
 		for i := z.from; i < z.to; i++ {

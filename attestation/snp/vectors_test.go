@@ -160,6 +160,24 @@ func TestRealReports(t *testing.T) {
 	}
 }
 
+// A report of the version that AMD has not described, from a machine of Google's: it reads as version 3 would. Its key is not
+// in the vectors, so nothing more is shown.
+func TestRealVersion4(t *testing.T) {
+	block, _ := pem.Decode(vectorFile(t, "openpcc/gce_sevsnp_report.txt"))
+	r, err := ParseReport(block.Bytes)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p, err := r.Product()
+	if err != nil || r.Version != 4 || p != Milan || r.CPUID != [3]uint8{0x19, 1, 1} || r.CommittedVersion != (FirmwareVersion{1, 55, 31}) ||
+		!r.LaunchTCB.AtLeast(r.ReportedTCB) || r.Policy.Debug() {
+		t.Errorf("%v, %+v", err, r)
+	}
+	if _, err := amdVerifier(t).Verify(time.Now(), r, nil); err == nil {
+		t.Error("accepted without endorsement key")
+	}
+}
+
 // A VLEK of a cloud provider: genuine while it was valid, from VMPL 1.
 func TestRealVLEK(t *testing.T) {
 	v := amdVerifier(t)

@@ -255,6 +255,14 @@ func TestVersion2OnTurin(t *testing.T) {
 	}
 }
 
+func TestVersion4(t *testing.T) {
+	w := newWorld(Genoa, VCEK)
+	w.report[0] = 4
+	if _, err := w.appraise(t); err != nil {
+		t.Error(err)
+	}
+}
+
 // On Turin eight bytes identify the chip; nothing may follow them.
 func TestTurinChipID(t *testing.T) {
 	w := newWorld(Turin, VCEK)
@@ -387,7 +395,7 @@ func TestParseRefuses(t *testing.T) {
 		bend    func([]byte)
 		what    string
 	}{
-		{"version 4", Turin, func(b []byte) { b[0] = 4 }, "version 4"},
+		{"version 6", Turin, func(b []byte) { b[0] = 6 }, "version 6"},
 		{"version 1", Turin, func(b []byte) { b[0] = 1 }, "version 1"},
 		{"policy without its constant bit", Turin, func(b []byte) { b[0x0a] &^= 2 }, "guest policy"},
 		{"unknown policy bit", Turin, func(b []byte) { b[0x0b] = 4 }, "guest policy"},
@@ -404,6 +412,7 @@ func TestParseRefuses(t *testing.T) {
 		{"reserved 208", Turin, func(b []byte) { b[0x208] = 1 }, "reserved"},
 		{"reserved at the end", Turin, func(b []byte) { b[ReportSize-1] = 1 }, "reserved"},
 		{"mitigations in version 3", Genoa, func(b []byte) { b[0x1f8] = 1 }, "reserved"},
+		{"mitigations in version 4", Genoa, func(b []byte) { b[0], b[0x200] = 4, 1 }, "reserved"},
 		{"CPUID in version 2", Milan, func(b []byte) { b[0x188] = 0x19 }, "reserved"},
 		{"long r", Turin, func(b []byte) { b[0x2a0+48] = 1 }, "384 bits"},
 		{"long s", Turin, func(b []byte) { b[0x2e8+71] = 1 }, "384 bits"},
