@@ -75,6 +75,9 @@ var (
 	ErrExpired = errors.New("the message expired before it was seen")
 	// ErrUnconfirmed means that waiting ended before a message's fate was known.
 	ErrUnconfirmed = errors.New("the message is not confirmed yet")
+	// ErrUpgraded means that the network has a newer virtual machine than this
+	// program: what contracts do there cannot be computed here.
+	ErrUpgraded = errors.New("the network has been upgraded")
 	// ErrNoCode means that an account has no get methods because it is not active.
 	ErrNoCode = errors.New("the account is not an active contract")
 )
@@ -129,7 +132,10 @@ type Client struct {
 var _ Chain = (*Client)(nil)
 
 // Dial connects to the network that a global.config.json describes and follows
-// it from the trusted block to its newest one.
+// it from the trusted block to its newest one. Mainnet and testnet, known by
+// their zero state, are trusted from the key blocks that this program pins, and
+// a configuration with an init block off their chain is refused; any other
+// network from its configuration's init block.
 func Dial(ctx context.Context, config []byte, opts Options) (*Client, error) {
 	cfg, err := ParseConfig(config)
 	if err != nil {
@@ -153,7 +159,7 @@ func Dial(ctx context.Context, config []byte, opts Options) (*Client, error) {
 	for _, ls := range cfg.Liteservers {
 		c.servers = append(c.servers, newServer(ls, cfg.Init, opts.Timeout))
 	}
-	if err = c.connect(ctx); err != nil {
+	if err = c.connect(ctx, cfg); err != nil {
 		c.Close()
 		return nil, err
 	}
@@ -165,7 +171,7 @@ const stagger = 300 * time.Millisecond
 
 // connect finds a liteserver that proves the network's newest block. Public
 // configurations list dead ones, so the next is tried before one has timed out.
-func (c *Client) connect(ctx context.Context) error {
+func (c *Client) connect(ctx context.Context, cfg *Config) error {
 	type answer struct {
 		server int
 		head   Head
@@ -185,6 +191,14 @@ func (c *Client) connect(ctx context.Context) error {
 			id, err := tlb.BlockchainConfig{Root: conf}.GetGlobalID()
 			if err != nil {
 				return fmt.Errorf("the network does not state its global id: %w", err)
+			}
+			if err = cfg.network.checkID(id.GlobalID); err != nil {
+				return err
+			}
+			if cfg.claimed != nil {
+				if err = s.proveInit(ctx, h.id(), cfg.claimed); err != nil {
+					return err
+				}
 			}
 			a.head, a.id = h, id.GlobalID
 			return nil
@@ -230,7 +244,7 @@ func (h *Head) id() *tonapi.BlockIDExt {
 }
 
 func (c *Client) unreachable(what string, failures []string) error {
-	return fmt.Errorf("ton: %s: %w (tried %d: %s); check the network connection, or get a newer global.config.json",
+	return fmt.Errorf("ton: %s: %w (tried %d: %s); check the network connection, or get a newer global.config.json or a newer release of this program",
 		what, ErrUnreachable, len(c.servers), strings.Join(failures[:min(3, len(failures))], "; "))
 }
 
@@ -377,11 +391,16 @@ func (c *Client) prepared(ctx context.Context, s *server, now time.Time) (*tvm.P
 	if err != nil {
 		return nil, err
 	}
-	if cfg, err = tvm.PrepareBlockchainConfig(root); err != nil {
+	// The prepared configuration's own version is cut to what the library knows.
+	version, err := tlb.BlockchainConfig{Root: root}.GetGlobalVersion()
+	if err != nil {
 		return nil, err
 	}
-	if cfg.GlobalVersion() > uint32(vm.MaxSupportedGlobalVersion) {
-		return nil, permanent{fmt.Errorf("ton: the network runs TVM version %d, this program knows %d: get a newer release", cfg.GlobalVersion(), vm.MaxSupportedGlobalVersion)}
+	if version.Version > uint32(vm.MaxSupportedGlobalVersion) {
+		return nil, permanent{fmt.Errorf("ton: %w: the network runs TVM version %d, this program knows %d: get a newer release", ErrUpgraded, version.Version, vm.MaxSupportedGlobalVersion)}
+	}
+	if cfg, err = tvm.PrepareBlockchainConfig(root); err != nil {
+		return nil, err
 	}
 	c.mu.Lock()
 	c.config, c.configTime = cfg, h.Time

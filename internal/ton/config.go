@@ -21,8 +21,12 @@ const (
 // Config is what a client needs of a global.config.json.
 type Config struct {
 	Liteservers []Liteserver
-	// Init is the trusted key block. Its zero state is on no path of trust.
+	// Init is the trusted key block: the one that this program pins where it
+	// knows the network by its zero state, else the configuration's own.
 	Init tonapi.BlockIDExt
+
+	network *network           // nil for a private network
+	claimed *tonapi.BlockIDExt // the configuration's init block, where Init is another: to be proven
 }
 
 // Liteserver is where a liteserver listens and the Ed25519 key that it must hold.
@@ -41,23 +45,34 @@ func ParseConfig(raw []byte) (*Config, error) {
 		Liteservers []liteclient.LiteserverConfig `json:"liteservers"`
 		Validator   struct {
 			InitBlock *liteclient.ConfigBlock `json:"init_block"`
+			ZeroState *liteclient.ConfigBlock `json:"zero_state"`
 		} `json:"validator"`
 	}
 	if err := json.Unmarshal(raw, &g); err != nil {
 		return nil, fmt.Errorf("network configuration: not a global.config.json: %w", err)
 	}
-	b := g.Validator.InitBlock
+	b, zero := g.Validator.InitBlock, g.Validator.ZeroState
 	switch {
 	case b == nil:
 		return nil, errors.New("network configuration: no validator.init_block to trust: get the network's complete global.config.json")
 	case b.Workchain != masterchain || b.Shard != fullShard || b.SeqNo == 0 || len(b.RootHash) != 32 || len(b.FileHash) != 32:
 		return nil, errors.New("network configuration: validator.init_block is not a masterchain block")
+	case zero == nil || zero.Workchain != masterchain || zero.SeqNo != 0 || len(zero.RootHash) != 32:
+		return nil, errors.New("network configuration: no validator.zero_state to tell the network by: get the network's complete global.config.json")
 	case len(g.Liteservers) == 0:
 		return nil, errors.New("network configuration: no liteservers")
 	case len(g.Liteservers) > maxLiteservers:
 		return nil, fmt.Errorf("network configuration: %d liteservers, at most %d", len(g.Liteservers), maxLiteservers)
 	}
-	c := &Config{Init: tonapi.BlockIDExt(*b)}
+	c := &Config{Init: tonapi.BlockIDExt(*b), network: knownNetwork([32]byte(zero.RootHash))}
+	if n := c.network; n != nil && !c.Init.Equals(&n.pin) {
+		if c.Init.SeqNo == n.pin.SeqNo {
+			return nil, fmt.Errorf("network configuration: validator.init_block %d is not %s's: its hashes contradict those that this program pins; "+
+				"get global.config.json from https://ton.org", c.Init.SeqNo, n.name)
+		}
+		claimed := c.Init
+		c.Init, c.claimed = n.pin, &claimed
+	}
 	for i, ls := range g.Liteservers {
 		key, err := base64.StdEncoding.Strict().DecodeString(ls.ID.Key)
 		if err != nil || len(key) != 32 || ls.ID.Type != "pub.ed25519" {

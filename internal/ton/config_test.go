@@ -8,7 +8,7 @@ import (
 	"github.com/bombyx-network/bombyx/internal/ton"
 )
 
-// sample has mainnet's form: a signed address, members that clients ignore.
+// sample has the form of mainnet's: a signed address, members that clients ignore. Its zero state is nobody's.
 const sample = `{
   "@type": "config.global",
   "dht": {"@type": "dht.config.global", "k": 6, "a": 3, "static_nodes": {"nodes": [{"version": "anything"}]}},
@@ -18,7 +18,7 @@ const sample = `{
   ],
   "validator": {
     "@type": "validator.config.global",
-    "zero_state": {"workchain": -1, "shard": -9223372036854775808, "seqno": 0, "root_hash": "F6OpKZKqvqeFp6CQmFomXNMfMj2EnaUSOXN+Mh+wVWk=", "file_hash": "XplPz01CXAps5qeSWUtxcyBfdAo5zVb1N979KLSKD24="},
+    "zero_state": {"workchain": -1, "shard": -9223372036854775808, "seqno": 0, "root_hash": "E6OpKZKqvqeFp6CQmFomXNMfMj2EnaUSOXN+Mh+wVWk=", "file_hash": "XplPz01CXAps5qeSWUtxcyBfdAo5zVb1N979KLSKD24="},
     "init_block": {"file_hash": "XplPz01CXAps5qeSWUtxcyBfdAo5zVb1N979KLSKD24=", "root_hash": "F6OpKZKqvqeFp6CQmFomXNMfMj2EnaUSOXN+Mh+wVWk=", "seqno": 7, "shard": -9223372036854775808, "workchain": -1},
     "hardforks": [{"seqno": "anything"}]
   }
@@ -41,6 +41,8 @@ func TestParseConfig(t *testing.T) {
 		"zero state only":   {`"seqno": 7`, `"seqno": 0`},
 		"basechain block":   {`"workchain": -1}`, `"workchain": 0}`},
 		"short hash":        {`F6OpKZKqvqeFp6CQmFomXNMfMj2EnaUSOXN+Mh+wVWk=", "seqno": 7`, `F6Op", "seqno": 7`},
+		"no zero state":     {`"zero_state"`, `"first_state"`},
+		"later zero state":  {`"seqno": 0`, `"seqno": 1`},
 		"no liteservers":    {`"liteservers"`, `"lightservers"`},
 		"short key":         {"n4VDnSCUuSpjnCyUk9e3QOOd6o0ItSWYbTnW3Wnn8wk=", "n4VD"},
 		"another key":       {"pub.ed25519", "pub.aes"},

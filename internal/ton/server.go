@@ -99,6 +99,17 @@ func (s *server) head(ctx context.Context, c *Client) (*tonapi.BlockIDExt, Head,
 	return id, h, nil
 }
 
+// proveInit shows that a configuration's init block is on the chain of the proven head.
+func (s *server) proveInit(ctx context.Context, head, init *tonapi.BlockIDExt) error {
+	if init.SeqNo > head.SeqNo {
+		return fmt.Errorf("the configuration's init block %d is newer than the newest block %d", init.SeqNo, head.SeqNo)
+	}
+	if err := s.api.VerifyProofChain(ctx, head, init); err != nil {
+		return fmt.Errorf("the configuration's init block %d is not shown to be on the chain from the pinned block: %w", init.SeqNo, err)
+	}
+	return nil
+}
+
 // header completes a proven block id with the block's time.
 func (s *server) header(ctx context.Context, id *tonapi.BlockIDExt) (Head, error) {
 	s.mu.Lock()

@@ -50,6 +50,10 @@ type Config struct {
 	// Seed derives the validator's, the giver's and the liteservers' keys. Nil
 	// means random. A fixed seed and clock make every hash of the chain repeat.
 	Seed []byte
+	// TVMVersion is the version of the virtual machine that the network's
+	// configuration states; 0 means mainnet's. A later one than this program
+	// knows shows what a client does after an upgrade.
+	TVMVersion uint32
 	// Clock is where chain time comes from, plus what Advance added; nil means time.Now.
 	Clock func() time.Time
 	// SealOnSend seals a block as soon as a liteserver accepts an external
@@ -99,7 +103,7 @@ func New(cfg Config) (*Chain, error) {
 	if clock == nil {
 		clock = time.Now
 	}
-	g := genesis{GlobalID: cfg.GlobalID, Seed: cfg.Seed, Time: unix32(clock())}
+	g := genesis{GlobalID: cfg.GlobalID, Seed: cfg.Seed, Time: unix32(clock()), TVMVersion: cfg.TVMVersion}
 	if g.GlobalID == 0 {
 		g.GlobalID = DefaultGlobalID
 	}
@@ -134,6 +138,8 @@ type genesis struct {
 	GlobalID int32  `json:"global_id"`
 	Seed     []byte `json:"seed"`
 	Time     uint32 `json:"time"`
+
+	TVMVersion uint32 `json:"tvm_version,omitempty"`
 }
 
 func (g *genesis) check() error {
@@ -175,7 +181,7 @@ func start(g genesis, clock func() time.Time) (*Chain, error) {
 	if err != nil {
 		return nil, err
 	}
-	if c.cfgRoot, err = buildConfig(c.globalID, g.Time, c.val, shard.id.RootHash, shard.id.FileHash); err != nil {
+	if c.cfgRoot, err = buildConfig(c.globalID, g.TVMVersion, g.Time, c.val, shard.id.RootHash, shard.id.FileHash); err != nil {
 		return nil, err
 	}
 	if c.config, err = tvm.PrepareBlockchainConfig(c.cfgRoot); err != nil {

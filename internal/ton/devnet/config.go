@@ -56,7 +56,7 @@ func (v *validator) sign(root, file []byte) ([]byte, error) {
 
 // buildConfig returns the root of the configuration dictionary: mainnet's
 // prices and limits, this network's global id, workchain and validator.
-func buildConfig(globalID int32, genesis uint32, val *validator, shardRoot, shardFile []byte) (*cell.Cell, error) {
+func buildConfig(globalID int32, tvmVersion, genesis uint32, val *validator, shardRoot, shardFile []byte) (*cell.Cell, error) {
 	src, err := cell.FromBOC(mainnetParams)
 	if err != nil {
 		return nil, fmt.Errorf("embedded parameters: %w", err)
@@ -78,6 +78,9 @@ func buildConfig(globalID int32, genesis uint32, val *validator, shardRoot, shar
 			return nil, fmt.Errorf("embedded parameters lack %d", id)
 		}
 		put(id, newWriter().inline(v))
+	}
+	if tvmVersion != 0 { // capabilities#c4 version:uint32 capabilities:uint64
+		put(8, newWriter().uint(0xc4, 8).uint(uint64(tvmVersion), 32).uint(0, 64))
 	}
 
 	// workchain#a6 with wfmt_basic#1, one shard that never splits
