@@ -50,6 +50,9 @@ func foreignKind(b []byte) Kind {
 		}
 		return ""
 	}
+	if isNVIDIAList(b) {
+		return KindNVIDIAList
+	}
 	var m struct {
 		Format   string          `json:"format"`
 		Quote    string          `json:"quote"`
@@ -83,6 +86,8 @@ func (v *Verifier) appraiseForeign(now time.Time, kind Kind, raw []byte, want Ex
 		a.near(raw)
 	case KindCocoon:
 		a.cocoon(raw)
+	case KindNVIDIAList:
+		a.nvidiaList(raw, want.Nonce)
 	}
 	return a.res
 }
@@ -469,6 +474,10 @@ func TakeApart(data, certificates []byte) (*Parts, error) {
 			return nil, fmt.Errorf("attestation: %w", err)
 		}
 		p.CPU = CPU{Kind: CPUTDX, Quote: q.Raw}
+	case KindNVIDIAList:
+		if p.Devices, _, err = parseNVIDIAList(raw); err != nil {
+			return nil, fmt.Errorf("attestation: %w", err)
+		}
 	}
 	return p, nil
 }

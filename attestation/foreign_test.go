@@ -241,6 +241,7 @@ func FuzzAppraiseSaved(f *testing.F) {
 	f.Add(n.Devices(nonce)[0].Report)
 	f.Add([]byte(`{"format":"https://tinfoil.sh/predicate/attestation/v3"}`))
 	f.Add([]byte(`{"quote":"00","event_log":"[]"}`))
+	f.Add([]byte(`[{"arch":"HOPPER","evidence":"","certificate":"","nonce":""}]`))
 	f.Fuzz(func(t *testing.T, in []byte) {
 		r, err := v.AppraiseSaved(now, in, attestation.Expected{})
 		if err == nil && r.Err() == nil && len(r.Checks) < 10 {

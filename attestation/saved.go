@@ -50,7 +50,7 @@ func Recognise(data []byte) (Kind, []byte, error) {
 		}
 	}
 	return "", nil, errors.New("attestation: not evidence that this program knows: want a composite document, of this or another network, a TDX or SGX quote, " +
-		"an SEV-SNP report or an NVIDIA report; raw, hexadecimal, base64 or PEM")
+		"an SEV-SNP report, an NVIDIA report or a list of them; raw, hexadecimal, base64 or PEM")
 }
 
 // kindOf judges by the first bytes alone; the parsers say the rest.

@@ -1,0 +1,133 @@
+package attestation_test
+
+import (
+	"encoding/hex"
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/bombyx-network/bombyx/attestation"
+	"github.com/bombyx-network/bombyx/attestation/attestationtest"
+	"github.com/bombyx-network/bombyx/attestation/collateral"
+	"github.com/bombyx-network/bombyx/attestation/nvidia"
+	"github.com/bombyx-network/bombyx/attestation/policy"
+)
+
+type listItem map[string]any
+
+// nvidiaList is a node's devices as NVIDIA's SDK saves them.
+func nvidiaList(t testing.TB, c attestationtest.NodeConfig, change func([]listItem) []listItem) []byte {
+	t.Helper()
+	var items []listItem
+	for _, d := range node(t, c).Devices(nonce) {
+		arch := "HOPPER"
+		if d.Kind == attestation.DeviceSwitch {
+			arch = "LS10"
+		}
+		items = append(items, listItem{"arch": arch, "certificate": d.Certificates, "evidence": d.Report, "nonce": hex.EncodeToString(nonce[:]), "version": "1.0"})
+	}
+	if change != nil {
+		items = change(items)
+	}
+	b, err := json.Marshal(items)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
+func TestNVIDIAList(t *testing.T) {
+	for what, c := range map[string]attestationtest.NodeConfig{
+		"one GPU": {GPUs: 1}, "a whole node": {GPUs: 8, Switches: 4},
+	} {
+		r := appraiseSaved(t, nvidiaList(t, c, nil), attestation.Expected{Nonce: nonce[:]}, nil)
+		if err := r.Err(); err != nil || r.Kind != attestation.KindNVIDIAList {
+			t.Errorf("%s: %s: %v", what, r.Kind, err)
+		}
+	}
+	// GPUs alone: nothing shows what they are wired to, and the result says so.
+	apart := func(l []listItem) []listItem { return l[:8] }
+	r := appraiseSaved(t, nvidiaList(t, attestationtest.NodeConfig{GPUs: 8, Switches: 4}, apart), attestation.Expected{}, nil)
+	i := slices.IndexFunc(r.Checks, func(c attestation.Check) bool { return c.ID == nvidia.CheckNodeTopology })
+	if r.Err() != nil || i < 0 || r.Checks[i].Status != attestation.Skip {
+		t.Errorf("GPUs apart: %v", r.Err())
+	}
+}
+
+func TestNVIDIAListRefusals(t *testing.T) {
+	set := func(i int, name string, v any) func([]listItem) []listItem {
+		return func(l []listItem) []listItem { l[i][name] = v; return l }
+	}
+	full := attestationtest.NodeConfig{GPUs: 2, Switches: 1}
+	for what, c := range map[string]struct {
+		change func([]listItem) []listItem
+		want   string // the one check that fails
+	}{
+		"unknown architecture":    {set(0, "arch", "AMPERE"), attestation.CheckParse},
+		"unknown version":         {set(0, "version", "2.0"), attestation.CheckParse},
+		"unknown member":          {set(1, "debug", true), attestation.CheckParse},
+		"nonces differ":           {set(1, "nonce", strings.Repeat("00", 32)), attestation.CheckParse},
+		"no report":               {set(1, "evidence", []byte{}), "gpu1." + nvidia.CheckParse},
+		"a device twice":          {func(l []listItem) []listItem { l[1] = l[0]; return l }, nvidia.CheckNodeDistinct},
+		"too many devices":        {func(l []listItem) []listItem { return slices.Repeat(l, 20) }, attestation.CheckParse},
+		"switch passed off a GPU": {set(2, "arch", "HOPPER"), "gpu2."},
+	} {
+		r := appraiseSaved(t, nvidiaList(t, full, c.change), attestation.Expected{Nonce: nonce[:]}, nil)
+		if failed := failing(r); len(failed) == 0 || !strings.HasPrefix(failed[0], c.want) {
+			t.Errorf("%s: %v, failed %q", what, r.Err(), failed)
+		}
+	}
+	other := [32]byte{1}
+	r := appraiseSaved(t, nvidiaList(t, full, nil), attestation.Expected{Nonce: other[:]}, nil)
+	if failed := failing(r); !slices.Equal(failed, []string{attestation.CheckNonce}) {
+		t.Errorf("replayed: failed %q", failed)
+	}
+}
+
+// Real lists: every device is genuine, and answers the list's nonce.
+func TestRealNVIDIALists(t *testing.T) {
+	p := realPolicy(t)
+	p.Devices.GPU.RIM, p.Devices.Switch.RIM = policy.SkipUnsafe, policy.SkipUnsafe
+	v, err := attestation.NewVerifier(p, new(collateral.Bundle))
+	if err != nil {
+		t.Fatal(err)
+	}
+	files, _ := filepath.Glob("../../shared/vectors/*/*.json")
+	devices := 0
+	for _, file := range files {
+		b, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if k, _, err := attestation.Recognise(b); err != nil || k != attestation.KindNVIDIAList {
+			continue
+		}
+		r, err := v.AppraiseSaved(time.Date(2026, 6, 1, 0, 0, 0, 0, time.UTC), b, attestation.Expected{})
+		if err != nil {
+			t.Errorf("%s: %v", file, err)
+			continue
+		}
+		for _, c := range r.Checks {
+			_, id, _ := strings.Cut(c.ID, ".")
+			switch id {
+			case nvidia.CheckNonce, nvidia.CheckChain, nvidia.CheckSignature:
+				if c.Status != attestation.Pass {
+					t.Errorf("%s: %s: %s", file, c.ID, c.Detail)
+				}
+				if id == nvidia.CheckSignature {
+					devices++
+				}
+			}
+		}
+	}
+	if len(files) == 0 {
+		t.Skip("real evidence is absent: ../shared/vectors")
+	}
+	if devices < 20 {
+		t.Errorf("%d devices appraised", devices)
+	}
+}
