@@ -66,7 +66,7 @@ type Config struct {
 	MinDeposit   uint64        // a channel must have held this much to be served
 	ClosingDelay time.Duration // a channel must give this long to claim
 	CardLifetime time.Duration
-	Collateral   []byte // bundle handed to clients; may be empty
+	Collateral   func() []byte // bundle handed to clients; nil, or one that returns nil, serves none
 	Claims       Claims
 	Enclaves     []Enclave
 	Ledger       *ledger.Ledger

@@ -40,12 +40,16 @@ func (h *Host) Handler() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /v1/card", h.serveCard)
 	mux.HandleFunc("GET /v1/collateral", func(w http.ResponseWriter, r *http.Request) {
-		if len(h.cfg.Collateral) == 0 {
+		var bundle []byte
+		if h.cfg.Collateral != nil {
+			bundle = h.cfg.Collateral()
+		}
+		if len(bundle) == 0 {
 			apierror.New(404, "no_collateral", "this host serves no collateral", "fetch it from Intel, AMD and NVIDIA").Write(w)
 			return
 		}
 		w.Header().Set("Content-Type", "application/octet-stream")
-		w.Write(h.cfg.Collateral)
+		w.Write(bundle)
 	})
 	mux.HandleFunc("POST /v1/session", h.serveSession)
 	mux.HandleFunc("POST /v1/voucher", h.serveVoucher)

@@ -61,6 +61,10 @@ type Item struct {
 	Digest [32]byte // SHA-256 of Content
 	// Content is the piece exactly as signed by its issuer; it must not be modified.
 	Content []byte
+	// About says for people what the piece is for. Nothing about it has been checked.
+	About string
+	// From and Until bound the time in which the piece, or a RIM's signer, says that it holds; zero where it says nothing.
+	From, Until time.Time
 }
 
 // A Bundle is an immutable set of items; it is safe for concurrent use. The zero Bundle is empty.
@@ -146,11 +150,12 @@ func build(contents [][]byte) (*Bundle, error) {
 		if len(b.items) == MaxItems {
 			return nil, fmt.Errorf("collateral: more than %d items", MaxItems)
 		}
-		kind, err := b.add(c)
+		item, err := b.add(c)
 		if err != nil {
 			return nil, fmt.Errorf("collateral: item %x: %w", d[:8], err)
 		}
-		b.items = slices.Insert(b.items, at, Item{kind, d, c})
+		item.Digest, item.Content = d, c
+		b.items = slices.Insert(b.items, at, item)
 	}
 	b.findSigners()
 	return b, nil

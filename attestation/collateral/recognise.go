@@ -22,86 +22,101 @@ import (
 
 var errUnknown = errors.New("not collateral: want TCB info, QE identity, CRL, certificate, RIM, OCSP response, hardware list, token or bundle")
 
-// add recognises one item in its signed form and indexes it.
-func (b *Bundle) add(content []byte) (Kind, error) {
+// add recognises one item in its signed form and indexes it. Digest and Content are the caller's to fill in.
+func (b *Bundle) add(content []byte) (Item, error) {
 	if len(content) > MaxItem {
-		return "", fmt.Errorf("%d bytes, limit %d", len(content), MaxItem)
+		return Item{}, fmt.Errorf("%d bytes, limit %d", len(content), MaxItem)
 	}
 	switch trimmed := bytes.TrimLeft(content, " \t\r\n\xef\xbb\xbf"); {
 	case len(trimmed) == 0:
-		return "", errUnknown
+		return Item{}, errUnknown
 	case trimmed[0] == '<' && len(b.rims) == MaxRIMs:
-		return "", fmt.Errorf("more than %d RIMs", MaxRIMs)
+		return Item{}, fmt.Errorf("more than %d RIMs", MaxRIMs)
 	case trimmed[0] == '<':
 		r, err := nvidia.ParseRIM(content)
 		if err != nil {
-			return "", err
+			return Item{}, err
 		}
 		b.rims = append(b.rims, r)
-		return KindRIM, nil
+		signer := r.Signers()[0]
+		return Item{Kind: KindRIM, About: r.Product + " " + r.Edition + " " + r.Version, From: signer.NotBefore, Until: signer.NotAfter}, nil
 	case trimmed[0] == '{' && hasMember(trimmed, "tcbInfo"):
 		t, err := dcap.ParseTCBInfo(content)
 		if err != nil {
-			return "", err
+			return Item{}, err
 		}
 		b.tcbInfos = append(b.tcbInfos, t)
-		return KindTCBInfo, nil
+		about := fmt.Sprintf("%s, FMSPC %x, evaluation data number %d", t.ID, t.FMSPC, t.TCBEvaluationDataNumber)
+		return Item{Kind: KindTCBInfo, About: about, From: t.IssueDate, Until: t.NextUpdate}, nil
 	case trimmed[0] == '{' && hasMember(trimmed, "enclaveIdentity"):
 		q, err := dcap.ParseQEIdentity(content)
 		if err != nil {
-			return "", err
+			return Item{}, err
 		}
 		b.qeIdentities = append(b.qeIdentities, q)
-		return KindQEIdentity, nil
+		about := fmt.Sprintf("%s, evaluation data number %d", q.ID, q.TCBEvaluationDataNumber)
+		return Item{Kind: KindQEIdentity, About: about, From: q.IssueDate, Until: q.NextUpdate}, nil
 	case trimmed[0] == '{' && hasMember(trimmed, "payloadType"):
 		l, err := policy.ParseHardwareList(content)
 		if err != nil {
-			return "", err
+			return Item{}, err
 		}
 		b.registry.Lists = append(b.registry.Lists, l)
-		return KindHardware, nil
+		about := fmt.Sprintf("%s, %d machines, %d denied", l.Issuer, len(l.Machines), len(l.Denied))
+		return Item{Kind: KindHardware, About: about, From: l.Issued, Until: l.Expires}, nil
 	case bytes.HasPrefix(trimmed, []byte("eyJ")):
 		t, err := policy.ParseProofOfCloudToken(content)
 		if err != nil {
-			return "", err
+			return Item{}, err
 		}
 		b.registry.Tokens = append(b.registry.Tokens, t)
-		return KindToken, nil
+		return Item{Kind: KindToken, About: fmt.Sprintf("%s, machine %x", t.Label, t.MachineID[:8])}, nil
 	}
 	// The three DER structures exclude each other: tbsCertificate starts with a version or serial and holds two names, a
 	// CRL one name, an OCSP response starts with an ENUMERATED.
 	if c, err := x509.ParseCertificate(content); err == nil {
 		b.certificates = append(b.certificates, c)
-		return KindCertificate, nil
+		return Item{Kind: KindCertificate, About: c.Subject.CommonName, From: c.NotBefore, Until: c.NotAfter}, nil
 	}
 	if list, err := x509.ParseRevocationList(content); err == nil {
+		item := Item{Kind: KindCRL, About: list.Issuer.CommonName, From: list.ThisUpdate, Until: list.NextUpdate}
 		if strings.HasPrefix(list.Issuer.CommonName, "ARK-") {
 			c, err := snp.ParseCRL(content)
 			if err != nil {
-				return "", err
+				return Item{}, err
 			}
 			b.amdCRLs = append(b.amdCRLs, c)
-			return KindCRL, nil
+			return item, nil
 		}
 		c, err := dcap.ParseCRL(content)
 		if err != nil {
-			return "", err
+			return Item{}, err
 		}
 		b.crls = append(b.crls, c)
-		return KindCRL, nil
+		return item, nil
 	}
-	if isOCSP(content) {
+	item, err := describeOCSP(content)
+	if err == nil {
 		b.ocsp = append(b.ocsp, content)
-		return KindOCSP, nil
 	}
-	return "", errUnknown
+	return item, err
 }
 
-// isOCSP reports whether der is an OCSP response, an error response included: what it says is for the appraisal.
-func isOCSP(der []byte) bool {
-	_, err := ocsp.ParseResponse(der, nil)
+// describeOCSP takes any OCSP response, an error response included: what it says is for the appraisal.
+func describeOCSP(der []byte) (Item, error) {
+	r, err := ocsp.ParseResponse(der, nil)
 	var unsuccessful ocsp.ResponseError
-	return err == nil || errors.As(err, &unsuccessful)
+	switch {
+	case errors.As(err, &unsuccessful):
+		return Item{Kind: KindOCSP, About: unsuccessful.Error()}, nil
+	case err != nil:
+		return Item{}, errUnknown
+	}
+	word, ok := map[int]string{ocsp.Good: "good", ocsp.Revoked: "revoked", ocsp.Unknown: "unknown"}[r.Status]
+	if !ok {
+		word = fmt.Sprintf("status %d", r.Status)
+	}
+	return Item{Kind: KindOCSP, About: fmt.Sprintf("certificate %x: %s", r.SerialNumber, word), From: r.ThisUpdate, Until: r.NextUpdate}, nil
 }
 
 func hasMember(object []byte, name string) bool {

@@ -89,6 +89,9 @@ func (r *RIM) VBIOS() bool {
 	return len(parts) == 5
 }
 
+// Signers returns the certificates that the manifest carries, the signer's first. What they are worth an appraisal says.
+func (r *RIM) Signers() []*x509.Certificate { return slices.Clone(r.certs) }
+
 // ParseRIM parses a manifest. An error means that it is malformed. A manifest
 // with a wrong signature or an incomplete certificate path is returned, and
 // fails the checks of every appraisal that uses it.

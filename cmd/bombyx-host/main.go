@@ -49,7 +49,7 @@ type config struct {
 	ClosingDelay uint32     `json:"closing_delay"` // seconds a channel must leave for claims: longer than any outage of yours
 	CardLifetime uint32     `json:"card_lifetime"` // seconds: how long clients may keep prices
 	Ledger       string     `json:"ledger"`        // SQLite file or postgres:// URL: the money; back it up
-	Collateral   string     `json:"collateral"`    // optional: bundle handed to clients
+	Collateral   string     `json:"collateral"`    // optional: bundle handed to clients; a new one is taken up when the file is replaced
 	Claims       struct {
 		Every     uint32 `json:"every"`     // seconds between looks at the channels
 		Threshold uint64 `json:"threshold"` // nanogram worth a claim's fee
@@ -152,9 +152,11 @@ func setUp(ctx context.Context, c *config, dir string, log *slog.Logger) (h *hos
 		return nil, nil, cli.Errorf(cli.Usage, "give a basechain address such as UQ...", "payee: %w", err)
 	}
 	if c.Collateral != "" {
-		if cfg.Collateral, err = cli.ReadFile(at(c.Collateral), 32<<20); err != nil {
-			return nil, nil, err
+		file, err := host.OpenCollateral(at(c.Collateral), log)
+		if err != nil {
+			return nil, nil, cli.Errorf(cli.Usage, "make one: bombyx collateral fetch -o "+c.Collateral+" EVIDENCE", "collateral: %w", err)
 		}
+		cfg.Collateral = file.Bundle
 	}
 	network, err := cli.ReadFile(at(c.Network), 1<<20)
 	if err != nil {

@@ -8,11 +8,13 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
+	"encoding/pem"
 	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"os/signal"
 	"path/filepath"
@@ -25,6 +27,7 @@ import (
 
 	"github.com/bombyx-network/bombyx/attestation/attestationtest"
 	"github.com/bombyx-network/bombyx/attestation/collateral"
+	"github.com/bombyx-network/bombyx/attestation/collateral/fetch/fetchtest"
 	"github.com/bombyx-network/bombyx/attestation/keyset"
 	"github.com/bombyx-network/bombyx/attestation/policy"
 	"github.com/bombyx-network/bombyx/enclave"
@@ -41,7 +44,7 @@ import (
 // mock is a command of the sessions alone: mock hardware, and a provider that runs on it.
 func mockMain() {
 	c := &cobra.Command{Use: "mock", SilenceUsage: true}
-	c.AddCommand(mockEvidence(), mockProvider(), mockCheapen(), mockGet())
+	c.AddCommand(mockEvidence(), mockMakers(), mockProvider(), mockCheapen(), mockGet())
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
 	if c.ExecuteContext(ctx) != nil {
@@ -104,6 +107,55 @@ func mockEvidence() *cobra.Command {
 		return nil
 	}
 	return c
+}
+
+// mockMakers serves what the makers of the mock hardware serve, over HTTP, and over HTTPS behind a proxy. OUT gets MAKERS, its URL,
+// and PROXIED, a URL that only the proxy at MAKERS can reach; CERT the certificate of that. MAKERS/asked lists what was asked for.
+func mockMakers() *cobra.Command {
+	return &cobra.Command{Use: "makers OUT CERT", Args: cobra.ExactArgs(2), RunE: func(cmd *cobra.Command, args []string) error {
+		m := fetchtest.New(attestationtest.New("sessions"), noon)
+		behind := httptest.NewTLSServer(m) // its certificate is for example.com
+		defer behind.Close()
+		front := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			switch {
+			case r.Method == http.MethodConnect && r.Host == "example.com:443":
+				tunnel(w, behind.Listener.Addr().String())
+			case r.URL.Path == "/asked":
+				fmt.Fprintln(w, strings.Join(m.Requests(), "\n"))
+			default:
+				m.ServeHTTP(w, r)
+			}
+		}))
+		defer front.Close()
+		cert := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: behind.Certificate().Raw})
+		text := fmt.Sprintf("MAKERS=%s\nPROXIED=https://example.com\n", front.URL)
+		if err := errors.Join(os.WriteFile(args[1], cert, 0o644), os.WriteFile(args[0]+".new", []byte(text), 0o644), os.Rename(args[0]+".new", args[0])); err != nil {
+			return err
+		}
+		<-cmd.Context().Done()
+		return nil
+	}}
+}
+
+// tunnel answers CONNECT.
+func tunnel(w http.ResponseWriter, to string) {
+	up, err := net.Dial("tcp", to)
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusBadGateway)
+		return
+	}
+	down, _, err := w.(http.Hijacker).Hijack()
+	if err != nil {
+		up.Close()
+		return
+	}
+	io.WriteString(down, "HTTP/1.1 200 OK\r\n\r\n")
+	go func() {
+		defer up.Close()
+		io.Copy(up, down)
+	}()
+	defer down.Close()
+	io.Copy(down, up)
 }
 
 // mockGet prints what a URL answers.
@@ -258,7 +310,7 @@ func provide(ctx context.Context, network, out, policyPath string) error {
 		return err
 	}
 	h, err := host.New(host.Config{Identity: identity, Network: chain.GlobalID(), Payee: payee, Prices: prices, Window: 100_000, MinDeposit: 100_000_000,
-		ClosingDelay: channel.MinCloseDelay * time.Second, CardLifetime: time.Hour, Collateral: bundle,
+		ClosingDelay: channel.MinCloseDelay * time.Second, CardLifetime: time.Hour, Collateral: func() []byte { return bundle },
 		Claims:   host.Claims{Every: 200 * time.Millisecond, Threshold: 1, Age: time.Hour, Margin: time.Second},
 		Enclaves: []host.Enclave{{ID: "e0", Authority: "enclave", Transport: e2e.Transport(func(ctx context.Context) (net.Conn, error) { return new(net.Dialer).DialContext(ctx, "unix", sock) })}},
 		Ledger:   led, Chain: &host.TON{Client: chain, Wallet: w}, Now: time.Now})

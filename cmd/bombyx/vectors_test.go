@@ -29,7 +29,7 @@ func TestVerifyRealQuotes(t *testing.T) {
 		for _, a := range q.Appraisals {
 			appraisals++
 			file := filepath.Join(dir, q.File)
-			args := []string{"verify", "--home", t.TempDir(), "--policy", "strict", "--json", "--at", a.At, file}
+			args := []string{"verify", "--home", t.TempDir(), "--policy", "strict", "--offline", "--json", "--at", a.At, file}
 			for _, c := range []string{a.TcbInfo, a.QeIdentity} {
 				args = append(args, "--collateral", filepath.Join(dir, c))
 			}

@@ -1,20 +1,19 @@
 package main
 
 import (
+	"context"
 	_ "embed"
 	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
-	"os"
-	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/bombyx-network/bombyx/attestation"
-	"github.com/bombyx-network/bombyx/attestation/collateral"
+	"github.com/bombyx-network/bombyx/attestation/collateral/fetch"
 	"github.com/bombyx-network/bombyx/attestation/policy"
 	"github.com/bombyx-network/bombyx/attestation/results"
 	"github.com/bombyx-network/bombyx/cmd/bombyx/internal/inspect"
@@ -32,6 +31,7 @@ type verifyOptions struct {
 	policy, at, nonce, reportData, certChain string
 	collateral, rims                         []string
 	offline, json, explain                   bool
+	from                                     services
 }
 
 func verifyCommand(h *home) *cobra.Command {
@@ -39,9 +39,11 @@ func verifyCommand(h *home) *cobra.Command {
 	c := &cobra.Command{Use: "verify FILE...", Short: "Appraise saved evidence", Args: cobra.MinimumNArgs(1),
 		Long: `verify appraises saved evidence: a TDX or SGX quote, an SEV-SNP report, an NVIDIA GPU or
 switch report, or a composite document. A file may be raw, hexadecimal, base64 or PEM;
-its kind is recognised. Nothing is fetched and nothing leaves this machine: collateral
-(TCB info, QE identity, CRLs, certificates, RIMs, OCSP answers, bundles) comes from
---collateral, and is recognised by its contents, whatever the files are called.
+its kind is recognised. Collateral (TCB info, QE identity, CRLs, certificates, RIMs, OCSP
+answers, bundles) comes from --collateral, and is recognised by its contents, whatever
+the files are called. What is missing there is fetched from Intel, AMD and NVIDIA, who
+then learn which machine you ask about; HTTPS_PROXY is obeyed, and what was fetched is kept
+for 12 hours in "cache" in the home directory. With --offline no connection is made.
 
 One line per check: PASS, FAIL or SKIP, the clause of its specification, the value seen
 and the value wanted. A skip is never a pass. Nothing given with --nonce or
@@ -55,7 +57,8 @@ only a policy of your own can say what may run there.
 Exit codes: 0 every file verified, 1 one was rejected, 2 usage or policy, 3 nothing
 speaks against the evidence, but collateral is missing.`,
 		Example: `  bombyx verify --policy policy.json --collateral ./collateral quote.bin
-  bombyx verify --policy strict --collateral bundle.json --at 2026-01-02T03:04:05Z --json quote.hex
+  bombyx verify --policy strict --pccs https://pccs.example:8081 quote.bin
+  bombyx verify --policy strict --offline --collateral bundle.json --at 2026-01-02T03:04:05Z --json quote.hex
   bombyx verify --cert-chain vcek.pem --expect-report-data $HEX report.bin
   bombyx verify --nonce $HEX --cert-chain gpu-chain.pem --rim driver.xml --rim vbios.xml gpu-report.bin`}
 	f := c.Flags()
@@ -66,16 +69,20 @@ speaks against the evidence, but collateral is missing.`,
 	f.StringVar(&o.reportData, "expect-report-data", "", "the report data that a bare quote or SNP report must carry, 128 hexadecimal digits")
 	f.StringVar(&o.certChain, "cert-chain", "", "certificate chain of a bare SNP, GPU or switch report, leaf first, PEM or DER")
 	f.StringArrayVar(&o.rims, "rim", nil, "NVIDIA reference manifest (repeatable)")
-	f.BoolVar(&o.offline, "offline", false, "fail rather than fetch collateral; verify never fetches, so this only says so in scripts")
+	f.BoolVar(&o.offline, "offline", false, "make no connection: fail with exit code 3 rather than fetch missing collateral")
+	o.from.flags(c)
 	f.BoolVar(&o.json, "json", false, "print one JSON object for each file")
 	f.BoolVar(&o.explain, "explain", false, "show the bytes behind each check")
 	c.MarkFlagsMutuallyExclusive("json", "explain")
+	for _, name := range []string{"pccs", "kds", "rim-service", "ocsp"} {
+		c.MarkFlagsMutuallyExclusive("offline", name)
+	}
 	c.RunE = func(cmd *cobra.Command, files []string) error { return verify(cmd, h, &o, files) }
 	return c
 }
 
 func verify(cmd *cobra.Command, h *home, o *verifyOptions, files []string) error {
-	v, at, want, err := o.prepare(cmd, h)
+	a, err := o.prepare(cmd, h)
 	if err != nil {
 		return err
 	}
@@ -85,9 +92,9 @@ func verify(cmd *cobra.Command, h *home, o *verifyOptions, files []string) error
 		if err != nil {
 			return err
 		}
-		r, err := v.AppraiseSaved(at, data, want)
+		r, err := a.appraise(cmd.Context(), file, data)
 		if err != nil {
-			return cli.Errorf(cli.Usage, "is it the right file? bombyx inspect shows what a file says", "%s: %w", file, err)
+			return err
 		}
 		if err := o.show(cmd, i, len(files), file, data, r); err != nil {
 			return err
@@ -102,69 +109,108 @@ func verify(cmd *cobra.Command, h *home, o *verifyOptions, files []string) error
 	switch {
 	case len(rejected) > 0:
 		return cli.Errorf(cli.Refused, "the checks marked FAIL say why", "%s: rejected", rejected[0])
+	case len(missing) > 0 && o.offline:
+		return cli.Errorf(cli.Missing, "add it with --collateral PATH, or leave --offline out; nothing speaks against the evidence so far", "%s: collateral is missing", missing[0])
 	case len(missing) > 0:
-		return cli.Errorf(cli.Missing, "add it with --collateral PATH; nothing speaks against the evidence so far", "%s: collateral is missing", missing[0])
+		return cli.Errorf(cli.Missing, "add it with --collateral PATH: it could not be fetched; nothing speaks against the evidence so far", "%s: collateral is missing", missing[0])
 	}
 	return nil
 }
 
+// An appraiser holds everything but the evidence.
+type appraiser struct {
+	policy   *policy.Policy
+	inputs   [][]byte // collateral
+	verifier *attestation.Verifier
+	at       time.Time
+	want     attestation.Expected
+	fetcher  *fetch.Fetcher // nil: never connect
+	log      io.Writer
+}
+
+// appraise fetches what the collateral at hand lacks, if it may.
+func (a *appraiser) appraise(ctx context.Context, file string, data []byte) (*attestation.Result, error) {
+	r, err := a.verifier.AppraiseSaved(a.at, data, a.want)
+	if err != nil {
+		return nil, cli.Errorf(cli.Usage, "is it the right file? bombyx inspect shows what a file says", "%s: %w", file, err)
+	}
+	if !errors.Is(r.Err(), attestation.ErrCollateralMissing) || a.fetcher == nil {
+		return r, nil
+	}
+	fetched, _, err := fetchFor(ctx, a.fetcher, data, a.want.Certificates, a.log)
+	if err != nil || len(fetched) == 0 {
+		return r, err
+	}
+	bundle, err := newBundle(slices.Concat(a.inputs, fetched))
+	if err != nil {
+		return nil, err
+	}
+	v, err := attestation.NewVerifier(a.policy, bundle)
+	if err != nil {
+		return nil, cli.Errorf(cli.Usage, "", "%w", err)
+	}
+	return v.AppraiseSaved(a.at, data, a.want)
+}
+
 // prepare reads everything but the evidence.
-func (o *verifyOptions) prepare(cmd *cobra.Command, h *home) (v *attestation.Verifier, at time.Time, want attestation.Expected, err error) {
-	at = time.Now()
+func (o *verifyOptions) prepare(cmd *cobra.Command, h *home) (*appraiser, error) {
+	a := &appraiser{at: time.Now(), log: cmd.ErrOrStderr()}
+	var err error
 	if o.at != "" {
-		if at, err = time.Parse(time.RFC3339, o.at); err != nil {
-			return nil, at, want, cli.Errorf(cli.Usage, "write it as in 2026-01-02T03:04:05Z", "--at: %w", err)
+		if a.at, err = time.Parse(time.RFC3339, o.at); err != nil {
+			return nil, cli.Errorf(cli.Usage, "write it as in 2026-01-02T03:04:05Z", "--at: %w", err)
 		}
 	}
 	for _, x := range []struct {
 		flag, text string
 		size       int
 		to         *[]byte
-	}{{"--nonce", o.nonce, 32, &want.Nonce}, {"--expect-report-data", o.reportData, 64, &want.ReportData}} {
+	}{{"--nonce", o.nonce, 32, &a.want.Nonce}, {"--expect-report-data", o.reportData, 64, &a.want.ReportData}} {
 		if x.text == "" {
 			continue
 		}
 		b, err := hex.DecodeString(x.text)
 		if err != nil || len(b) != x.size {
-			return nil, at, want, cli.Errorf(cli.Usage, "give it in hexadecimal, without 0x", "%s: want %d hexadecimal digits", x.flag, 2*x.size)
+			return nil, cli.Errorf(cli.Usage, "give it in hexadecimal, without 0x", "%s: want %d hexadecimal digits", x.flag, 2*x.size)
 		}
 		*x.to = b
 	}
 	if o.certChain != "" {
-		if want.Certificates, err = cli.ReadFile(o.certChain, attestation.MaxCertificates); err != nil {
-			return nil, at, want, err
+		if a.want.Certificates, err = cli.ReadFile(o.certChain, attestation.MaxCertificates); err != nil {
+			return nil, err
 		}
 	}
-	p, err := o.readPolicy(cmd, h)
-	if err != nil {
-		return nil, at, want, err
+	if a.policy, err = o.readPolicy(cmd, h); err != nil {
+		return nil, err
 	}
 	paths := append([]string{}, o.collateral...)
 	if len(paths) == 0 {
 		own, err := h.at(collateralPath)
 		if err != nil {
-			return nil, at, want, err
+			return nil, err
 		}
 		if exists(own) {
 			paths = append(paths, own)
 		}
 	}
-	var inputs [][]byte
 	for _, path := range append(paths, o.rims...) {
 		more, err := readCollateral(path, cmd.ErrOrStderr())
 		if err != nil {
-			return nil, at, want, err
+			return nil, err
 		}
-		inputs = append(inputs, more...)
+		a.inputs = append(a.inputs, more...)
 	}
-	bundle, err := newBundle(inputs)
+	bundle, err := newBundle(a.inputs)
 	if err != nil {
-		return nil, at, want, err
+		return nil, err
 	}
-	if v, err = attestation.NewVerifier(p, bundle); err != nil {
-		return nil, at, want, cli.Errorf(cli.Missing, "give the root certificates that the policy pins with --collateral", "%w", err)
+	if a.verifier, err = attestation.NewVerifier(a.policy, bundle); err != nil {
+		return nil, cli.Errorf(cli.Missing, "give the root certificates that the policy pins with --collateral", "%w", err)
 	}
-	return v, at, want, nil
+	if !o.offline {
+		a.fetcher, err = o.from.fetcher(h, cmd.ErrOrStderr())
+	}
+	return a, err
 }
 
 func (o *verifyOptions) readPolicy(cmd *cobra.Command, h *home) (*policy.Policy, error) {
@@ -206,67 +252,4 @@ func (o *verifyOptions) show(cmd *cobra.Command, i, n int, file string, data []b
 		return inspect.Explain(w, data, r)
 	}
 	return nil
-}
-
-const maxCollateralFiles = 10_000
-
-// readCollateral reads a file, or every file in a folder that is collateral; others there are left out, and counted on log.
-func readCollateral(path string, log io.Writer) ([][]byte, error) {
-	info, err := os.Stat(path)
-	if err != nil {
-		return nil, cli.Errorf(cli.Usage, "check the path", "collateral: %w", err)
-	}
-	if !info.IsDir() {
-		b, err := cli.ReadFile(path, collateral.MaxBundle)
-		if err != nil {
-			return nil, err
-		}
-		if _, err := collateral.New(b); err != nil {
-			return nil, cli.Errorf(cli.Usage, "give TCB info, QE identity, CRL, certificate, RIM, OCSP answer or bundle", "%s: %w", path, err)
-		}
-		return [][]byte{b}, nil
-	}
-	var inputs [][]byte
-	files, left, size := 0, 0, int64(0)
-	err = filepath.WalkDir(path, func(p string, d fs.DirEntry, err error) error {
-		if err != nil || !d.Type().IsRegular() {
-			return err
-		}
-		info, err := d.Info()
-		if err != nil {
-			return err
-		}
-		files, size = files+1, size+info.Size()
-		if files > maxCollateralFiles || size > 4*collateral.MaxBundle {
-			return fmt.Errorf("more than %d files or %d bytes: is it the right folder?", maxCollateralFiles, 4*collateral.MaxBundle)
-		}
-		if info.Size() > collateral.MaxBundle {
-			return nil
-		}
-		b, err := os.ReadFile(p)
-		if err != nil {
-			return err
-		}
-		if _, err := collateral.New(b); err != nil {
-			left++
-			return nil
-		}
-		inputs = append(inputs, b)
-		return nil
-	})
-	if err != nil {
-		return nil, cli.Errorf(cli.Usage, "check the path and its permissions", "collateral: %w", err)
-	}
-	if left > 0 {
-		fmt.Fprintf(log, "bombyx: %d of %d files in %s are no collateral\n", left, files, path)
-	}
-	return inputs, nil
-}
-
-func newBundle(inputs [][]byte) (*collateral.Bundle, error) {
-	b, err := collateral.New(inputs...)
-	if err != nil {
-		return nil, cli.Errorf(cli.Usage, "remove it", "%w", err)
-	}
-	return b, nil
 }

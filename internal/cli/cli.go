@@ -63,7 +63,8 @@ func Run(ctx context.Context, root *cobra.Command) int {
 	var e *Error
 	if !errors.As(err, &e) {
 		e = &Error{Code: Refused, Err: err}
-		if c != nil && c.Args != nil && c.ValidateArgs(c.Flags().Args()) != nil || isUnknownCommand(err) {
+		if c != nil && (c.Args != nil && c.ValidateArgs(c.Flags().Args()) != nil || c.ValidateFlagGroups() != nil || c.ValidateRequiredFlags() != nil) ||
+			isUnknownCommand(err) {
 			e = &Error{Code: Usage, Err: err, Hint: "see " + c.CommandPath() + " --help"}
 		}
 	}

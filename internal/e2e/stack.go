@@ -143,7 +143,7 @@ func Start(o Options) (s *Stack, err error) {
 		return s, err
 	}
 	s.host = host.Config{Identity: identity, Network: Network, Payee: params.Payee, Prices: Prices, Window: o.Window,
-		ClosingDelay: time.Hour, CardLifetime: time.Hour, Collateral: bundle,
+		ClosingDelay: time.Hour, CardLifetime: time.Hour, Collateral: func() []byte { return bundle },
 		Claims:   host.Claims{Every: time.Hour, Threshold: 1, Age: time.Hour, Margin: time.Minute},
 		Enclaves: []host.Enclave{{ID: "e0", Transport: up, Authority: "enclave"}}, Chain: s.Chain, Now: o.Now}
 	if err = s.startHost("127.0.0.1:0"); err != nil {

@@ -13,9 +13,7 @@ import (
 	"crypto/sha256"
 	"crypto/x509"
 	"encoding/asn1"
-	"encoding/base64"
 	"encoding/hex"
-	"encoding/xml"
 	"errors"
 	"fmt"
 	"io"
@@ -41,12 +39,15 @@ import (
 
 // Services says where to ask. A field left empty stands for the maker's own service.
 type Services struct {
-	PCS  string // Intel PCS or a PCCS, without "/sgx/certification/..."
-	Root string // Intel's root CA CRL, the whole URL
+	PCS  string // Intel PCS or a PCCS, with or without "/sgx/certification/v4"
+	Root string // Intel's root CA CRL, the whole URL; with a PCS given, its own copy stands in
 	KDS  string // AMD Key Distribution Service
 	RIM  string // NVIDIA RIM service
 	OCSP string // NVIDIA OCSP responder, the whole URL
 }
+
+// sgxV4 is the path of version 4 of Intel's API, as PCCS addresses are often written.
+const sgxV4 = "/sgx/certification/v4"
 
 // The makers' own services.
 const (
@@ -70,6 +71,8 @@ type Config struct {
 	Interval time.Duration
 	// Attempts is how often a request is tried that fails for reasons that may pass; 0 means 4.
 	Attempts int
+	// Progress hears of every request before it is made; nil is silence. Several goroutines call it when several fetch.
+	Progress func(url string)
 	// Client makes the requests; nil means one with a timeout of 30 s that obeys the proxy variables of the environment.
 	Client *http.Client
 	// Now is the clock; nil means time.Now.
@@ -78,16 +81,24 @@ type Config struct {
 	Sleep func(context.Context, time.Duration) error
 }
 
-// A Fetcher fetches collateral. It is safe for concurrent use.
+// A Fetcher fetches collateral. It is safe for concurrent use. A host that it could not reach it does not try again: make a new
+// Fetcher for that.
 type Fetcher struct {
 	config Config
 
 	mu   sync.Mutex
 	next map[string]time.Time // by host: when it may be asked again
+	down map[string]error     // by host: why it could not be reached, so that nobody waits for it twice
 }
 
 // New returns a Fetcher.
 func New(c Config) *Fetcher {
+	if pccs := strings.TrimSuffix(strings.TrimSuffix(c.Services.PCS, "/"), sgxV4); pccs != "" {
+		c.Services.PCS = pccs
+		if c.Services.Root == "" {
+			c.Services.Root = pccs + sgxV4 + "/rootcacrl" // in a PCCS alone; Intel's PCS leaves it to the CRL's own URL
+		}
+	}
 	for _, d := range []struct {
 		field *string
 		value string
@@ -115,7 +126,7 @@ func New(c Config) *Fetcher {
 	if c.Sleep == nil {
 		c.Sleep = sleep
 	}
-	return &Fetcher{config: c, next: map[string]time.Time{}}
+	return &Fetcher{config: c, next: map[string]time.Time{}, down: map[string]error{}}
 }
 
 func sleep(ctx context.Context, d time.Duration) error {
@@ -218,7 +229,7 @@ func (g *gathering) intel(quote []byte) {
 		ca = "processor"
 	}
 	g.get(s.PCS + "/" + kind + "/certification/v4/tcb?fmspc=" + hex.EncodeToString(pck.FMSPC[:]))
-	g.get(s.PCS + "/sgx/certification/v4/pckcrl?ca=" + ca + "&encoding=der")
+	g.get(s.PCS + sgxV4 + "/pckcrl?ca=" + ca + "&encoding=der")
 }
 
 func (g *gathering) amd(report []byte, hasKey bool) {
@@ -272,10 +283,13 @@ func (g *gathering) nvidia(report, certificates []byte) {
 		if in == nil {
 			continue
 		}
-		if signers, err := rimSigners(in); err != nil {
-			g.fail(err)
-		} else {
-			g.revocation(signers, 0)
+		b, err := collateral.New(in)
+		if err != nil {
+			g.fail(fmt.Errorf("fetch: %w", err))
+			continue
+		}
+		for _, rim := range b.RIMs() {
+			g.revocation(rim.Signers(), 0)
 		}
 	}
 	g.revocation(chain, 1) // nobody answers for the leaf
@@ -296,42 +310,6 @@ func (g *gathering) revocation(chain []*x509.Certificate, from int) {
 		}
 		g.inputs = append(g.inputs, in)
 	}
-}
-
-// rimSigners returns the signers' chain of a fetched RIM, leaf first.
-func rimSigners(in []byte) ([]*x509.Certificate, error) {
-	b, err := collateral.New(in)
-	if err != nil {
-		return nil, fmt.Errorf("fetch: %w", err)
-	}
-	var chain []*x509.Certificate
-	for _, item := range b.Items() {
-		d := xml.NewDecoder(bytes.NewReader(item.Content))
-		for {
-			t, err := d.Token()
-			if err != nil {
-				break // the manifest has been parsed before; its end is all that can come
-			}
-			start, ok := t.(xml.StartElement)
-			if !ok || start.Name.Local != "X509Certificate" {
-				continue
-			}
-			var text string
-			if err := d.DecodeElement(&text, &start); err != nil {
-				return nil, fmt.Errorf("fetch: RIM: %w", err)
-			}
-			der, err := base64.StdEncoding.DecodeString(strings.Join(strings.Fields(text), ""))
-			if err != nil {
-				return nil, fmt.Errorf("fetch: RIM: %w", err)
-			}
-			cert, err := x509.ParseCertificate(der)
-			if err != nil {
-				return nil, fmt.Errorf("fetch: RIM: %w", err)
-			}
-			chain = append(chain, cert)
-		}
-	}
-	return chain, nil
 }
 
 var oidNonce = asn1.ObjectIdentifier{1, 3, 6, 1, 5, 5, 7, 48, 1, 2} // id-pkix-ocsp-nonce
@@ -453,7 +431,12 @@ func (f *Fetcher) do(ctx context.Context, method, target, contentType string, bo
 	if err != nil {
 		return nil, nil, fmt.Errorf("fetch: %w", err)
 	}
-	var last error
+	f.mu.Lock()
+	last := f.down[u.Host]
+	f.mu.Unlock()
+	if last != nil {
+		return nil, nil, fmt.Errorf("fetch: %s was not asked for: %w", target, last)
+	}
 	for attempt := range f.config.Attempts {
 		if err := f.turn(ctx, u.Host); err != nil {
 			return nil, nil, err
@@ -464,6 +447,9 @@ func (f *Fetcher) do(ctx context.Context, method, target, contentType string, bo
 		}
 		if contentType != "" {
 			request.Header.Set("Content-Type", contentType)
+		}
+		if f.config.Progress != nil {
+			f.config.Progress(target)
 		}
 		pause := time.Second << attempt
 		response, err := f.config.Client.Do(request)
@@ -496,6 +482,11 @@ func (f *Fetcher) do(ctx context.Context, method, target, contentType string, bo
 				return nil, nil, err
 			}
 		}
+	}
+	if status := new(StatusError); !errors.As(last, &status) {
+		f.mu.Lock()
+		f.down[u.Host] = last
+		f.mu.Unlock()
 	}
 	return nil, nil, fmt.Errorf("fetch: gave up after %d attempts: %w", f.config.Attempts, last)
 }

@@ -3,18 +3,14 @@ package fetch_test
 import (
 	"context"
 	"crypto/ed25519"
-	"encoding/base64"
-	"encoding/json"
 	"encoding/pem"
 	"errors"
 	"io"
 	"net/http"
 	"net/http/httptest"
-	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -22,6 +18,7 @@ import (
 	"github.com/bombyx-network/bombyx/attestation/attestationtest"
 	"github.com/bombyx-network/bombyx/attestation/collateral"
 	"github.com/bombyx-network/bombyx/attestation/collateral/fetch"
+	"github.com/bombyx-network/bombyx/attestation/collateral/fetch/fetchtest"
 	"github.com/bombyx-network/bombyx/attestation/keyset"
 	"github.com/bombyx-network/bombyx/attestation/policy"
 )
@@ -32,98 +29,29 @@ var (
 	nonce = [32]byte{4}
 )
 
-// makers serves what Intel, AMD and NVIDIA serve, over real sockets.
+// makers serves mock makers over real sockets.
 type makers struct {
-	*httptest.Server
-	mu    sync.Mutex
-	paths []string
-	// fail answers a request instead, when it is not nil and returns true.
-	fail func(w http.ResponseWriter, r *http.Request) bool
-	held []*attestationtest.Node
-	vcek []byte // DER
+	*fetchtest.Makers
+	server *httptest.Server
 }
 
 func serve(t *testing.T) *makers {
-	e := auth.Endorsements(attestationtest.CollateralOptions{Now: now})
-	rims := map[string][]byte{"NV_GPU_DRIVER_GH100_590.12": e.RIMs[0], "NV_GPU_VBIOS_G520_0200_885_9600A50001": e.RIMs[1],
-		"NV_SWITCH_BIOS_5612_0002_890_9610730001": e.RIMs[2]}
-	m := &makers{}
-	mux := http.NewServeMux()
-	chained := func(header string, body []byte) http.HandlerFunc {
-		return func(w http.ResponseWriter, _ *http.Request) {
-			w.Header().Set(header, url.PathEscape(string(e.TCBSigner)))
-			w.Write(body)
-		}
-	}
-	mux.HandleFunc("GET /tdx/certification/v4/tcb", func(w http.ResponseWriter, r *http.Request) {
-		if r.FormValue("fmspc") != "70a06d070000" {
-			http.NotFound(w, r)
-			return
-		}
-		chained("Tcb-Info-Issuer-Chain", e.TCBInfo)(w, r)
-	})
-	mux.HandleFunc("GET /tdx/certification/v4/qe/identity", chained("Sgx-Enclave-Identity-Issuer-Chain", e.QEIdentity))
-	mux.HandleFunc("GET /sgx/certification/v4/pckcrl", func(w http.ResponseWriter, r *http.Request) {
-		w.Write(map[string][]byte{"platform": e.PlatformCRL, "processor": e.ProcessorCRL}[r.FormValue("ca")])
-	})
-	mux.HandleFunc("GET /root.der", func(w http.ResponseWriter, _ *http.Request) { w.Write(e.RootCRL) })
-	mux.HandleFunc("GET /vcek/v1/Genoa/crl", func(w http.ResponseWriter, _ *http.Request) { w.Write(e.AMDCRL) })
-	mux.HandleFunc("GET /vcek/v1/Genoa/{id}", func(w http.ResponseWriter, r *http.Request) {
-		if r.URL.RawQuery != "blSPL=10&teeSPL=0&snpSPL=23&ucodeSPL=84" || len(r.PathValue("id")) != 128 {
-			http.NotFound(w, r)
-			return
-		}
-		w.Write(m.vcek)
-	})
-	mux.HandleFunc("GET /v1/rim/{id}", func(w http.ResponseWriter, r *http.Request) {
-		rim := rims[r.PathValue("id")]
-		if rim == nil {
-			http.NotFound(w, r)
-			return
-		}
-		json.NewEncoder(w).Encode(map[string]string{"id": r.PathValue("id"), "rim": base64.StdEncoding.EncodeToString(rim)})
-	})
-	mux.HandleFunc("POST /ocsp", func(w http.ResponseWriter, r *http.Request) {
-		request, err := io.ReadAll(r.Body)
-		if err != nil || r.Header.Get("Content-Type") != "application/ocsp-request" {
-			http.Error(w, "bad request", http.StatusBadRequest)
-			return
-		}
-		// The nonce is the last 32 bytes of the request, its only extension.
-		answer, err := auth.AnswerOCSP(request, attestationtest.OCSPOptions{Now: now, Held: m.held, Nonce: request[len(request)-32:]})
-		if err != nil {
-			http.Error(w, err.Error(), http.StatusBadRequest)
-			return
-		}
-		w.Write(answer)
-	})
-	m.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		m.mu.Lock()
-		m.paths = append(m.paths, r.URL.Path)
-		fail := m.fail
-		m.mu.Unlock()
-		if fail == nil || !fail(w, r) {
-			mux.ServeHTTP(w, r)
-		}
-	}))
-	t.Cleanup(m.Close)
-	return m
+	m := fetchtest.New(auth, now)
+	s := httptest.NewServer(m)
+	t.Cleanup(s.Close)
+	return &makers{m, s}
 }
 
 func (m *makers) fetcher(dir string, change func(*fetch.Config)) *fetch.Fetcher {
 	c := fetch.Config{Dir: dir, Now: func() time.Time { return now }, Sleep: func(context.Context, time.Duration) error { return nil },
-		Services: fetch.Services{PCS: m.URL, Root: m.URL + "/root.der", KDS: m.URL, RIM: m.URL, OCSP: m.URL + "/ocsp"}}
+		Services: fetchtest.Services(m.server.URL)}
 	if change != nil {
 		change(&c)
 	}
 	return fetch.New(c)
 }
 
-func (m *makers) requests() int {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	return len(m.paths)
-}
+func (m *makers) requests() int { return len(m.Requests()) }
 
 func collect(t *testing.T, c attestationtest.NodeConfig) ([]byte, *attestationtest.Node) {
 	t.Helper()
@@ -197,7 +125,7 @@ func TestBareSNP(t *testing.T) {
 		t.Fatal(err)
 	}
 	block, rest := pem.Decode(e.CPU.Certificates)
-	m.vcek = block.Bytes
+	m.VCEK = block.Bytes
 	inputs, err := m.fetcher("", nil).For(t.Context(), e.CPU.Quote, nil)
 	if err != nil {
 		t.Fatal(err)
@@ -211,7 +139,7 @@ func TestBareSNP(t *testing.T) {
 func TestHeldGPU(t *testing.T) {
 	m := serve(t)
 	ev, n := collect(t, attestationtest.NodeConfig{GPUs: 1})
-	m.held = []*attestationtest.Node{n}
+	m.Held = []*attestationtest.Node{n}
 	inputs, err := m.fetcher("", nil).For(t.Context(), ev, nil)
 	if err != nil {
 		t.Fatal(err)
@@ -254,10 +182,39 @@ func TestCache(t *testing.T) {
 	}
 }
 
+// Progress hears of each request, and of no other: what is kept is not asked for.
+func TestProgress(t *testing.T) {
+	m := serve(t)
+	dir := t.TempDir()
+	ev, _ := collect(t, attestationtest.NodeConfig{})
+	var heard []string
+	for range 2 {
+		f := m.fetcher(dir, func(c *fetch.Config) { c.Progress = func(url string) { heard = append(heard, url) } })
+		if _, err := f.For(t.Context(), ev, nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if len(heard) != 4 || m.requests() != 4 || !strings.HasPrefix(heard[0], m.server.URL+"/") {
+		t.Errorf("heard %q of %d requests", heard, m.requests())
+	}
+}
+
+// The address of a PCCS is taken as its configuration files have it.
+func TestPCCSAddress(t *testing.T) {
+	for _, suffix := range []string{"", "/", "/sgx/certification/v4", "/sgx/certification/v4/"} {
+		m := serve(t)
+		ev, _ := collect(t, attestationtest.NodeConfig{})
+		f := m.fetcher("", func(c *fetch.Config) { c.Services.PCS += suffix })
+		if _, err := f.For(t.Context(), ev, nil); err != nil {
+			t.Errorf("%q: %v", suffix, err)
+		}
+	}
+}
+
 func TestBusyService(t *testing.T) {
 	m := serve(t)
 	failures := 2
-	m.fail = func(w http.ResponseWriter, r *http.Request) bool {
+	m.Fail = func(w http.ResponseWriter, r *http.Request) bool {
 		if failures == 0 {
 			return false
 		}
@@ -355,7 +312,7 @@ func TestBadServices(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			m := serve(t)
-			m.fail = c.fail
+			m.Fail = c.fail
 			dir := t.TempDir()
 			inputs, err := m.fetcher(dir, nil).For(t.Context(), ev, nil)
 			if err == nil || !strings.Contains(err.Error(), c.want) {
@@ -369,10 +326,23 @@ func TestBadServices(t *testing.T) {
 	}
 }
 
+// A host that cannot be reached is tried as often as configured for the first request, and not at all for the others.
+func TestUnreachable(t *testing.T) {
+	m := serve(t)
+	m.server.Close()
+	ev, _ := collect(t, attestationtest.NodeConfig{})
+	asked := 0
+	f := m.fetcher("", func(c *fetch.Config) { c.Progress = func(string) { asked++ } })
+	inputs, err := f.For(t.Context(), ev, nil)
+	if err == nil || len(inputs) != 0 || asked != 4 || strings.Count(err.Error(), "was not asked for") != 3 {
+		t.Errorf("%d inputs after %d requests: %v", len(inputs), asked, err)
+	}
+}
+
 func TestCancel(t *testing.T) {
 	m := serve(t)
 	ctx, cancel := context.WithCancel(t.Context())
-	m.fail = func(w http.ResponseWriter, r *http.Request) bool {
+	m.Fail = func(w http.ResponseWriter, r *http.Request) bool {
 		cancel()
 		<-r.Context().Done()
 		return true
