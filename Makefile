@@ -5,17 +5,22 @@ BIN       := bin
 COMMANDS  := bombyx bombyx-host bombyx-enclave bombyx-demo
 STATIC    := CGO_ENABLED=0
 FLAGS     := -trimpath -ldflags=-s
+# go-nvml binds functions that NVIDIA has since deprecated.
+export CGO_CFLAGS ?= -O2 -g -Wno-deprecated-declarations
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 FUZZTIME  ?= 10s
 BENCHTIME ?= 1s
 
-.PHONY: help build cross demo test race lint bench fuzz fees contracts web clean
+.PHONY: help build enclave-gpu cross demo test race lint bench fuzz fees contracts web clean
 
 help: ## list the targets
-	@awk -F': .*## ' '/^[a-z]+:.*## /{printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F': .*## ' '/^[a-z-]+:.*## /{printf "  %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 build: ## build the four programs, static, into bin/
 	$(STATIC) $(GO) build $(FLAGS) -o $(BIN)/ $(addprefix ./cmd/,$(COMMANDS))
+
+enclave-gpu: ## build bin/bombyx-enclave for GPU nodes: dynamic, it loads NVIDIA's libraries (needs gcc)
+	CGO_ENABLED=1 $(GO) build $(FLAGS) -o $(BIN)/ ./cmd/bombyx-enclave
 
 cross: ## check that the client builds for the other platforms
 	$(STATIC) GOOS=darwin GOARCH=arm64 $(GO) build -o /dev/null ./cmd/bombyx
@@ -28,6 +33,7 @@ demo: build ## one private, attested, paid answer, end to end, and the attacks
 
 test: ## run every test
 	$(GO) test ./...
+	$(STATIC) $(GO) test ./enclave/tee
 
 race: ## run the tests of everything concurrent under the race detector
 	$(GO) test -race $(RACE)

@@ -41,9 +41,10 @@ such hardware, run bombyx-demo.`}
 		if err != nil {
 			return err
 		}
-		collector, err := tee.Open()
+		devices := tee.Devices{GPUs: cfg.GPUs, Switches: cfg.Switches}
+		collector, err := tee.Open(devices)
 		if err != nil {
-			return cli.Errorf(cli.Refused, "run it in a TDX or SEV-SNP guest with /sys/kernel/config/tsm", "%w", err)
+			return cli.Errorf(cli.Refused, "run it in a TDX or SEV-SNP guest with /sys/kernel/config/tsm and the devices that the configuration promises", "%w", err)
 		}
 		log := slog.New(slog.NewTextHandler(cmd.ErrOrStderr(), nil))
 		e, err := launch.Load(cmd.Context(), document, collector, log)
@@ -55,7 +56,7 @@ such hardware, run bombyx-demo.`}
 		if err != nil {
 			return cli.Errorf(cli.Usage, "choose another address", "%w", err)
 		}
-		fmt.Fprintf(cmd.OutOrStdout(), "enclave on %s serves %d models on %s\n", collector.Kind(), len(e.Manifest.Models), addr)
+		fmt.Fprintf(cmd.OutOrStdout(), "enclave on %s (%s) serves %d models on %s\n", collector.Kind(), devices.Mode(), len(e.Manifest.Models), addr)
 		return e.Serve(cmd.Context(), l)
 	}
 	c.AddCommand(serve)

@@ -37,10 +37,12 @@ const MaxConfig = 1 << 20
 type Config struct {
 	Listen       string     `json:"listen"` // vsock:PORT, unix:PATH or tcp:127.0.0.1:PORT
 	Engine       Engine     `json:"engine"`
-	Prices       price.List `json:"prices"`        // nanogram per million tokens, by model; the host's card must say the same
-	KeyLifetime  uint32     `json:"key_lifetime"`  // seconds; new keys begin at half of it
-	Patience     uint32     `json:"patience"`      // seconds that an answer waits for credit
-	ReplayWindow uint32     `json:"replay_window"` // seconds around a request's Date
+	Prices       price.List `json:"prices"`             // nanogram per million tokens, by model; the host's card must say the same
+	KeyLifetime  uint32     `json:"key_lifetime"`       // seconds; new keys begin at half of it
+	Patience     uint32     `json:"patience"`           // seconds that an answer waits for credit
+	ReplayWindow uint32     `json:"replay_window"`      // seconds around a request's Date
+	GPUs         int        `json:"gpus,omitempty"`     // optional: NVIDIA GPUs whose Evidence the node shows, exactly this many; default none
+	Switches     int        `json:"switches,omitempty"` // optional: NVSwitches, as gpus
 }
 
 // Engine chooses what runs the model.

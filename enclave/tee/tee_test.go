@@ -51,7 +51,7 @@ func TestCollectTDX(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	c, err := open(&kernel{provider: "tdx_guest", quote: node.Quote})
+	c, err := open(&kernel{provider: "tdx_guest", quote: node.Quote}, Devices{}, "", "")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -71,7 +71,7 @@ func TestCollectTDX(t *testing.T) {
 }
 
 func TestOpenRefuses(t *testing.T) {
-	if _, err := open(&kernel{provider: "cca_guest", quote: func(d [64]byte) []byte { return d[:] }}); err == nil {
+	if _, err := open(&kernel{provider: "cca_guest", quote: func(d [64]byte) []byte { return d[:] }}, Devices{}, "", ""); err == nil {
 		t.Error("unknown hardware accepted")
 	}
 }
