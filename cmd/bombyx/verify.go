@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	_ "embed"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -19,11 +18,6 @@ import (
 	"github.com/bombyx-network/bombyx/cmd/bombyx/internal/inspect"
 	"github.com/bombyx-network/bombyx/internal/cli"
 )
-
-// builtinStrict judges platforms under the vendors' production roots. It trusts nobody else.
-//
-//go:embed policy_strict.json
-var builtinStrict []byte
 
 const strictName = "strict"
 
@@ -50,9 +44,10 @@ and the value wanted. A skip is never a pass. Nothing given with --nonce or
 --expect-report-data means that nothing says what the evidence was made for, or when.
 
 The policy is --policy FILE, else policy.json in the home directory, else the built-in
-one, which "--policy strict" names and every result shows: the vendors' production
+one, which "--policy strict" names and every result shows: the makers' production
 roots, debug refused, TCB status UpToDate and current collateral. It accepts any guest:
-only a policy of your own can say what may run there.
+only a policy of your own can say what may run there; "bombyx policy" prints some to
+start from.
 
 Exit codes: 0 every file verified, 1 one was rejected, 2 usage or policy, 3 nothing
 speaks against the evidence, but collateral is missing.`,
@@ -62,7 +57,7 @@ speaks against the evidence, but collateral is missing.`,
   bombyx verify --cert-chain vcek.pem --expect-report-data $HEX report.bin
   bombyx verify --nonce $HEX --cert-chain gpu-chain.pem --rim driver.xml --rim vbios.xml gpu-report.bin`}
 	f := c.Flags()
-	f.StringVar(&o.policy, "policy", "", `appraisal policy: a file, or "strict" for the built-in one`)
+	f.StringVar(&o.policy, "policy", "", "appraisal policy: a file, or the name of a built-in one (bombyx policy)")
 	f.StringArrayVar(&o.collateral, "collateral", nil, "collateral: a file, or a folder with everything in it (repeatable; default collateral in the home directory)")
 	f.StringVar(&o.at, "at", "", "appraise as of this instant, RFC 3339 (default now)")
 	f.StringVar(&o.nonce, "nonce", "", "the nonce that the evidence must answer, 64 hexadecimal digits")
@@ -227,8 +222,8 @@ func (o *verifyOptions) readPolicy(cmd *cobra.Command, h *home) (*policy.Policy,
 			path = strictName
 		}
 	}
-	if path == strictName {
-		return policy.Parse(builtinStrict)
+	if document, ok := policy.Document(path); ok {
+		return policy.Parse(document)
 	}
 	return readPolicy(path)
 }
