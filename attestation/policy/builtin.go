@@ -11,11 +11,14 @@ var cocoonLike string
 //go:embed example.json
 var example string
 
+//go:embed registry.json
+var fromRegistry string
+
 // builtin holds the documents by name.
-var builtin = map[string]string{"strict": strict, "cocoon-like": cocoonLike, "example": example}
+var builtin = map[string]string{"strict": strict, "cocoon-like": cocoonLike, "example": example, "registry": fromRegistry}
 
 // Builtin lists the names of the built-in policies.
-func Builtin() []string { return []string{"strict", "cocoon-like", "example"} }
+func Builtin() []string { return []string{"strict", "cocoon-like", "example", "registry"} }
 
 // Document returns the document of a built-in policy, to use or to start from; ok is false when there is none of that name.
 func Document(name string) (document []byte, ok bool) {

@@ -127,6 +127,73 @@ func TestParseRefusals(t *testing.T) {
 	}
 }
 
+func TestRegistryRefusals(t *testing.T) {
+	doc := read(t, "registry")
+	for _, c := range []struct{ name, old, new, want string }{
+		{"no reason", `"reason": "EXAMPLE: put the address`, `"reason": "", "x": "`, "x: unknown member"},
+		{"no name", `"name": "example registry"`, `"name": ""`, "registries[0]: needs a name"},
+		{"friendly address", `"0:`, `"EQ`, "registries[0].address: want"},
+		{"short address", `"0:00`, `"0:`, "registries[0].address: want"},
+		{"no time lock", `"min_delay_seconds": 604800`, `"min_delay_seconds": 0`, "min_delay_seconds is 0"},
+		{"no age", `"max_age_seconds": 3600,
+      "supplies"`, `"max_age_seconds": 0,
+      "supplies"`, "max_age_seconds is 0"},
+		{"unknown supply", `"builds", "configs"`, `"builds", "everything"`, `"everything", want`},
+		{"supply twice", `"builds", "configs"`, `"builds", "builds"`, "again"},
+		{"no supply", `["images", "builds", "configs", "models"]`, `[]`, "supplies is empty"},
+		{"images from nowhere", `["images", "builds"`, `["builds"`, "tdx.images: empty, and no registry"},
+		{"models from nowhere", `"configs", "models"]`, `"configs"]`, "workload.models: want either"},
+		{"missing member", `"network": -239,`, ``, "registries[0].network: missing"},
+	} {
+		in := strings.Replace(doc, c.old, c.new, 1)
+		if in == doc {
+			t.Fatalf("%s: the case changes nothing", c.name)
+		}
+		if _, err := policy.Parse([]byte(in)); err == nil || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%s: error %v, want %q", c.name, err, c.want)
+		}
+	}
+	p := parse(t, "registry")
+	p.Registries = append(p.Registries, p.Registries[0])
+	if _, err := p.Encode(); err == nil || !strings.Contains(err.Error(), "the same registry again") {
+		t.Errorf("named twice: %v", err)
+	}
+}
+
+func TestReferenceValueRefusals(t *testing.T) {
+	good := `{"bombyx_reference_values":1,"tdx":[],"sev_snp":[],"builds":["` + strings.Repeat("0", 64) + `"],"configs":[]}`
+	if _, err := policy.ParseReferenceValues([]byte(good)); err != nil {
+		t.Fatal(err)
+	}
+	for name, in := range map[string]string{
+		"another version": strings.Replace(good, ":1", ":2", 1),
+		"unknown member":  strings.Replace(good, `"tdx"`, `"sgx":[],"tdx"`, 1),
+		"missing member":  strings.Replace(good, `"tdx":[],`, ``, 1),
+		"any":             strings.Replace(good, strings.Repeat("0", 64), "any_unsafe", 1),
+		"nothing":         `{"bombyx_reference_values":1,"tdx":[],"sev_snp":[],"builds":[],"configs":[]}`,
+		"three registers": strings.Replace(good, `"tdx":[]`, `"tdx":[{"mrtd":"`+strings.Repeat("0", 96)+`","rtmr":[],"mrconfigid":"`+strings.Repeat("0", 96)+`","mrowner":"`+strings.Repeat("0", 96)+`","mrownerconfig":"`+strings.Repeat("0", 96)+`"}]`, 1),
+		"too long":        good + strings.Repeat(" ", policy.MaxReferenceValues),
+	} {
+		if _, err := policy.ParseReferenceValues([]byte(in)); err == nil {
+			t.Errorf("%s: accepted", name)
+		}
+	}
+}
+
+func FuzzParseReferenceValues(f *testing.F) {
+	f.Add([]byte(`{"bombyx_reference_values":1,"tdx":[],"sev_snp":[],"builds":["` + strings.Repeat("0", 64) + `"],"configs":[]}`))
+	f.Fuzz(func(t *testing.T, in []byte) {
+		v, err := policy.ParseReferenceValues(in)
+		if err != nil {
+			return
+		}
+		b, err := v.Encode()
+		if err != nil && len(in) <= policy.MaxReferenceValues && len(b) <= policy.MaxReferenceValues {
+			t.Fatalf("%v", err)
+		}
+	})
+}
+
 func TestFloors(t *testing.T) {
 	g := parse(t, "example").Devices.GPU
 	for version, ok := range map[string]bool{

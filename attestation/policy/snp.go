@@ -32,7 +32,7 @@ type SNP struct {
 	RequireCiphertextHiding bool `json:"require_ciphertext_hiding"`
 	// RequireAliasCheck refuses platforms that do not report having looked for memory aliases (BadRAM, AMD-SB-3015).
 	RequireAliasCheck bool `json:"require_alias_check"`
-	// Images lists the acceptable guest images.
+	// Images lists the acceptable guest images. It may be empty if a registry supplies images.
 	Images []SNPImage `json:"images"`
 }
 
@@ -64,7 +64,7 @@ type SNPImage struct {
 	MinGuestSVN uint32 `json:"min_guest_svn"`
 }
 
-func (s *SNP) check() error {
+func (s *SNP) check(supplied bool) error {
 	if len(s.MinTCB) == 0 {
 		return errors.New("min_tcb: empty, no product would be accepted")
 	}
@@ -94,8 +94,8 @@ func (s *SNP) check() error {
 	if s.MaxVMPL > 3 {
 		return fmt.Errorf("max_vmpl: %d, want 0 to 3", s.MaxVMPL)
 	}
-	if len(s.Images) == 0 {
-		return errors.New("images: empty, nothing could be verified")
+	if len(s.Images) == 0 && !supplied {
+		return errors.New("images: empty, and no registry supplies images: nothing could be verified")
 	}
 	for i, m := range s.Images {
 		if m.Name == "" || m.Reason == "" {
@@ -213,7 +213,7 @@ func (s *SNP) JudgeGuest(r *snp.Report) Finding {
 	for i, m := range s.Images {
 		names[i] = m.Name
 	}
-	f := Finding{Wanted: "one of " + strings.Join(names, ", ")}
+	f := Finding{Wanted: oneOf(names)}
 	for _, m := range s.Images {
 		if m.Measurement.Accepts(r.Measurement) && m.HostData.Accepts(r.HostData) && m.IDKeyDigest.Accepts(r.IDKeyDigest) &&
 			m.AuthorKeyDigest.Accepts(r.AuthorKeyDigest) && r.GuestSVN >= m.MinGuestSVN {

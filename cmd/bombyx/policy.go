@@ -18,6 +18,7 @@ func policyCommand() *cobra.Command {
   cocoon-like  how Cocoon judges: an out-of-date TCB tolerated for a while, no GPU evidence
   example      strict about the guest as well; refuses everything until you replace its
                placeholders with measurements and digests that you trust
+  registry     the same, but takes them from a registry on TON: put its address in
 
 Every member is explained in "go doc -all" of package attestation/policy, and the numbers
 of strict, with their sources, in "go doc" of policy.Strict.`,
