@@ -15,7 +15,6 @@ import (
 	"github.com/bombyx-network/bombyx/attestation/collateral/fetch"
 	"github.com/bombyx-network/bombyx/attestation/policy"
 	"github.com/bombyx-network/bombyx/attestation/results"
-	"github.com/bombyx-network/bombyx/cmd/bombyx/internal/inspect"
 	"github.com/bombyx-network/bombyx/internal/cli"
 )
 
@@ -91,7 +90,7 @@ func verify(cmd *cobra.Command, h *home, o *verifyOptions, files []string) error
 		if err != nil {
 			return err
 		}
-		if err := o.show(cmd, i, len(files), file, data, r); err != nil {
+		if err := o.show(cmd, a, i, len(files), file, data, r); err != nil {
 			return err
 		}
 		switch err := r.Err(); {
@@ -140,11 +139,12 @@ func (a *appraiser) appraise(ctx context.Context, file string, data []byte) (*at
 	if err != nil {
 		return nil, err
 	}
-	v, err := attestation.NewVerifier(a.policy, bundle)
-	if err != nil {
+	// The next file is appraised with what was fetched for this one as well.
+	a.inputs = slices.Concat(a.inputs, fetched)
+	if a.verifier, err = attestation.NewVerifier(a.policy, bundle); err != nil {
 		return nil, cli.Errorf(cli.Usage, "", "%w", err)
 	}
-	return v.AppraiseSaved(a.at, data, a.want)
+	return a.verifier.AppraiseSaved(a.at, data, a.want)
 }
 
 // prepare reads everything but the evidence.
@@ -228,7 +228,7 @@ func (o *verifyOptions) readPolicy(cmd *cobra.Command, h *home) (*policy.Policy,
 	return readPolicy(path)
 }
 
-func (o *verifyOptions) show(cmd *cobra.Command, i, n int, file string, data []byte, r *attestation.Result) error {
+func (o *verifyOptions) show(cmd *cobra.Command, a *appraiser, i, n int, file string, data []byte, r *attestation.Result) error {
 	w := cmd.OutOrStdout()
 	if o.json {
 		_, err := w.Write(results.JSON(r))
@@ -243,8 +243,12 @@ func (o *verifyOptions) show(cmd *cobra.Command, i, n int, file string, data []b
 	if err := results.Table(w, r, results.TableOptions{}); err != nil {
 		return err
 	}
-	if o.explain {
-		return inspect.Explain(w, data, r)
+	if !o.explain {
+		return nil
 	}
-	return nil
+	excerpts, err := a.verifier.Explain(data, a.want, r)
+	if err != nil {
+		return err
+	}
+	return results.Explain(w, r, excerpts)
 }
