@@ -95,7 +95,9 @@ func TestExplainOffsets(t *testing.T) {
 	if found < len(fields) {
 		t.Errorf("%d of %d fields", found, len(fields))
 	}
-	if !slices.ContainsFunc(by[attestation.CheckDebug], func(e attestation.Excerpt) bool { return e.Name == "TDATTRIBUTES" && len(e.Bytes) == 8 && e.Bytes[3] == 0x10 }) {
+	if !slices.ContainsFunc(by[attestation.CheckDebug], func(e attestation.Excerpt) bool {
+		return e.Name == "TDATTRIBUTES" && len(e.Bytes) == 8 && e.Bytes[3] == 0x10
+	}) {
 		t.Errorf("%s rests on %+v", attestation.CheckDebug, by[attestation.CheckDebug])
 	}
 }
