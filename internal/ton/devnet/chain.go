@@ -89,6 +89,7 @@ type Chain struct {
 	delay   uint32
 	grown   chan struct{} // closed at the next block
 	servers []*Liteserver
+	dht     []*DHT
 	log     *blockLog
 }
 
@@ -730,7 +731,7 @@ func (c *Chain) find(id *tonapi.BlockIDExt) *block {
 	return list[id.SeqNo]
 }
 
-// Close releases the chain's directory and stops its liteservers.
+// Close releases the chain's directory and stops its liteservers and DHT nodes.
 func (c *Chain) Close() error {
 	c.mu.Lock()
 	if c.closed {
@@ -738,12 +739,15 @@ func (c *Chain) Close() error {
 		return nil
 	}
 	c.closed = true
-	servers, log := c.servers, c.log
-	c.servers = nil
+	servers, nodes, log := c.servers, c.dht, c.log
+	c.servers, c.dht = nil, nil
 	c.mu.Unlock()
 	var err error
 	for _, s := range servers {
 		err = errors.Join(err, s.Close())
+	}
+	for _, n := range nodes {
+		err = errors.Join(err, n.Close())
 	}
 	if log != nil {
 		err = errors.Join(err, log.close())

@@ -5,7 +5,6 @@ import (
 	"context"
 	"crypto/ed25519"
 	"encoding/base64"
-	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -153,20 +152,19 @@ func (s *Liteserver) Close() error {
 	return err
 }
 
-// GlobalConfig describes the network to any TON client: the liteservers that
-// are served, and the key block to trust.
+// GlobalConfig describes the network to any TON client: the liteservers and
+// DHT nodes that are served, and the key block to trust.
 func (c *Chain) GlobalConfig() []byte {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	cfg := liteclient.GlobalConfig{Type: "config.global"}
 	cfg.DHT = liteclient.DHTConfig{Type: "dht.config.global", K: 6, A: 3, StaticNodes: liteclient.DHTNodes{Type: "dht.nodes", Nodes: []liteclient.DHTNode{}}}
+	for _, n := range c.dht {
+		cfg.DHT.StaticNodes.Nodes = append(cfg.DHT.StaticNodes.Nodes, n.config())
+	}
 	cfg.Liteservers = []liteclient.LiteserverConfig{}
 	for _, s := range c.servers {
-		ip := s.addr.IP.To4()
-		if ip == nil || ip.IsUnspecified() {
-			ip = net.IPv4(127, 0, 0, 1).To4()
-		}
-		cfg.Liteservers = append(cfg.Liteservers, liteclient.LiteserverConfig{IP: int64(int32(binary.BigEndian.Uint32(ip))), Port: s.addr.Port,
+		cfg.Liteservers = append(cfg.Liteservers, liteclient.LiteserverConfig{IP: int64(ipNumber(s.addr.IP)), Port: s.addr.Port,
 			ID: liteclient.ServerID{Type: "pub.ed25519", Key: base64.StdEncoding.EncodeToString(s.key.Public().(ed25519.PublicKey))}})
 	}
 	mc := c.blocks[masterchain]
