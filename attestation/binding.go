@@ -59,13 +59,3 @@ func ReportData(statement [32]byte, devices []Device) [64]byte {
 	h.Write(d[:])
 	return [64]byte(h.Sum(nil))
 }
-
-// EpochNonce returns the nonce of the epoch that begins with a TON masterchain block. Evidence that answers it cannot
-// predate the block, and one quote serves every client that accepts the block's age.
-func EpochNonce(seqno uint32, rootHash [32]byte) [32]byte {
-	h := sha256.New()
-	h.Write([]byte("bombyx/1 epoch"))
-	h.Write(binary.BigEndian.AppendUint32(nil, seqno))
-	h.Write(rootHash[:])
-	return [32]byte(h.Sum(nil))
-}

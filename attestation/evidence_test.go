@@ -25,7 +25,7 @@ func TestBindingVectors(t *testing.T) {
 	digest := attestation.DevicesDigest(devices)
 	none := attestation.DevicesDigest(nil)
 	report := attestation.ReportData(statement, devices)
-	epoch := attestation.EpochNonce(0x01020304, nonce)
+	epoch := attestation.Epoch{Seqno: 0x01020304, RootHash: nonce}.Nonce()
 	for _, c := range []struct {
 		name string
 		got  []byte

@@ -113,7 +113,7 @@ func (v *Verifier) AppraiseSaved(now time.Time, data []byte, want Expected) (*Re
 	}
 	switch kind {
 	case KindEvidence:
-		return v.appraise(now, raw, want.Nonce), nil
+		return v.appraise(now, raw, want.Nonce, nil), nil
 	case KindTDXQuote, KindSGXQuote:
 		a := v.begin(now, kind, raw)
 		defer a.res.finish()

@@ -11,9 +11,9 @@ import (
 // get a prefix such as "gpu0.".
 const (
 	CheckPolicyExpiry  = "policy.expiry"         // the policy itself still holds
-	CheckRegistry      = "policy.registry"       // a registry was read recently, behind a long enough time lock; with a prefix such as "registry0."
 	CheckParse         = "composite.parse"       // the document is well formed
 	CheckNonce         = "composite.nonce"       // the Evidence answers the verifier's nonce
+	CheckEpoch         = "policy.epoch"          // the block that the Evidence answers is recent enough
 	CheckKeyset        = "composite.keyset"      // the keyset is canonical and has not expired
 	CheckCPU           = "composite.cpu"         // the policy accepts this kind of confidential VM
 	CheckReportData    = "composite.report_data" // the quote binds nonce, keyset and devices
@@ -39,9 +39,9 @@ const (
 // titles says in a few words what a PASS of each check means.
 var titles = map[string]string{
 	CheckPolicyExpiry:  "policy is in force",
-	CheckRegistry:      "registry was read recently",
 	CheckParse:         "evidence document is well formed",
 	CheckNonce:         "evidence answers our nonce",
+	CheckEpoch:         "epoch's block is recent enough",
 	CheckKeyset:        "keyset is canonical and current",
 	CheckCPU:           "kind of confidential VM is accepted",
 	CheckReportData:    "quote binds nonce, keys and devices",

@@ -30,16 +30,14 @@ type Verifier struct {
 	amd    *snp.Verifier    // nil when the policy pins no AMD root
 	nvidia *nvidia.Verifier // nil when the policy pins no NVIDIA root
 	gpu    nvidia.Collateral
-	known  policy.Registry    // what issuers say about machines
-	refs   *policy.References // what publishers say about software
+	known  policy.Registry // what issuers say about machines
 
 	platforms platforms
 }
 
 // NewVerifier returns a Verifier. The policy pins roots by fingerprint; their certificates must be in the bundle, except
-// Intel's and AMD's production roots, which need no bundle to be recognised. If the policy names registries there must be one
-// snapshot of each.
-func NewVerifier(pol *policy.Policy, c *collateral.Bundle, registries ...*policy.Snapshot) (*Verifier, error) {
+// Intel's and AMD's production roots, which need no bundle to be recognised.
+func NewVerifier(pol *policy.Policy, c *collateral.Bundle) (*Verifier, error) {
 	if pol == nil || c == nil {
 		return nil, errors.New("attestation: a Verifier needs a policy and a bundle of collateral")
 	}
@@ -52,11 +50,7 @@ func NewVerifier(pol *policy.Policy, c *collateral.Bundle, registries ...*policy
 	if pol, err = policy.Parse(encoded); err != nil {
 		return nil, fmt.Errorf("attestation: %w", err)
 	}
-	refs, err := pol.References(registries)
-	if err != nil {
-		return nil, fmt.Errorf("attestation: %w", err)
-	}
-	v := &Verifier{policy: pol, bundle: c, known: c.Registry(), refs: refs}
+	v := &Verifier{policy: pol, bundle: c, known: c.Registry()}
 
 	known := slices.Concat(c.Certificates(), []*x509.Certificate{dcap.IntelRoot()}, snp.AMDRoots())
 	if len(pol.Roots.Intel) > 0 {
@@ -112,11 +106,19 @@ func pinned(known []*x509.Certificate, pins []policy.Hash, member string) ([]*x5
 // Appraise appraises a composite document at the instant now against the nonce that the verifier chose. The Result is
 // never nil; Result.Err says whether to believe the Evidence.
 func (v *Verifier) Appraise(now time.Time, evidence []byte, nonce [32]byte) *Result {
-	return v.appraise(now, evidence, nonce[:])
+	return v.appraise(now, evidence, nonce[:], nil)
 }
 
-// appraise skips the comparison of nonces if there is none.
-func (v *Verifier) appraise(now time.Time, evidence, nonce []byte) *Result {
+// AppraiseEpoch is Appraise of Evidence that answers an epoch. The caller has proven, on a chain that it trusts, that the
+// masterchain has this block and that it was made at epoch.Time; the policy decides whether that is recent enough. The
+// Result ends when the block becomes too old.
+func (v *Verifier) AppraiseEpoch(now time.Time, evidence []byte, epoch Epoch) *Result {
+	nonce := epoch.Nonce()
+	return v.appraise(now, evidence, nonce[:], &epoch)
+}
+
+// appraise skips the comparison of nonces if there is none. An epoch is what the nonce was made from.
+func (v *Verifier) appraise(now time.Time, evidence, nonce []byte, epoch *Epoch) *Result {
 	a := v.begin(now, KindEvidence, evidence)
 	defer a.res.finish()
 
@@ -129,6 +131,9 @@ func (v *Verifier) appraise(now time.Time, evidence, nonce []byte) *Result {
 
 	// The binding below is computed from the nonce in the document, so that a replay fails here alone.
 	a.nonce(e.Nonce, nonce)
+	if epoch != nil {
+		a.judge(CheckEpoch, v.policy.JudgeEpoch(now, epoch.Seqno, epoch.Time))
+	}
 	ks := a.keyset(e.Keyset)
 
 	statement := Statement(e.Nonce, e.Keyset)
@@ -177,12 +182,6 @@ func (v *Verifier) begin(now time.Time, kind Kind, evidence []byte) *appraisal {
 		Claims: map[string]string{}, Advisories: []string{}}}
 	a.res.until(now.Add(v.policy.Age()))
 	a.judge(CheckPolicyExpiry, v.policy.JudgeExpiry(now))
-	for i, f := range v.refs.Judge(now) {
-		c := decided(CheckRegistry, f)
-		c.ID, c.Title = fmt.Sprintf("registry%d.%s", i, CheckRegistry), titles[CheckRegistry]
-		a.add(c)
-		a.res.until(f.Until)
-	}
 	return a
 }
 
@@ -249,9 +248,9 @@ func stamp(t time.Time) string { return t.UTC().Format(time.RFC3339) }
 
 func (a *appraisal) workload(ks *keyset.Keyset) {
 	w := a.v.policy.Workload
-	a.judge(CheckBuild, a.v.refs.JudgeDigest(a.now, policy.Builds, w.Builds.Judge(ks.Build), ks.Build))
-	a.judge(CheckConfig, a.v.refs.JudgeDigest(a.now, policy.Configs, w.Configs.Judge(ks.Config), ks.Config))
-	a.judge(CheckModel, a.v.refs.JudgeDigest(a.now, policy.Models, w.Models.Judge(ks.ModelManifest), ks.ModelManifest))
+	a.judge(CheckBuild, w.Builds.Judge(ks.Build))
+	a.judge(CheckConfig, w.Configs.Judge(ks.Config))
+	a.judge(CheckModel, w.Models.Judge(ks.ModelManifest))
 }
 
 // cpu appraises the confidential VM.
@@ -305,7 +304,7 @@ func (a *appraisal) intel(q *dcap.Quote, want dcap.TEEType, reportData []byte) {
 		tcb = &pol.TDX.TCB
 		a.judge(CheckDebug, pol.TDX.JudgeDebug(q.TD.TDAttributes))
 		a.judge(CheckAttributes, pol.TDX.JudgeAttributes(q.TD.TDAttributes))
-		image = a.v.refs.JudgeTD(a.now, pol.TDX.JudgeImage(q.TD), q.TD)
+		image = pol.TDX.JudgeImage(q.TD)
 		tdxClaims(a.res.Claims, q)
 	} else {
 		tcb = &pol.SGX.TCB

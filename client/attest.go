@@ -105,6 +105,7 @@ func (t *Transport) forget(e *attested) {
 	defer t.mu.Unlock()
 	if cur := t.enclaves[e.id]; cur != nil && cur.evidence == e.evidence {
 		delete(t.enclaves, e.id)
+		t.lost[e.id] = true
 	}
 }
 
@@ -131,22 +132,11 @@ func (t *Transport) appraise(ctx context.Context, entry *card.Enclave, model str
 		}
 		t.verifier = v
 	}
-	var nonce [32]byte
-	rand.Read(nonce[:])
-	doc, fault := t.call(ctx, http.MethodPost, "/v1/enclaves/"+entry.ID+"/evidence", nonce[:], "Content-Type", "application/octet-stream")
+	doc, r, fault := t.evidence(ctx, entry.ID)
 	if fault != nil {
 		return nil, fault
 	}
-	now := t.cfg.Now()
-	r := t.verifier.Appraise(now, doc, nonce)
-	if t.cfg.Trace.Appraised != nil {
-		t.cfg.Trace.Appraised(entry.ID, doc, r)
-	}
-	if err := r.Err(); err != nil {
-		t.verifier = collateralMayBeStale(t)
-		return nil, refused(err.Error())
-	}
-	k := r.Keyset
+	now, k := t.cfg.Now(), r.Keyset
 	if k == nil {
 		return nil, refused("the evidence binds no keyset")
 	}
@@ -174,6 +164,29 @@ func (t *Transport) appraise(ctx context.Context, entry *card.Enclave, model str
 		return nil, refused("the enclave offers no X-Wing key")
 	}
 	return e, t.readManifest(ctx, e)
+}
+
+// freshEvidence gets and appraises Evidence that answers a nonce of this client.
+func (t *Transport) freshEvidence(ctx context.Context, id string) ([]byte, *attestation.Result, *apierror.Error) {
+	var nonce [32]byte
+	rand.Read(nonce[:])
+	doc, fault := t.call(ctx, http.MethodPost, "/v1/enclaves/"+id+"/evidence", nonce[:], "Content-Type", "application/octet-stream")
+	if fault != nil {
+		return nil, nil, fault
+	}
+	r := t.verifier.Appraise(t.cfg.Now(), doc, nonce)
+	t.appraised(id, doc, r)
+	if err := r.Err(); err != nil {
+		t.verifier = collateralMayBeStale(t)
+		return nil, nil, refused(err.Error())
+	}
+	return doc, r, nil
+}
+
+func (t *Transport) appraised(id string, doc []byte, r *attestation.Result) {
+	if t.cfg.Trace.Appraised != nil {
+		t.cfg.Trace.Appraised(id, doc, r)
+	}
 }
 
 // collateralMayBeStale drops a verifier that was built on the host's

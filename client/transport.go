@@ -74,6 +74,10 @@ type Config struct {
 	// Collateral endorses the hardware. Nil asks the host for it, which is
 	// safe: everything in it is signed and none of it is trusted unsigned.
 	Collateral *collateral.Bundle
+	// Blocks lets the client accept Evidence that answers a recent TON block,
+	// if the policy allows that: it spares the host a quote for every client.
+	// Nil asks for fresh Evidence always.
+	Blocks Blocks
 	// Payment is the channel to pay from.
 	Payment Payment
 	// MaxPrices are the highest prices that the user accepts, for any model.
@@ -96,6 +100,7 @@ type Config struct {
 // Trace holds functions that a Transport calls, those that are not nil.
 type Trace struct {
 	Appraised func(enclave string, evidence []byte, r *attestation.Result) // whatever the verdict
+	NoEpoch   func(enclave string, err error)                              // why a fresh nonce was needed after all
 	Voucher   func(v *channel.SignedVoucher)
 	Sealed    func(bytes int64) // -1 for a request that streams
 	Metered   func(cost, credit uint64)
@@ -114,6 +119,7 @@ type Transport struct {
 	card     *card.Card
 	verifier *attestation.Verifier
 	enclaves map[string]*attested
+	lost     map[string]bool // enclaves that no longer knew what they had shown: an epoch's Evidence may outlive its enclave
 }
 
 // New checks the configuration; it makes no connection.
@@ -159,7 +165,7 @@ func newTransport(cfg Config) *Transport {
 		cfg.Base = &http.Transport{Protocols: p, MaxIdleConnsPerHost: 64, IdleConnTimeout: time.Minute, DisableCompression: true,
 			DialContext: (&net.Dialer{Timeout: 10 * time.Second}).DialContext, TLSHandshakeTimeout: 10 * time.Second}
 	}
-	return &Transport{cfg: cfg, base: strings.TrimSuffix(cfg.Host, "/"), enclaves: map[string]*attested{}}
+	return &Transport{cfg: cfg, base: strings.TrimSuffix(cfg.Host, "/"), enclaves: map[string]*attested{}, lost: map[string]bool{}}
 }
 
 func loopback(host string) bool {

@@ -30,10 +30,11 @@ import (
 
 // Limits of one enclave. Beyond them it refuses; it never forgets.
 const (
-	maxRequest   = 8 << 20 // bytes of a request's content
-	maxStreams   = 4096    // running at once
-	maxEvidence  = 1 << 16 // Evidence documents remembered for each generation of keys
-	maxCollected = 2       // Evidence documents being collected at once: a quote and GPU reports cost seconds
+	maxRequest     = 8 << 20 // bytes of a request's content
+	maxStreams     = 4096    // running at once
+	maxEvidence    = 1 << 16 // Evidence documents remembered for each generation of keys
+	maxCollected   = 2       // Evidence documents being collected at once: a quote and GPU reports cost seconds
+	maxGenerations = 64      // of keys alive at once, however many epochs the host names
 )
 
 // Config is what an enclave needs. Every field is required but Log.
@@ -72,8 +73,9 @@ type generation struct {
 	receipts ed25519.PrivateKey
 	encoded  []byte // canonical keyset
 	notAfter time.Time
-	issued   int // Evidence documents
-	users    int // running streams
+	epoch    *attestation.Epoch // that they were made for; nil when the clock was the reason
+	issued   int                // Evidence documents
+	users    int                // running streams
 }
 
 // New checks the configuration and makes the first keys.
@@ -107,13 +109,14 @@ func New(cfg Config) (*Enclave, error) {
 // Rotate makes new keys when they are due and forgets those that have expired.
 // Serving does so too; call it now and then for an enclave that nobody asks.
 func (e *Enclave) Rotate() error {
-	_, err := e.current()
+	_, err := e.current(nil)
 	return err
 }
 
 // current returns the newest generation. It makes one when the newest is past
-// half of its life, and drops those that have expired.
-func (e *Enclave) current() (*generation, error) {
+// half of its life or was not made for the epoch, if there is one, and drops
+// those that have expired.
+func (e *Enclave) current(epoch *attestation.Epoch) (*generation, error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	now := e.cfg.Now()
@@ -127,11 +130,19 @@ func (e *Enclave) current() (*generation, error) {
 		}
 	}
 	newest := e.generations[len(e.generations)-1]
-	if newest.notAfter.Sub(now) <= e.cfg.KeyLifetime/2 {
+	due := newest.notAfter.Sub(now) <= e.cfg.KeyLifetime/2
+	if epoch != nil && (newest.epoch == nil || *newest.epoch != *epoch) {
+		if len(kept) >= maxGenerations {
+			return nil, errBusy
+		}
+		due = true
+	}
+	if due {
 		next, err := e.generate(newest.keys.Config().ID+1, now)
 		if err != nil {
 			return nil, err
 		}
+		next.epoch = epoch
 		kept, newest = append(kept, next), next
 		e.cfg.Log.Info("new keys", "not_after", next.notAfter)
 	} else if len(dropped) == 0 {
@@ -187,10 +198,25 @@ var errBusy = errors.New("enclave: busy collecting evidence")
 
 // Evidence collects an Evidence document for nonce and the current keys.
 func (e *Enclave) Evidence(ctx context.Context, nonce [32]byte) ([]byte, error) {
-	g, err := e.current()
+	g, err := e.current(nil)
 	if err != nil {
 		return nil, err
 	}
+	return e.collect(ctx, g, nonce)
+}
+
+// EpochEvidence collects an Evidence document for an epoch that the host names.
+// Its keys are not older than the host's first mention of the epoch; that the
+// block exists, and when it was made, is for clients to find out.
+func (e *Enclave) EpochEvidence(ctx context.Context, epoch attestation.Epoch) ([]byte, error) {
+	g, err := e.current(&epoch)
+	if err != nil {
+		return nil, err
+	}
+	return e.collect(ctx, g, epoch.Nonce())
+}
+
+func (e *Enclave) collect(ctx context.Context, g *generation, nonce [32]byte) ([]byte, error) {
 	e.mu.Lock()
 	if e.collecting >= maxCollected || g.issued >= maxEvidence {
 		e.mu.Unlock()

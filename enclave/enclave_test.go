@@ -18,6 +18,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/bombyx-network/bombyx/attestation"
 	"github.com/bombyx-network/bombyx/attestation/keyset"
 	"github.com/bombyx-network/bombyx/enclave/engine"
 	"github.com/bombyx-network/bombyx/internal/envelope"
@@ -646,7 +647,7 @@ func TestKeyRotation(t *testing.T) {
 		t.Fatalf("a stream that outlived its keys: %q, %v", b, err)
 	}
 	// With nobody left, the old keys are gone.
-	waitFor(t, func() bool { r.e.current(); r.e.mu.Lock(); defer r.e.mu.Unlock(); return len(r.e.generations) < 3 })
+	waitFor(t, func() bool { r.e.current(nil); r.e.mu.Lock(); defer r.e.mu.Unlock(); return len(r.e.generations) < 3 })
 	if got, _ := old.ask(body, "100", nil); got != "422 unknown_key" {
 		t.Errorf("dropped keys: %s", got)
 	}
@@ -721,5 +722,62 @@ func TestConfigRefusals(t *testing.T) {
 		if _, err := New(c); err == nil {
 			t.Errorf("%s: accepted", name)
 		}
+	}
+}
+
+// Keys rotate with the epoch: Evidence of a block never binds keys from before the host named it.
+func TestEpochEvidence(t *testing.T) {
+	r := newRig(t, &eng{events: 1})
+	before := r.peer()
+	ask := func(seqno uint32) ([]byte, *generation) {
+		t.Helper()
+		epoch := attestation.Epoch{Seqno: seqno, RootHash: [32]byte{1}}
+		resp := r.call(t.Context(), "/epoch", bytes.NewReader(epoch.AppendEncoded(nil)))
+		doc, err := io.ReadAll(resp.Body)
+		if err != nil || resp.StatusCode != 200 {
+			t.Fatalf("%d %s", resp.StatusCode, doc)
+		}
+		r.e.mu.Lock()
+		defer r.e.mu.Unlock()
+		g := r.e.generations[len(r.e.generations)-1]
+		if want, _ := r.collector.Collect(t.Context(), epoch.Nonce(), g.encoded); !bytes.Equal(doc, want) {
+			t.Errorf("epoch %d: %s, want %s", seqno, doc, want)
+		}
+		if r.e.evidence[sha256.Sum256(doc)] != g {
+			t.Errorf("epoch %d: the evidence is not on record", seqno)
+		}
+		return doc, g
+	}
+	_, first := ask(100)
+	if bytes.Equal(first.encoded, r.e.generations[0].encoded) {
+		t.Error("the epoch's keys are older than the epoch")
+	}
+	if _, again := ask(100); again != first {
+		t.Error("the same epoch got other keys")
+	}
+	if _, next := ask(101); next == first {
+		t.Error("another epoch got the same keys")
+	}
+	// Older keys serve until they expire.
+	if got, _ := before.ask(body, "100", nil); !strings.HasSuffix(got, "[DONE]\n\n") {
+		t.Errorf("keys from before: %s", got)
+	}
+	for _, n := range []int{0, 35, 37} {
+		if got := fault(t, r.call(t.Context(), "/epoch", bytes.NewReader(make([]byte, n)))); got != "400 malformed_epoch" {
+			t.Errorf("%d bytes: %s", n, got)
+		}
+	}
+	// A host that names ever new epochs does not fill the memory, and gets evidence for nonces all the same.
+	for n := uint32(200); len(r.e.generations) < maxGenerations; n++ {
+		ask(n)
+	}
+	flood := attestation.Epoch{Seqno: 1}.AppendEncoded(nil)
+	if got := fault(t, r.call(t.Context(), "/epoch", bytes.NewReader(flood))); got != "429 busy" {
+		t.Error(got)
+	}
+	r.peer()
+	r.advance(time.Hour)
+	if resp := r.call(t.Context(), "/epoch", bytes.NewReader(flood)); resp.StatusCode != 200 || len(r.e.generations) != 1 {
+		t.Errorf("after the flood's keys expired: %d, %d generations", resp.StatusCode, len(r.e.generations))
 	}
 }

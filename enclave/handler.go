@@ -3,10 +3,12 @@ package enclave
 import (
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"strconv"
 
+	"github.com/bombyx-network/bombyx/attestation"
 	"github.com/bombyx-network/bombyx/internal/apierror"
 )
 
@@ -20,6 +22,7 @@ func (e *Enclave) Handler() http.Handler {
 	})
 	mux.HandleFunc("GET /health", e.serveHealth)
 	mux.HandleFunc("POST /evidence", e.serveEvidence)
+	mux.HandleFunc("POST /epoch", e.serveEpoch)
 	mux.HandleFunc("POST /sealed", e.serveSealed)
 	mux.HandleFunc("POST /credit", e.serveCredit)
 	mux.HandleFunc("POST /settle", e.serveSettle)
@@ -27,7 +30,7 @@ func (e *Enclave) Handler() http.Handler {
 }
 
 func (e *Enclave) serveKeyset(w http.ResponseWriter, r *http.Request) {
-	g, err := e.current()
+	g, err := e.current(nil)
 	if err != nil {
 		apierror.New(503, "no_keys", "the enclave cannot make keys", "restart it").Write(w)
 		return
@@ -53,6 +56,24 @@ func (e *Enclave) serveEvidence(w http.ResponseWriter, r *http.Request) {
 	}
 	copy(nonce[:], b)
 	doc, err := e.Evidence(r.Context(), nonce)
+	e.writeEvidence(w, doc, err)
+}
+
+func (e *Enclave) serveEpoch(w http.ResponseWriter, r *http.Request) {
+	b, err := io.ReadAll(io.LimitReader(r.Body, attestation.EpochSize+1))
+	if err != nil {
+		b = nil
+	}
+	epoch, err := attestation.ParseEpoch(b)
+	if err != nil {
+		apierror.New(400, "malformed_epoch", fmt.Sprintf("the epoch is not %d bytes", attestation.EpochSize), "send a block's seqno and root hash").Write(w)
+		return
+	}
+	doc, err := e.EpochEvidence(r.Context(), epoch)
+	e.writeEvidence(w, doc, err)
+}
+
+func (e *Enclave) writeEvidence(w http.ResponseWriter, doc []byte, err error) {
 	switch {
 	case errors.Is(err, errBusy):
 		w.Header().Set("Retry-After", "1")

@@ -68,6 +68,7 @@ type Config struct {
 	CardLifetime time.Duration
 	Collateral   func() []byte // bundle handed to clients; nil, or one that returns nil, serves none
 	Claims       Claims
+	Epochs       Epochs // optional
 	Enclaves     []Enclave
 	Ledger       *ledger.Ledger
 	Chain        Chain
@@ -107,6 +108,8 @@ func New(cfg Config) (*Host, error) {
 		return nil, fmt.Errorf("host: closing delay %s, want %d to %d s", cfg.ClosingDelay, channel.MinCloseDelay, channel.MaxCloseDelay)
 	case cfg.Claims.Every <= 0 || cfg.Claims.Age <= 0 || cfg.Claims.Margin <= 0 || cfg.Claims.Margin >= cfg.ClosingDelay:
 		return nil, errors.New("host: claim interval, age and margin must be positive, and the margin below the closing delay")
+	case cfg.Epochs.Lifetime < 0 || cfg.Epochs.Lifetime > 0 && cfg.Epochs.Newest == nil:
+		return nil, errors.New("host: epochs need a positive lifetime and a chain")
 	case cfg.CardLifetime < time.Minute:
 		return nil, errors.New("host: card lifetime is under a minute")
 	}
@@ -123,7 +126,7 @@ func New(cfg Config) (*Host, error) {
 		if _, ok := h.enclaves[e.ID]; ok || e.Transport == nil {
 			return nil, fmt.Errorf("host: enclave %q is listed twice or has no transport", e.ID)
 		}
-		h.enclaves[e.ID] = &upstream{Enclave: e, slots: make(chan struct{}, maxEvidence)}
+		h.enclaves[e.ID] = &upstream{Enclave: e, slots: make(chan struct{}, maxEvidence), epochs: make(chan struct{}, 1)}
 	}
 	if err := h.settleLeft(); err != nil {
 		return nil, err

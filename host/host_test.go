@@ -91,11 +91,12 @@ type testEnclave struct {
 	cost     map[string]string // what /settle and /credit say
 	settled  []string
 	evidence http.HandlerFunc
+	epoch    http.HandlerFunc
 }
 
 func (e *testEnclave) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	e.mu.Lock()
-	sealed, doc, evidence, cost := e.sealed, e.manifest, e.evidence, e.cost[r.Header.Get("Bombyx-Stream")]
+	sealed, doc, evidence, epoch, cost := e.sealed, e.manifest, e.evidence, e.epoch, e.cost[r.Header.Get("Bombyx-Stream")]
 	if r.URL.Path == "/settle" {
 		e.settled = append(e.settled, r.Header.Get("Bombyx-Stream"))
 	}
@@ -107,6 +108,8 @@ func (e *testEnclave) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		sealed(w, r)
 	case "/evidence":
 		evidence(w, r)
+	case "/epoch":
+		epoch(w, r)
 	case "/credit", "/settle":
 		if cost == "" {
 			w.WriteHeader(404)

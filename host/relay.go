@@ -56,6 +56,7 @@ func (h *Host) Handler() http.Handler {
 	mux.HandleFunc("POST /v1/close", h.serveClose)
 	mux.HandleFunc("GET /v1/enclaves/{id}/manifest", h.serveManifest)
 	mux.HandleFunc("POST /v1/enclaves/{id}/evidence", h.serveEvidence)
+	mux.HandleFunc("GET /v1/enclaves/{id}/epoch", h.serveEpoch)
 	mux.HandleFunc("POST /v1/enclaves/{id}/sealed", h.serveSealed)
 	return mux
 }
@@ -417,7 +418,9 @@ func validStream(s string) bool {
 // An upstream is an enclave behind its transport.
 type upstream struct {
 	Enclave
-	slots chan struct{} // Evidence being collected
+	slots  chan struct{} // Evidence being collected
+	epochs chan struct{} // capacity 1: held by who reads or replaces epoch
+	epoch  epochDocument
 
 	mu   sync.Mutex
 	card *card.Enclave // the manifest does not change while an enclave runs

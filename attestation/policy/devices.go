@@ -136,7 +136,7 @@ func (a Allowed) Judge(d Hash) Finding {
 		for i, n := range a.Allow {
 			names[i] = n.Name
 		}
-		f.Wanted = oneOf(names)
+		f.Wanted = "one of " + strings.Join(names, ", ")
 	}
 	n, ok := a.Find(d)
 	if !ok {
@@ -155,6 +155,27 @@ func (p *Policy) JudgeExpiry(now time.Time) Finding {
 	f := Finding{Seen: now.UTC().Format(time.RFC3339), Wanted: "before " + p.NotAfter.Format(time.RFC3339), Until: p.NotAfter}
 	if !now.Before(p.NotAfter) {
 		f.Err = errors.New("the policy has expired; review it and set a later not_after")
+	}
+	return f
+}
+
+// maxAhead is how far the chain's clock may be ahead of the verifier's.
+const maxAhead = 2 * time.Minute
+
+// JudgeEpoch decides whether Evidence may answer the masterchain block seqno, which was made at the given time.
+func (p *Policy) JudgeEpoch(now time.Time, seqno uint32, made time.Time) Finding {
+	f := Finding{Seen: fmt.Sprintf("block %d of %s", seqno, made.UTC().Format(time.RFC3339)), Wanted: "a nonce of our own"}
+	if p.Epoch == nil {
+		f.Err = errors.New("the policy accepts no epoch evidence: ask with a nonce")
+		return f
+	}
+	age := time.Duration(p.Epoch.MaxAge) * time.Second
+	f.Wanted, f.Until = fmt.Sprintf("at most %s old", age), made.Add(age)
+	switch {
+	case !now.Before(f.Until):
+		f.Err = errors.New("the epoch's block is too old")
+	case made.Sub(now) > maxAhead:
+		f.Err = errors.New("the epoch's block is from the future: set the clock right")
 	}
 	return f
 }

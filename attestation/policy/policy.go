@@ -30,8 +30,11 @@ type Policy struct {
 	Name string `json:"name"`
 	// NotAfter ends the policy: nothing is verified from then on, and no result outlives it. Review it before.
 	NotAfter time.Time `json:"not_after"`
-	// MaxAge is how many seconds a verified result may be relied on, and how old the block of an epoch nonce may be.
+	// MaxAge is how many seconds a verified result may be relied on.
 	MaxAge uint32 `json:"max_age_seconds"`
+	// Epoch accepts Evidence that answers a recent TON block under these rules; absent, it must answer the verifier's own
+	// nonce.
+	Epoch *Epoch `json:"epoch,optional"`
 	// Roots pins whom to believe.
 	Roots Roots `json:"roots"`
 	// TDX accepts Intel TDX under these rules; absent, it is refused.
@@ -46,8 +49,13 @@ type Policy struct {
 	Hardware Hardware `json:"hardware"`
 	// Workload says which programs and models may speak for the node.
 	Workload Workload `json:"workload"`
-	// Registries names the registries on TON whose reference values count beside the lists of this document; absent, none.
-	Registries []Publisher `json:"registries,optional"`
+}
+
+// Epoch holds the rules for Evidence that many verifiers share.
+type Epoch struct {
+	// MaxAge is how many seconds old the block may be, for as long as the result is relied on. All of that time a machine
+	// that was taken over after the block can go on showing the Evidence from before.
+	MaxAge uint32 `json:"max_age_seconds"`
 }
 
 // Roots pins trust anchors by the SHA-256 of their DER certificates. An empty list trusts nobody of that kind.
@@ -221,7 +229,7 @@ type Workload struct {
 type Allowed struct {
 	// AnyUnsafe accepts every digest; Allow must then be empty.
 	AnyUnsafe bool `json:"any_unsafe"`
-	// Allow lists what is accepted. It may be empty without AnyUnsafe only if a registry supplies such digests.
+	// Allow lists what is accepted; empty without AnyUnsafe, it accepts nothing.
 	Allow []Named `json:"allow"`
 }
 
@@ -285,6 +293,8 @@ func (p *Policy) check() error {
 		return fmt.Errorf("not_after is missing")
 	case p.MaxAge == 0:
 		return fmt.Errorf("max_age_seconds is 0: no result could ever be used")
+	case p.Epoch != nil && p.Epoch.MaxAge == 0:
+		return fmt.Errorf("epoch.max_age_seconds is 0: no block is that young")
 	case p.TDX == nil && p.SGX == nil && p.SNP == nil:
 		return fmt.Errorf("none of tdx, sgx and sev_snp is accepted: nothing could be verified")
 	case (p.TDX != nil || p.SGX != nil) && len(p.Roots.Intel) == 0:
@@ -294,17 +304,8 @@ func (p *Policy) check() error {
 	case len(p.Devices.Modes) == 0:
 		return fmt.Errorf("devices.modes is empty")
 	}
-	for i := range p.Registries {
-		r := &p.Registries[i]
-		if err := r.check(); err != nil {
-			return fmt.Errorf("registries[%d]: %w", i, err)
-		}
-		if slices.ContainsFunc(p.Registries[:i], func(o Publisher) bool { return o.Network == r.Network && o.Address == r.Address }) {
-			return fmt.Errorf("registries[%d]: the same registry again", i)
-		}
-	}
 	if p.TDX != nil {
-		if err := p.TDX.check(p.supplied(Images)); err != nil {
+		if err := p.TDX.check(); err != nil {
 			return fmt.Errorf("tdx.%w", err)
 		}
 	}
@@ -314,7 +315,7 @@ func (p *Policy) check() error {
 		}
 	}
 	if p.SNP != nil {
-		if err := p.SNP.check(p.supplied(Images)); err != nil {
+		if err := p.SNP.check(); err != nil {
 			return fmt.Errorf("sev_snp.%w", err)
 		}
 	}
@@ -324,9 +325,9 @@ func (p *Policy) check() error {
 	if err := p.Hardware.check(); err != nil {
 		return fmt.Errorf("hardware.%w", err)
 	}
-	for name, a := range map[Supply]Allowed{Builds: p.Workload.Builds, Configs: p.Workload.Configs, Models: p.Workload.Models} {
-		if some := len(a.Allow) > 0 || p.supplied(name); a.AnyUnsafe && len(a.Allow) > 0 || !a.AnyUnsafe && !some {
-			return fmt.Errorf("workload.%s: want either any_unsafe or a list in allow, or a registry that supplies %s", name, name)
+	for name, a := range map[string]Allowed{"builds": p.Workload.Builds, "configs": p.Workload.Configs, "models": p.Workload.Models} {
+		if a.AnyUnsafe == (len(a.Allow) > 0) {
+			return fmt.Errorf("workload.%s: want either any_unsafe or a list in allow", name)
 		}
 		for i, n := range a.Allow {
 			if n.Name == "" || n.Reason == "" {

@@ -50,6 +50,7 @@ type config struct {
 	CardLifetime uint32     `json:"card_lifetime"` // seconds: how long clients may keep prices
 	Ledger       string     `json:"ledger"`        // SQLite file or postgres:// URL: the money; back it up
 	Collateral   string     `json:"collateral"`    // optional: bundle handed to clients; a new one is taken up when the file is replaced
+	Epoch        uint32     `json:"epoch"`         // optional: seconds that one evidence document serves all clients whose policies accept it; without, each has its own made
 	Claims       struct {
 		Every     uint32 `json:"every"`     // seconds between looks at the channels
 		Threshold uint64 `json:"threshold"` // nanogram worth a claim's fee
@@ -181,7 +182,7 @@ func setUp(ctx context.Context, c *config, dir string, log *slog.Logger) (h *hos
 		}
 		closers = append(closers, t.Wallet.Wipe)
 	}
-	cfg.Chain = t
+	cfg.Chain, cfg.Epochs = t, host.Epochs{Lifetime: seconds(c.Epoch), Newest: t.Newest}
 	source := c.Ledger
 	if !strings.Contains(source, "://") {
 		source = at(source)

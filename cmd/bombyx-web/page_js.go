@@ -19,14 +19,8 @@ const maxCollateral = 4 * collateral.MaxBundle
 
 // main gives the page its one function, bombyx.appraise, and stays to serve it.
 func main() {
-	policies := map[string]any{}
-	for _, name := range policy.Builtin() {
-		document, _ := policy.Document(name)
-		policies[name] = string(document)
-	}
 	js.Global().Set("bombyx", map[string]any{
 		"appraise": js.FuncOf(func(_ js.Value, args []js.Value) any { return appraise(args[0]) }),
-		"policies": policies,
 		"limits": map[string]any{
 			"evidence":     attestation.MaxInput,
 			"policy":       policy.MaxDocument,
@@ -58,13 +52,6 @@ type check struct {
 	Seen     string `json:"seen"`
 	Wanted   string `json:"wanted"`
 	Detail   string `json:"detail"`
-	// Bytes are what the check rests on.
-	Bytes []excerpt `json:"bytes"`
-}
-
-type excerpt struct {
-	Where string `json:"where"`
-	Hex   string `json:"hex"` // shortened
 }
 
 // appraise returns {json, view}, the second as JSON as well, or {error}. A panic would end the program and the page with it.
@@ -74,7 +61,7 @@ func appraise(request js.Value) (answer map[string]any) {
 			answer = map[string]any{"error": fmt.Sprintf("the verifier failed: %v. Please report this with the files.", p)}
 		}
 	}()
-	r, excerpts, err := run(request)
+	r, err := run(request)
 	if err != nil {
 		return map[string]any{"error": err.Error()}
 	}
@@ -84,12 +71,8 @@ func appraise(request js.Value) (answer map[string]any) {
 	if errors.Is(r.Err(), attestation.ErrCollateralMissing) {
 		v.Verdict = "missing"
 	}
-	for i, c := range r.Checks {
-		shown := check{c.ID, c.Title, string(c.Status), c.Required, c.Clause, c.Seen, c.Wanted, c.Detail, []excerpt{}}
-		for _, e := range excerpts[i] {
-			shown.Bytes = append(shown.Bytes, excerpt{results.Where(e), results.Bytes(e)})
-		}
-		v.Checks = append(v.Checks, shown)
+	for _, c := range r.Checks {
+		v.Checks = append(v.Checks, check{c.ID, c.Title, string(c.Status), c.Required, c.Clause, c.Seen, c.Wanted, c.Detail})
 	}
 	b, err := json.Marshal(v)
 	if err != nil {
@@ -98,43 +81,38 @@ func appraise(request js.Value) (answer map[string]any) {
 	return map[string]any{"json": string(results.JSON(r)), "view": string(b)}
 }
 
-func run(request js.Value) (*attestation.Result, [][]attestation.Excerpt, error) {
+func run(request js.Value) (*attestation.Result, error) {
 	at, err := instant(request.Get("at").String())
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	var want attestation.Expected
 	if want.Nonce, err = digits("Nonce", request.Get("nonce").String(), 32); err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	if want.ReportData, err = digits("Report data", request.Get("reportData").String(), 64); err != nil {
-		return nil, nil, err
+		return nil, err
 	}
-	pol, err := policy.Parse([]byte(request.Get("policy").String()))
+	pol, err := policy.Parse(content(request.Get("policy")))
 	if err != nil {
-		return nil, nil, fmt.Errorf("Policy: %w", err)
+		return nil, fmt.Errorf("Policy: %w", err)
 	}
 	if c := request.Get("certificates"); c.Truthy() {
 		want.Certificates = content(c)
 	}
 	bundle, err := bundleOf(request.Get("collateral"))
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	v, err := attestation.NewVerifier(pol, bundle)
-	if errors.Is(err, policy.ErrNoSnapshot) {
-		return nil, fmt.Errorf("%w. This page cannot read registries: use bombyx verify.", err)
-	}
 	if err != nil {
-		return nil, nil, fmt.Errorf("%w. Add the root certificates that the policy pins to the collateral.", err)
+		return nil, fmt.Errorf("%w. Add the root certificates that the policy pins to the collateral.", err)
 	}
-	evidence := content(request.Get("evidence"))
-	r, err := v.AppraiseSaved(at, evidence, want)
+	r, err := v.AppraiseSaved(at, content(request.Get("evidence")), want)
 	if err != nil {
-		return nil, nil, fmt.Errorf("Evidence: %w. Is it the right file?", err)
+		return nil, fmt.Errorf("Evidence: %w. Is it the right file?", err)
 	}
-	excerpts, err := v.Explain(evidence, want, r)
-	return r, excerpts, err
+	return r, nil
 }
 
 // content copies the bytes of a {name, bytes} object.

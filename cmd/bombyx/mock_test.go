@@ -309,11 +309,12 @@ func provide(ctx context.Context, network, out, policyPath string) error {
 	if err != nil {
 		return err
 	}
+	paid := &host.TON{Client: chain, Wallet: w}
 	h, err := host.New(host.Config{Identity: identity, Network: chain.GlobalID(), Payee: payee, Prices: prices, Window: 100_000, MinDeposit: 100_000_000,
 		ClosingDelay: channel.MinCloseDelay * time.Second, CardLifetime: time.Hour, Collateral: func() []byte { return bundle },
 		Claims:   host.Claims{Every: 200 * time.Millisecond, Threshold: 1, Age: time.Hour, Margin: time.Second},
 		Enclaves: []host.Enclave{{ID: "e0", Authority: "enclave", Transport: e2e.Transport(func(ctx context.Context) (net.Conn, error) { return new(net.Dialer).DialContext(ctx, "unix", sock) })}},
-		Ledger:   led, Chain: &host.TON{Client: chain, Wallet: w}, Now: time.Now})
+		Ledger:   led, Chain: paid, Epochs: host.Epochs{Lifetime: time.Minute, Newest: paid.Newest}, Now: time.Now})
 	if err != nil {
 		return err
 	}

@@ -2,6 +2,7 @@ package main
 
 import (
 	"cmp"
+	"context"
 	"crypto/ed25519"
 	"errors"
 	"fmt"
@@ -17,6 +18,7 @@ import (
 	"github.com/bombyx-network/bombyx/client"
 	"github.com/bombyx-network/bombyx/client/store"
 	"github.com/bombyx-network/bombyx/internal/cli"
+	"github.com/bombyx-network/bombyx/internal/ton"
 	"github.com/bombyx-network/bombyx/internal/ton/channel"
 	"github.com/bombyx-network/bombyx/internal/ton/wallet"
 )
@@ -41,6 +43,7 @@ type line struct {
 	store   *store.Store
 	channel store.Channel
 	key     ed25519.PrivateKey
+	blocks  *blocks
 	release func()
 
 	mu       sync.Mutex
@@ -63,7 +66,8 @@ func (o *lineOptions) flags(h *home, c *cobra.Command) {
 	c.Flags().DurationVar(&o.timeout, "timeout", 2*time.Minute, "how long host and enclave may give no sign of life")
 }
 
-// dial prepares a line. It unlocks the wallet and connects to nothing but the host, and only for what is public.
+// dial prepares a line. It unlocks the wallet and connects to nothing but the host, and only for what is public; to TON only
+// where the policy accepts epoch evidence, once there is some.
 func (h *home) dial(cmd *cobra.Command, o lineOptions) (_ *line, err error) {
 	l := new(line)
 	defer func() {
@@ -100,13 +104,52 @@ func (h *home) dial(cmd *cobra.Command, o lineOptions) (_ *line, err error) {
 		return nil, err
 	}
 	l.key = pay.Key
-	t, err := client.New(client.Config{Host: host.URL, HostKey: key, Policy: pol, Collateral: bundle, Payment: pay, MaxPrices: host.MaxPrices,
-		Window: host.Window, Timeout: o.timeout, Trace: l.trace(cmd.ErrOrStderr(), o.verbose)})
+	cfg := client.Config{Host: host.URL, HostKey: key, Policy: pol, Collateral: bundle, Payment: pay, MaxPrices: host.MaxPrices,
+		Window: host.Window, Timeout: o.timeout, Trace: l.trace(cmd.ErrOrStderr(), o.verbose)}
+	if pol.Epoch != nil {
+		l.blocks = &blocks{home: h, network: pay.Network}
+		cfg.Blocks = l.blocks
+	}
+	t, err := client.New(cfg)
 	if err != nil {
 		return nil, cli.Errorf(cli.Usage, "bombyx host add URL KEY", "%w", err)
 	}
 	l.Transport = t
 	return l, nil
+}
+
+// blocks is the chain of network.json, connected to when first needed.
+type blocks struct {
+	home    *home
+	network int32
+	mu      sync.Mutex
+	chain   *ton.Client
+}
+
+// MasterchainBlock implements client.Blocks.
+func (b *blocks) MasterchainBlock(ctx context.Context, seqno uint32) (ton.Head, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.chain == nil {
+		c, err := b.home.chain(ctx)
+		if err != nil {
+			return ton.Head{}, err
+		}
+		if c.GlobalID() != b.network {
+			defer c.Close()
+			return ton.Head{}, fmt.Errorf("%s is of network %d, the channel of %d", networkFile, c.GlobalID(), b.network)
+		}
+		b.chain = c
+	}
+	return b.chain.MasterchainBlock(ctx, seqno)
+}
+
+func (b *blocks) close() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.chain != nil {
+		b.chain.Close()
+	}
 }
 
 // reserve takes the channel to this host that has the most left and that no other process uses.
@@ -151,6 +194,9 @@ func (l *line) trace(w io.Writer, verbose bool) client.Trace {
 				results.Table(w, r, results.TableOptions{})
 			}
 		},
+		NoEpoch: func(enclave string, err error) {
+			say("no epoch evidence of enclave %s, asking with a nonce: %v", enclave, err)
+		},
 		Voucher: func(v *channel.SignedVoucher) {
 			l.mu.Lock()
 			defer l.mu.Unlock()
@@ -181,6 +227,9 @@ func (l *line) close() error {
 	var err error
 	if l.store != nil {
 		err = l.store.Close()
+	}
+	if l.blocks != nil {
+		l.blocks.close()
 	}
 	if l.release != nil {
 		l.release()

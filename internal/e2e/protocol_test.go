@@ -192,7 +192,7 @@ var vectors = map[string]func(*vector){
 		devices := []attestation.Device{{Kind: attestation.DeviceKind(v.text("device kind")), Report: []byte(v.text("device report, ascii")), Certificates: []byte(v.text("device certificates, ascii"))}}
 		v.want("devices", attestation.DevicesDigest(devices))
 		v.want("report data", attestation.ReportData(statement, devices))
-		v.want("epoch nonce", attestation.EpochNonce(uint32(v.number("epoch seqno")), v.hex32("epoch root hash")))
+		v.want("epoch nonce", attestation.Epoch{Seqno: uint32(v.number("epoch seqno")), RootHash: v.hex32("epoch root hash")}.Nonce())
 	},
 	"evidence": func(v *vector) {
 		doc := []byte(v.text("document"))

@@ -20,6 +20,7 @@ import (
 
 	"github.com/bombyx-network/bombyx/attestation"
 	"github.com/bombyx-network/bombyx/attestation/attestationtest"
+	"github.com/bombyx-network/bombyx/attestation/policy"
 	"github.com/bombyx-network/bombyx/client"
 	"github.com/bombyx-network/bombyx/enclave"
 	"github.com/bombyx-network/bombyx/enclave/engine"
@@ -51,6 +52,11 @@ type Options struct {
 	// the client to its host: where a hostile host or network sits.
 	Between, Outside func(http.RoundTripper) http.RoundTripper
 	Trace            client.Trace
+	// Epochs of the host, and what the client needs to accept them: a chain,
+	// and the seconds that its policy allows.
+	Epochs   host.Epochs
+	Blocks   client.Blocks
+	EpochAge uint32
 }
 
 // A Stack is one enclave behind one host, with one client.
@@ -144,6 +150,7 @@ func Start(o Options) (s *Stack, err error) {
 	}
 	s.host = host.Config{Identity: identity, Network: Network, Payee: params.Payee, Prices: Prices, Window: o.Window,
 		ClosingDelay: time.Hour, CardLifetime: time.Hour, Collateral: func() []byte { return bundle },
+		Epochs:   o.Epochs,
 		Claims:   host.Claims{Every: time.Hour, Threshold: 1, Age: time.Hour, Margin: time.Minute},
 		Enclaves: []host.Enclave{{ID: "e0", Transport: up, Authority: "enclave"}}, Chain: s.Chain, Now: o.Now}
 	if err = s.startHost("127.0.0.1:0"); err != nil {
@@ -153,7 +160,10 @@ func Start(o Options) (s *Stack, err error) {
 
 	p := s.Authority.Policy(o.Now())
 	p.Devices.GPU.MinCount = 1
-	s.Config = client.Config{Host: s.URL, HostKey: s.Host.Key(), Policy: p,
+	if o.EpochAge > 0 {
+		p.Epoch = &policy.Epoch{MaxAge: o.EpochAge}
+	}
+	s.Config = client.Config{Host: s.URL, HostKey: s.Host.Key(), Policy: p, Blocks: o.Blocks,
 		Payment:   client.Payment{Network: Network, Channel: params, Key: key, Deposit: o.Deposit},
 		MaxPrices: Prices[Model], Window: o.Window, Timeout: o.Timeout, Now: o.Now, Trace: o.Trace}
 	if o.Outside != nil {

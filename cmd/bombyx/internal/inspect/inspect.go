@@ -1,4 +1,5 @@
-// Package inspect shows what evidence says, whether or not anybody should believe it.
+// Package inspect shows what evidence says, whether or not anybody should believe it, and which of its bytes each check of an
+// appraisal rests on.
 package inspect
 
 import (

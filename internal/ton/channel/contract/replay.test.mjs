@@ -1,5 +1,7 @@
 // Runs the recorded contract suite through the C++ TVM of @ton/sandbox: same exit codes, gas, fees, payouts and data.
-// `make sandbox` records the suites of channel and registry, and runs this on each.
+//   BOMBYX_CONTRACT_RECORD=/tmp/channel.jsonl BOMBYX_CHANNEL_SEQUENCES=30 go test -count=1 ./internal/ton/channel
+//   BOMBYX_CONTRACT_RECORD=/tmp/channel.jsonl npm test
+// and the same for ./internal/ton/registry, into a file of its own.
 import assert from 'node:assert/strict'
 import { readFileSync } from 'node:fs'
 import { test } from 'node:test'
@@ -70,7 +72,4 @@ for (const [id, chain] of chains) {
   })
 }
 
-test('something ran', () => {
-  console.log(`\n${chains.size} chains, ${transactions} transactions compared: exit codes, gas, fees, payouts, data`)
-  assert.ok(transactions > 20)
-})
+test('something ran', () => assert.ok(transactions > 20, `${transactions} transactions`))
