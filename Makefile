@@ -11,7 +11,7 @@ STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 FUZZTIME  ?= 10s
 BENCHTIME ?= 1s
 
-.PHONY: help build enclave-gpu cross demo test race lint bench fuzz fees contracts web clean
+.PHONY: help build enclave-gpu cross demo test race lint bench fuzz fees contracts tongo sandbox web clean
 
 help: ## list the targets
 	@awk -F': .*## ' '/^[a-z-]+:.*## /{printf "  %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -59,6 +59,16 @@ fees: ## print what each operation of the payment channel costs
 
 contracts: ## rebuild the contracts from source and compare with what is committed (needs node)
 	cd internal/ton/channel/contract && npm ci --silent --ignore-scripts && node build.mjs
+
+tongo: ## have another client and the C++ TVM check the local network (needs gcc)
+	cd internal/ton/tongo && $(GO) vet . && $(GO) test -count=1 -v .
+
+sandbox: ## run the contract suites again in @ton/sandbox: same exit codes, gas and fees (needs node)
+	@cd internal/ton/channel/contract && npm ci --silent --ignore-scripts && d=$$(mktemp -d) && trap 'rm -rf "$$d"' EXIT && \
+	for p in channel registry; do \
+	  BOMBYX_CONTRACT_RECORD=$$d/$$p BOMBYX_CHANNEL_SEQUENCES=30 $(GO) test -count=1 ../../$$p || exit 1; \
+	  BOMBYX_CONTRACT_RECORD=$$d/$$p npm test --silent || exit 1; \
+	done
 
 web: ## assemble the verifier's page into bin/web: static files, nothing to run
 	$(GO) run ./cmd/bombyx-web $(BIN)/web

@@ -247,5 +247,11 @@ func FuzzAppraiseSaved(f *testing.F) {
 		if err == nil && r.Err() == nil && len(r.Checks) < 10 {
 			t.Fatalf("verified with %d checks", len(r.Checks))
 		}
+		if err != nil {
+			return
+		}
+		if x, err := v.Explain(in, attestation.Expected{}, r); err != nil || len(x) != len(r.Checks) {
+			t.Fatalf("%d explanations for %d checks, error %v", len(x), len(r.Checks), err)
+		}
 	})
 }

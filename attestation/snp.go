@@ -59,7 +59,7 @@ func (a *appraisal) snp(raw, certificates, reportData []byte) {
 			a.add(Check{ID: id, Clause: clausePolicy, Status: Skip, Detail: "no endorsement key certificate could be read"})
 		}
 	}
-	image := rules.JudgeGuest(r)
+	image := a.v.refs.JudgeGuest(a.now, rules.JudgeGuest(r), r)
 	a.judge(CheckImage, image)
 	if image.Err == nil {
 		a.res.Claims["image"] = image.Seen

@@ -11,6 +11,7 @@ import (
 // get a prefix such as "gpu0.".
 const (
 	CheckPolicyExpiry  = "policy.expiry"         // the policy itself still holds
+	CheckRegistry      = "policy.registry"       // a registry was read recently, behind a long enough time lock; with a prefix such as "registry0."
 	CheckParse         = "composite.parse"       // the document is well formed
 	CheckNonce         = "composite.nonce"       // the Evidence answers the verifier's nonce
 	CheckEpoch         = "policy.epoch"          // the block that the Evidence answers is recent enough
@@ -39,6 +40,7 @@ const (
 // titles says in a few words what a PASS of each check means.
 var titles = map[string]string{
 	CheckPolicyExpiry:  "policy is in force",
+	CheckRegistry:      "registry was read recently",
 	CheckParse:         "evidence document is well formed",
 	CheckNonce:         "evidence answers our nonce",
 	CheckEpoch:         "epoch's block is recent enough",

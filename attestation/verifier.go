@@ -30,14 +30,16 @@ type Verifier struct {
 	amd    *snp.Verifier    // nil when the policy pins no AMD root
 	nvidia *nvidia.Verifier // nil when the policy pins no NVIDIA root
 	gpu    nvidia.Collateral
-	known  policy.Registry // what issuers say about machines
+	known  policy.Registry    // what issuers say about machines
+	refs   *policy.References // what publishers say about software
 
 	platforms platforms
 }
 
 // NewVerifier returns a Verifier. The policy pins roots by fingerprint; their certificates must be in the bundle, except
-// Intel's and AMD's production roots, which need no bundle to be recognised.
-func NewVerifier(pol *policy.Policy, c *collateral.Bundle) (*Verifier, error) {
+// Intel's and AMD's production roots, which need no bundle to be recognised. If the policy names registries there must be one
+// snapshot of each.
+func NewVerifier(pol *policy.Policy, c *collateral.Bundle, registries ...*policy.Snapshot) (*Verifier, error) {
 	if pol == nil || c == nil {
 		return nil, errors.New("attestation: a Verifier needs a policy and a bundle of collateral")
 	}
@@ -50,7 +52,11 @@ func NewVerifier(pol *policy.Policy, c *collateral.Bundle) (*Verifier, error) {
 	if pol, err = policy.Parse(encoded); err != nil {
 		return nil, fmt.Errorf("attestation: %w", err)
 	}
-	v := &Verifier{policy: pol, bundle: c, known: c.Registry()}
+	refs, err := pol.References(registries)
+	if err != nil {
+		return nil, fmt.Errorf("attestation: %w", err)
+	}
+	v := &Verifier{policy: pol, bundle: c, known: c.Registry(), refs: refs}
 
 	known := slices.Concat(c.Certificates(), []*x509.Certificate{dcap.IntelRoot()}, snp.AMDRoots())
 	if len(pol.Roots.Intel) > 0 {
@@ -182,6 +188,12 @@ func (v *Verifier) begin(now time.Time, kind Kind, evidence []byte) *appraisal {
 		Claims: map[string]string{}, Advisories: []string{}}}
 	a.res.until(now.Add(v.policy.Age()))
 	a.judge(CheckPolicyExpiry, v.policy.JudgeExpiry(now))
+	for i, f := range v.refs.Judge(now) {
+		c := decided(CheckRegistry, f)
+		c.ID, c.Title = fmt.Sprintf("registry%d.%s", i, CheckRegistry), titles[CheckRegistry]
+		a.add(c)
+		a.res.until(f.Until)
+	}
 	return a
 }
 
@@ -248,9 +260,9 @@ func stamp(t time.Time) string { return t.UTC().Format(time.RFC3339) }
 
 func (a *appraisal) workload(ks *keyset.Keyset) {
 	w := a.v.policy.Workload
-	a.judge(CheckBuild, w.Builds.Judge(ks.Build))
-	a.judge(CheckConfig, w.Configs.Judge(ks.Config))
-	a.judge(CheckModel, w.Models.Judge(ks.ModelManifest))
+	a.judge(CheckBuild, a.v.refs.JudgeDigest(a.now, policy.Builds, w.Builds.Judge(ks.Build), ks.Build))
+	a.judge(CheckConfig, a.v.refs.JudgeDigest(a.now, policy.Configs, w.Configs.Judge(ks.Config), ks.Config))
+	a.judge(CheckModel, a.v.refs.JudgeDigest(a.now, policy.Models, w.Models.Judge(ks.ModelManifest), ks.ModelManifest))
 }
 
 // cpu appraises the confidential VM.
@@ -304,7 +316,7 @@ func (a *appraisal) intel(q *dcap.Quote, want dcap.TEEType, reportData []byte) {
 		tcb = &pol.TDX.TCB
 		a.judge(CheckDebug, pol.TDX.JudgeDebug(q.TD.TDAttributes))
 		a.judge(CheckAttributes, pol.TDX.JudgeAttributes(q.TD.TDAttributes))
-		image = pol.TDX.JudgeImage(q.TD)
+		image = a.v.refs.JudgeTD(a.now, pol.TDX.JudgeImage(q.TD), q.TD)
 		tdxClaims(a.res.Claims, q)
 	} else {
 		tcb = &pol.SGX.TCB

@@ -132,7 +132,7 @@ func ParseTCBInfo(b []byte) (*TCBInfo, error) {
 	if err != nil {
 		return nil, fmt.Errorf("dcap: malformed TCB info: %w", err)
 	}
-	return ParseSignedTCBInfo(body, sig)
+	return parseTCBInfo(body, sig)
 }
 
 // ParseSignedTCBInfo parses a TCB info that is kept apart from its signature (64 bytes, r || s).
@@ -140,8 +140,13 @@ func ParseSignedTCBInfo(raw []byte, signature [64]byte) (*TCBInfo, error) {
 	if len(raw) > maxCollateral {
 		return nil, fmt.Errorf("dcap: TCB info of %d bytes (limit %d)", len(raw), maxCollateral)
 	}
-	t := &TCBInfo{Raw: bytes.Clone(raw), Signature: signature, digest: sha256.Sum256(raw)}
-	if err := t.parse(&decoder{b: t.Raw}); err != nil {
+	return parseTCBInfo(string(raw), signature)
+}
+
+func parseTCBInfo(raw string, signature [64]byte) (*TCBInfo, error) {
+	t := &TCBInfo{Raw: []byte(raw), Signature: signature}
+	t.digest = sha256.Sum256(t.Raw)
+	if err := t.parse(&decoder{s: raw}); err != nil {
 		return nil, fmt.Errorf("dcap: malformed TCB info: %w", err)
 	}
 	return t, nil
@@ -248,13 +253,14 @@ func (d *decoder) tcbLevel(l *TCBLevel) error {
 		return func() error {
 			*seen = true
 			n := 0
+			component := fields{
+				{"svn", func() error { return d.uint8(&dst[n-1])() }},
+				{"category?", d.skipString},
+				{"type?", d.skipString},
+			}
 			err := d.array(16, func() error {
 				n++
-				return d.object(fields{
-					{"svn", d.uint8(&dst[n-1])},
-					{"category?", d.skipString},
-					{"type?", d.skipString},
-				})
+				return d.object(component)
 			})
 			if err == nil && n != 16 {
 				err = d.errorf("%d TCB components, want 16", n)
@@ -279,11 +285,15 @@ func (d *decoder) tcbLevel(l *TCBLevel) error {
 func (d *decoder) status(p *TCBStatus, valid []TCBStatus) func() error {
 	return func() error {
 		s, err := d.str()
-		if err == nil && !slices.Contains(valid, TCBStatus(s)) {
-			err = d.errorf("unknown TCB status %q", s)
+		if err != nil {
+			return err
 		}
-		*p = TCBStatus(s)
-		return err
+		i := slices.Index(valid, TCBStatus(s))
+		if i < 0 {
+			return d.errorf("unknown TCB status %q", s)
+		}
+		*p = valid[i]
+		return nil
 	}
 }
 
@@ -321,7 +331,7 @@ func ParseQEIdentity(b []byte) (*QEIdentity, error) {
 	if err != nil {
 		return nil, fmt.Errorf("dcap: malformed QE identity: %w", err)
 	}
-	return ParseSignedQEIdentity(body, sig)
+	return parseQEIdentity(body, sig)
 }
 
 // ParseSignedQEIdentity parses a QE identity that is kept apart from its signature (64 bytes, r || s).
@@ -329,8 +339,13 @@ func ParseSignedQEIdentity(raw []byte, signature [64]byte) (*QEIdentity, error) 
 	if len(raw) > maxCollateral {
 		return nil, fmt.Errorf("dcap: QE identity of %d bytes (limit %d)", len(raw), maxCollateral)
 	}
-	e := &QEIdentity{Raw: bytes.Clone(raw), Signature: signature, digest: sha256.Sum256(raw)}
-	if err := e.parse(&decoder{b: e.Raw}); err != nil {
+	return parseQEIdentity(string(raw), signature)
+}
+
+func parseQEIdentity(raw string, signature [64]byte) (*QEIdentity, error) {
+	e := &QEIdentity{Raw: []byte(raw), Signature: signature}
+	e.digest = sha256.Sum256(e.Raw)
+	if err := e.parse(&decoder{s: raw}); err != nil {
 		return nil, fmt.Errorf("dcap: malformed QE identity: %w", err)
 	}
 	return e, nil
@@ -367,7 +382,7 @@ func (e *QEIdentity) parse(d *decoder) error {
 
 // CRL is a certificate revocation list.
 type CRL struct {
-	List *x509.RevocationList
+	List *x509.RevocationList // without its entries, for which there is Revoked
 
 	digest  [32]byte
 	revoked pki.Serials

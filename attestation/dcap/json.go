@@ -1,10 +1,10 @@
 package dcap
 
 import (
-	"bytes"
 	"encoding/json"
 	"fmt"
 	"strconv"
+	"strings"
 	"time"
 	"unicode/utf8"
 )
@@ -12,7 +12,7 @@ import (
 // decoder reads Intel's signed JSON strictly and once: no unknown, repeated or differently cased member, no number but plain
 // integers, nothing behind the document. encoding/json forgives all of those and takes ten times as long.
 type decoder struct {
-	b   []byte
+	s   string // so that what is read out of it need not be copied
 	pos int
 }
 
@@ -21,8 +21,8 @@ func (d *decoder) errorf(format string, args ...any) error {
 }
 
 func (d *decoder) space() {
-	for d.pos < len(d.b) {
-		switch d.b[d.pos] {
+	for d.pos < len(d.s) {
+		switch d.s[d.pos] {
 		case ' ', '\t', '\r', '\n':
 			d.pos++
 		default:
@@ -34,7 +34,7 @@ func (d *decoder) space() {
 // next skips white space and consumes c.
 func (d *decoder) next(c byte) error {
 	d.space()
-	if d.pos >= len(d.b) || d.b[d.pos] != c {
+	if d.pos >= len(d.s) || d.s[d.pos] != c {
 		return d.errorf("want %q", c)
 	}
 	d.pos++
@@ -44,13 +44,13 @@ func (d *decoder) next(c byte) error {
 // peek skips white space and reports whether c follows.
 func (d *decoder) peek(c byte) bool {
 	d.space()
-	return d.pos < len(d.b) && d.b[d.pos] == c
+	return d.pos < len(d.s) && d.s[d.pos] == c
 }
 
 // end requires that nothing but white space follows.
 func (d *decoder) end() error {
 	d.space()
-	if d.pos != len(d.b) {
+	if d.pos != len(d.s) {
 		return d.errorf("data behind the document")
 	}
 	return nil
@@ -87,7 +87,7 @@ func (d *decoder) object(fs fields) error {
 		}
 		at := -1
 		for i, f := range fs {
-			if f.name == name || f.name == name+"?" {
+			if strings.TrimSuffix(f.name, "?") == name {
 				at = i
 			}
 		}
@@ -139,10 +139,10 @@ func (d *decoder) str() (string, error) {
 	if err := d.next('"'); err != nil {
 		return "", err
 	}
-	for i := d.pos; i < len(d.b); i++ {
-		switch c := d.b[i]; {
+	for i := d.pos; i < len(d.s); i++ {
+		switch c := d.s[i]; {
 		case c == '"':
-			s := string(d.b[d.pos:i])
+			s := d.s[d.pos:i]
 			d.pos = i + 1
 			return s, nil
 		case c == '\\' || c < 0x20:
@@ -156,17 +156,17 @@ func (d *decoder) str() (string, error) {
 
 // escaped reads the rest of a string that is not plain ASCII from its first unusual byte at i.
 func (d *decoder) escaped(i int) (string, error) {
-	for ; i < len(d.b); i++ {
-		switch d.b[i] {
+	for ; i < len(d.s); i++ {
+		switch d.s[i] {
 		case '\\':
 			i++
 		case '"':
-			token := d.b[d.pos-1 : i+1]
+			token := d.s[d.pos-1 : i+1]
 			var s string
-			if !utf8.Valid(token) {
+			if !utf8.ValidString(token) {
 				return "", d.errorf("string is not UTF-8")
 			}
-			if err := json.Unmarshal(token, &s); err != nil {
+			if err := json.Unmarshal([]byte(token), &s); err != nil {
 				return "", d.errorf("%v", err)
 			}
 			d.pos = i + 1
@@ -180,30 +180,30 @@ func (d *decoder) escaped(i int) (string, error) {
 func (d *decoder) uint(bits int) (uint64, error) {
 	d.space()
 	i := d.pos
-	for i < len(d.b) && d.b[i] >= '0' && d.b[i] <= '9' {
+	for i < len(d.s) && d.s[i] >= '0' && d.s[i] <= '9' {
 		i++
 	}
-	digits := d.b[d.pos:i]
+	digits := d.s[d.pos:i]
 	if len(digits) == 0 || len(digits) > 1 && digits[0] == '0' {
 		return 0, d.errorf("want an unsigned integer")
 	}
-	v, err := strconv.ParseUint(string(digits), 10, bits)
+	v, err := strconv.ParseUint(digits, 10, bits)
 	if err != nil {
 		return 0, d.errorf("%s does not fit into %d bits", digits, bits)
 	}
 	d.pos = i
-	if i < len(d.b) && bytes.IndexByte([]byte(".eE+-"), d.b[i]) >= 0 {
+	if i < len(d.s) && strings.IndexByte(".eE+-", d.s[i]) >= 0 {
 		return 0, d.errorf("want an unsigned integer")
 	}
 	return v, nil
 }
 
 // raw skips one value without looking into it and returns its bytes.
-func (d *decoder) raw() ([]byte, error) {
+func (d *decoder) raw() (string, error) {
 	d.space()
 	start, depth, inString := d.pos, 0, false
-	for ; d.pos < len(d.b); d.pos++ {
-		switch c := d.b[d.pos]; {
+	for ; d.pos < len(d.s); d.pos++ {
+		switch c := d.s[d.pos]; {
 		case inString:
 			if c == '\\' {
 				d.pos++
@@ -217,16 +217,16 @@ func (d *decoder) raw() ([]byte, error) {
 		case c == '}' || c == ']':
 			if depth--; depth == 0 {
 				d.pos++
-				return d.b[start:d.pos], nil
+				return d.s[start:d.pos], nil
 			}
 			if depth < 0 {
-				return nil, d.errorf("want an object")
+				return "", d.errorf("want an object")
 			}
 		case depth == 0:
-			return nil, d.errorf("want an object")
+			return "", d.errorf("want an object")
 		}
 	}
-	return nil, d.errorf("unterminated object")
+	return "", d.errorf("unterminated object")
 }
 
 // Readers for the fields function.
@@ -318,11 +318,11 @@ func (d *decoder) skipString() error {
 }
 
 // signedDocument splits {"<name>": {...}, "signature": "<hex>"} into the exact bytes that are signed and the signature.
-func signedDocument(b []byte, name string) (body []byte, sig [64]byte, err error) {
+func signedDocument(b []byte, name string) (body string, sig [64]byte, err error) {
 	if len(b) > maxCollateral {
-		return nil, sig, fmt.Errorf("%d bytes (limit %d)", len(b), maxCollateral)
+		return "", sig, fmt.Errorf("%d bytes (limit %d)", len(b), maxCollateral)
 	}
-	d := &decoder{b: b}
+	d := &decoder{s: string(b)}
 	err = d.object(fields{
 		{name, func() (err error) { body, err = d.raw(); return err }},
 		{"signature", d.hex(sig[:])},

@@ -101,21 +101,41 @@ func (d *verdict) reach() bool {
 	return d.ok
 }
 
-// ahead lets other cores verify what the checks are going to ask for. It decides nothing, and whatever it cannot make sense of
-// it leaves to the checks.
-func (a *appraisal) ahead() {
-	if runtime.GOMAXPROCS(0) == 1 {
-		return
+const (
+	maxSignatures = 10 // in one appraisal: two each for the PCK chain, CRLs, TCB info, QE identity and the quote
+	unaided       = 2  // of them are left in a warm appraisal, and not worth a handover
+	maxHelpers    = 4  // goroutines beside the caller's
+)
+
+// ahead prepares the certificates, and lets other cores verify what the checks are going to ask for. It decides nothing: whatever
+// it cannot make sense of it leaves to the checks. The caller calls the function that it returns, which waits for the others.
+func (a *appraisal) ahead() (wait func()) {
+	helpers := min(runtime.GOMAXPROCS(0)-1, maxHelpers)
+	if helpers == 0 { // the checks verify one by one, up to the first failure
+		a.issuers()
+		a.certificates()
+		return func() {}
 	}
-	a.verdicts = make(map[[32]byte]*verdict, 9)
+	a.verdicts = make([]*verdict, 0, maxSignatures)
+	queue := make(chan *verdict, maxSignatures) // so that sending never blocks
+	var group sync.WaitGroup
 	want := func(s *signature, err error) {
-		if err != nil || a.verdicts[s.name] != nil {
+		if err != nil || a.find(s) != nil {
 			return
 		}
 		if _, ok := a.v.signatures.Get(s.name); ok {
 			return
 		}
-		a.verdicts[s.name] = &verdict{s: s}
+		d := &verdict{s: s}
+		a.verdicts = append(a.verdicts, d)
+		queue <- d
+		if n := len(a.verdicts) - unaided; n > 0 && n <= helpers {
+			group.Go(func() {
+				for d := range queue {
+					d.reach()
+				}
+			})
+		}
 	}
 	issued := func(cert, issuer *certificate) {
 		if cert != nil && issuer != nil {
@@ -134,35 +154,46 @@ func (a *appraisal) ahead() {
 			want(signedBy(chain[0], digest, derSignature(sig)))
 		}
 	}
-	var root *certificate
-	if a.intermediate != nil {
-		root, _ = a.v.anchor(a.intermediate, a.pckChain[2:])
-	}
-	issued(a.leaf, a.intermediate)
-	issued(a.intermediate, root)
-	listed(a.c.RootCRL, root)
-	listed(a.c.PCKCRL, a.intermediate)
+	want(a.quote())
+	a.issuers()
 	if t := a.c.TCBInfo; t != nil {
 		stated(a.tcbInfoChain, t.digest, t.Signature)
 	}
 	if e := a.c.QEIdentity; e != nil {
 		stated(a.qeIdentityChain, e.digest, e.Signature)
 	}
+	a.certificates() // while the first are being verified
+	var root *certificate
+	if a.intermediate != nil {
+		root, _ = a.v.anchor(a.intermediate, a.pckChain[2:])
+	}
 	if a.leaf != nil {
 		want(a.qeReport())
 	}
-	want(a.quote())
-	if len(a.verdicts) <= 2 { // a warm appraisal: not worth a handover
-		return
+	issued(a.leaf, a.intermediate)
+	issued(a.intermediate, root)
+	listed(a.c.RootCRL, root)
+	listed(a.c.PCKCRL, a.intermediate)
+	close(queue)
+	for d := range queue {
+		d.reach()
 	}
+	return group.Wait
+}
+
+// find returns the verdict on a signature that ahead asked for, or nil.
+func (a *appraisal) find(s *signature) *verdict {
 	for _, d := range a.verdicts {
-		go d.reach()
+		if d.s.name == s.name {
+			return d
+		}
 	}
+	return nil
 }
 
 // verdict verifies a signature, unless another core has.
 func (a *appraisal) verdict(s *signature) bool {
-	if d := a.verdicts[s.name]; d != nil {
+	if d := a.find(s); d != nil {
 		return d.reach()
 	}
 	return (&verdict{s: s}).reach()
@@ -180,9 +211,13 @@ func (a *appraisal) verified(s *signature) bool {
 	return true
 }
 
-// certificates parses the PCK chain as far as it goes, and prepares the others.
-func (a *appraisal) certificates() {
+// issuers prepares the chains of Intel's statements.
+func (a *appraisal) issuers() {
 	a.tcbInfoChain, a.qeIdentityChain = newChain(a.c.TCBInfoChain), newChain(a.c.QEIdentityChain)
+}
+
+// certificates parses the PCK chain as far as it goes.
+func (a *appraisal) certificates() {
 	if a.q.CertificationDataType != CertPCKChain {
 		a.pckChain = newChain(a.c.PCKChain)
 	} else if a.pckChainErr = a.q.chainErr; a.pckChainErr == nil {

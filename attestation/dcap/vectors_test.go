@@ -121,11 +121,11 @@ func pcsDocument(t testing.TB, name, member string) (raw []byte, sig [64]byte) {
 		}
 		return []byte(m[member]), sig
 	}
-	raw, sig, err := signedDocument(b, map[string]string{"tcb_info": "tcbInfo", "qe_identity": "enclaveIdentity"}[member])
+	body, sig, err := signedDocument(b, map[string]string{"tcb_info": "tcbInfo", "qe_identity": "enclaveIdentity"}[member])
 	if err != nil {
 		t.Fatal(err)
 	}
-	return raw, sig
+	return []byte(body), sig
 }
 
 // realCollateral assembles what the vectors hold for one appraisal. CRLs that no vector covers at that time stay nil.

@@ -176,8 +176,8 @@ func (v *Verifier) Verify(now time.Time, q *Quote, c *Collateral) (*Result, erro
 		c = &Collateral{}
 	}
 	a := &appraisal{Run: checks.Run{Now: now, Checks: make([]checks.Check, 0, 20)}, v: v, q: q, c: c, res: &Result{}}
-	a.certificates()
-	a.ahead()
+	wait := a.ahead()
+	defer wait()
 	a.parse()
 	a.chain()
 	a.rootCRL()
@@ -208,7 +208,7 @@ type appraisal struct {
 	tcbInfoChain, qeIdentityChain []*certificate
 	quoteSig                      *signature
 
-	verdicts map[[32]byte]*verdict // signatures that other cores verify
+	verdicts []*verdict // signatures that other cores may verify; at most maxSignatures
 }
 
 // finish hands the findings over.

@@ -2,8 +2,11 @@ package dcap
 
 import (
 	"errors"
+	"reflect"
+	"runtime"
 	"sync"
 	"testing"
+	"testing/synctest"
 )
 
 // One Verifier, one Collateral, many goroutines, good and bad quotes: no verdict depends on another's.
@@ -64,5 +67,62 @@ func TestWarmIsAsStrict(t *testing.T) {
 	_, _, other := newWorld(4).build(t)
 	if _, err := v.Verify(w.now, q, other); err == nil {
 		t.Error("collateral of another root accepted when warm")
+	}
+}
+
+// However many cores help, the findings are the same, in the same order, and no goroutine outlives the appraisal.
+func TestCores(t *testing.T) {
+	w := newWorld(4)
+	_, good, c := w.build(t)
+	bend := func(at int) []byte {
+		b := append([]byte(nil), good...)
+		b[at] ^= 1
+		return b
+	}
+	_, _, other := newWorld(4).build(t)
+	bentInfo, bentIdentity := *c.TCBInfo, *c.QEIdentity
+	bentInfo.Signature[5] ^= 1
+	bentIdentity.Signature[5] ^= 1
+	body := headerSize + tdReport10Size + 4 // where the signature data begins
+	for name, x := range map[string]struct {
+		raw []byte
+		c   Collateral
+	}{
+		"good":             {good, *c},
+		"body":             {bend(headerSize + 520), *c},
+		"quote signature":  {bend(body + 5), *c},
+		"attestation key":  {bend(body + signatureSize + 5), *c},
+		"no collateral":    {good, Collateral{}},
+		"other collateral": {good, *other},
+		"no CRLs":          {good, Collateral{TCBInfo: c.TCBInfo, TCBInfoChain: c.TCBInfoChain, QEIdentity: c.QEIdentity, QEIdentityChain: c.QEIdentityChain}},
+		"TCB info":         {good, Collateral{&bentInfo, c.TCBInfoChain, c.QEIdentity, c.QEIdentityChain, c.RootCRL, c.PCKCRL, nil}},
+		"QE identity":      {good, Collateral{c.TCBInfo, c.TCBInfoChain, &bentIdentity, c.QEIdentityChain, c.RootCRL, c.PCKCRL, nil}},
+		"CRLs swapped":     {good, Collateral{c.TCBInfo, c.TCBInfoChain, c.QEIdentity, c.QEIdentityChain, c.PCKCRL, c.RootCRL, nil}},
+	} {
+		q, err := ParseQuote(x.raw)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var want *Result
+		for _, cores := range []int{1, 2, 16} {
+			v, err := NewVerifier(c.TCBInfoChain[1])
+			if err != nil {
+				t.Fatal(err)
+			}
+			var res, again *Result
+			var errAgain error
+			before := runtime.GOMAXPROCS(cores)
+			synctest.Test(t, func(*testing.T) { // fails when a goroutine is left behind
+				res, err = v.Verify(w.now, q, &x.c)
+				again, errAgain = v.Verify(w.now, q, &x.c)
+			})
+			runtime.GOMAXPROCS(before)
+			if want == nil {
+				want = res
+			}
+			if !reflect.DeepEqual(res, want) || !reflect.DeepEqual(again, want) || (err == nil) != (name == "good") || (errAgain == nil) != (err == nil) {
+				t.Errorf("%s, %d cores: %+v, then %+v, want %+v", name, cores, res, again, want)
+			}
+		}
 	}
 }

@@ -278,6 +278,23 @@ func (r *ocspResponse) about(cert, issuer *x509.Certificate) *singleResponse {
 	return nil
 }
 
+// AnswersFor reports whether an OCSP response says something about one of the certificates, whose issuers must be among them, too. It
+// looks at no signature.
+func AnswersFor(response []byte, certs []*x509.Certificate) bool {
+	r, err := parseOCSP(response)
+	if err != nil {
+		return false
+	}
+	for _, cert := range certs {
+		for _, issuer := range certs {
+			if bytes.Equal(cert.RawIssuer, issuer.RawSubject) && r.about(cert, issuer) != nil {
+				return true
+			}
+		}
+	}
+	return false
+}
+
 // publicKeyBits returns the subjectPublicKey bits that key hashes are over.
 func publicKeyBits(c *x509.Certificate) []byte {
 	in := cryptobyte.String(c.RawSubjectPublicKeyInfo)

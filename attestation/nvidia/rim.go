@@ -53,6 +53,7 @@ type RIM struct {
 	Version string // of the driver ("550.144.03") or VBIOS ("96.00.5E.00.01")
 	TagID   string
 	Golden  []Golden // active measurements, by ascending index
+	Raw     []byte   // the document as it came
 
 	certs    []*x509.Certificate // leaf first
 	root     Fingerprint
@@ -92,7 +93,7 @@ func (r *RIM) VBIOS() bool {
 // Signers returns the certificates that the manifest carries, the signer's first. What they are worth an appraisal says.
 func (r *RIM) Signers() []*x509.Certificate { return slices.Clone(r.certs) }
 
-// ParseRIM parses a manifest. An error means that it is malformed. A manifest
+// ParseRIM parses a manifest, which it keeps. An error means that it is malformed. A manifest
 // with a wrong signature or an incomplete certificate path is returned, and
 // fails the checks of every appraisal that uses it.
 func ParseRIM(b []byte) (*RIM, error) {
@@ -120,7 +121,7 @@ func ParseRIM(b []byte) (*RIM, error) {
 	if err != nil {
 		return nil, fmt.Errorf("nvidia: manifest: %w", err)
 	}
-	r := &RIM{certs: sig.certs, root: fingerprint(sig.certs[len(sig.certs)-1])}
+	r := &RIM{Raw: b, certs: sig.certs, root: fingerprint(sig.certs[len(sig.certs)-1])}
 	if err := r.parseTag(signed); err != nil {
 		return nil, fmt.Errorf("nvidia: manifest: %w", err)
 	}

@@ -136,7 +136,7 @@ func (a Allowed) Judge(d Hash) Finding {
 		for i, n := range a.Allow {
 			names[i] = n.Name
 		}
-		f.Wanted = "one of " + strings.Join(names, ", ")
+		f.Wanted = oneOf(names)
 	}
 	n, ok := a.Find(d)
 	if !ok {

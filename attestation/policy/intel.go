@@ -20,7 +20,7 @@ type TDX struct {
 	// AllowedAttributes may be set as well: "SEPT_VE_DISABLE", "PKS", "KL", "PERFMON", "MIGRATABLE". All others must be
 	// clear; DEBUG cannot be allowed.
 	AllowedAttributes []TDAttribute `json:"allowed_attributes"`
-	// Images lists the acceptable guest images.
+	// Images lists the acceptable guest images. It may be empty if a registry supplies images.
 	Images []TDImage `json:"images"`
 }
 
@@ -164,12 +164,12 @@ func (t *SGX) check() error {
 	return nil
 }
 
-func (t *TDX) check() error {
+func (t *TDX) check(supplied bool) error {
 	if err := t.TCB.check(); err != nil {
 		return fmt.Errorf("tcb.%w", err)
 	}
-	if len(t.Images) == 0 {
-		return errors.New("images: empty, nothing could be verified")
+	if len(t.Images) == 0 && !supplied {
+		return errors.New("images: empty, and no registry supplies images: nothing could be verified")
 	}
 	for i, m := range t.Images {
 		switch {
@@ -361,7 +361,7 @@ func (t *TDX) JudgeImage(td *dcap.TDReport) Finding {
 	for i, m := range t.Images {
 		names[i] = m.Name
 	}
-	wanted := "one of " + strings.Join(names, ", ")
+	wanted := oneOf(names)
 	for _, m := range t.Images {
 		if m.matches(td) {
 			return Finding{Seen: m.Name, Wanted: wanted}
@@ -372,6 +372,13 @@ func (t *TDX) JudgeImage(td *dcap.TDReport) Finding {
 		Wanted: wanted,
 		Err:    errors.New("the measurements are those of no listed image"),
 	}
+}
+
+func oneOf(names []string) string {
+	if len(names) == 0 {
+		return ""
+	}
+	return "one of " + strings.Join(names, ", ")
 }
 
 func short(d Digest) string { return hex.EncodeToString(d[:4]) + "..." }

@@ -49,6 +49,8 @@ type Policy struct {
 	Hardware Hardware `json:"hardware"`
 	// Workload says which programs and models may speak for the node.
 	Workload Workload `json:"workload"`
+	// Registries names the registries on TON whose reference values count beside the lists of this document; absent, none.
+	Registries []Publisher `json:"registries,optional"`
 }
 
 // Epoch holds the rules for Evidence that many verifiers share.
@@ -229,7 +231,7 @@ type Workload struct {
 type Allowed struct {
 	// AnyUnsafe accepts every digest; Allow must then be empty.
 	AnyUnsafe bool `json:"any_unsafe"`
-	// Allow lists what is accepted; empty without AnyUnsafe, it accepts nothing.
+	// Allow lists what is accepted. It may be empty without AnyUnsafe only if a registry supplies such digests.
 	Allow []Named `json:"allow"`
 }
 
@@ -304,8 +306,17 @@ func (p *Policy) check() error {
 	case len(p.Devices.Modes) == 0:
 		return fmt.Errorf("devices.modes is empty")
 	}
+	for i := range p.Registries {
+		r := &p.Registries[i]
+		if err := r.check(); err != nil {
+			return fmt.Errorf("registries[%d]: %w", i, err)
+		}
+		if slices.ContainsFunc(p.Registries[:i], func(o Publisher) bool { return o.Network == r.Network && o.Address == r.Address }) {
+			return fmt.Errorf("registries[%d]: the same registry again", i)
+		}
+	}
 	if p.TDX != nil {
-		if err := p.TDX.check(); err != nil {
+		if err := p.TDX.check(p.supplied(Images)); err != nil {
 			return fmt.Errorf("tdx.%w", err)
 		}
 	}
@@ -315,7 +326,7 @@ func (p *Policy) check() error {
 		}
 	}
 	if p.SNP != nil {
-		if err := p.SNP.check(); err != nil {
+		if err := p.SNP.check(p.supplied(Images)); err != nil {
 			return fmt.Errorf("sev_snp.%w", err)
 		}
 	}
@@ -325,9 +336,9 @@ func (p *Policy) check() error {
 	if err := p.Hardware.check(); err != nil {
 		return fmt.Errorf("hardware.%w", err)
 	}
-	for name, a := range map[string]Allowed{"builds": p.Workload.Builds, "configs": p.Workload.Configs, "models": p.Workload.Models} {
-		if a.AnyUnsafe == (len(a.Allow) > 0) {
-			return fmt.Errorf("workload.%s: want either any_unsafe or a list in allow", name)
+	for name, a := range map[Supply]Allowed{Builds: p.Workload.Builds, Configs: p.Workload.Configs, Models: p.Workload.Models} {
+		if some := len(a.Allow) > 0 || p.supplied(name); a.AnyUnsafe && len(a.Allow) > 0 || !a.AnyUnsafe && !some {
+			return fmt.Errorf("workload.%s: want either any_unsafe or a list in allow, or a registry that supplies %s", name, name)
 		}
 		for i, n := range a.Allow {
 			if n.Name == "" || n.Reason == "" {

@@ -5,7 +5,6 @@ import (
 	"crypto/ed25519"
 	"encoding/base64"
 	"fmt"
-	"os"
 	"strings"
 	"testing"
 	"time"
@@ -18,9 +17,9 @@ import (
 
 func read(t testing.TB, name string) string {
 	t.Helper()
-	b, err := os.ReadFile("testdata/" + name)
-	if err != nil {
-		t.Fatal(err)
+	b, ok := policy.Document(name)
+	if !ok {
+		t.Fatalf("no policy %q", name)
 	}
 	return string(b)
 }
@@ -36,7 +35,7 @@ func parse(t testing.TB, name string) *policy.Policy {
 
 // The examples must load, and survive being written again.
 func TestExamples(t *testing.T) {
-	for _, name := range []string{"strict.json", "cocoon-like.json"} {
+	for _, name := range policy.Builtin() {
 		p := parse(t, name)
 		b, err := p.Encode()
 		if err != nil {
@@ -54,14 +53,14 @@ func TestExamples(t *testing.T) {
 }
 
 func TestParseRefusals(t *testing.T) {
-	strict := read(t, "strict.json")
+	strict := read(t, "example")
 	zero := strings.Repeat("0", 96)
 	for _, c := range []struct{ name, old, new, want string }{
 		{"version", `"bombyx_policy": 1`, `"bombyx_policy": 2`, "bombyx_policy is 2"},
-		{"unknown member", `"name": "strict"`, `"name": "strict", "skip": true`, "skip: unknown member"},
+		{"unknown member", `"name": "example"`, `"name": "example", "skip": true`, "skip: unknown member"},
 		{"missing member", `"allow_smt": true,`, ``, "allow_smt: missing"},
 		{"case variant", `"tdx": {`, `"TDX": {`, "TDX: unknown member"},
-		{"empty name", `"name": "strict"`, `"name": ""`, "name is empty"},
+		{"empty name", `"name": "example"`, `"name": ""`, "name is empty"},
 		{"no age", `"max_age_seconds": 600`, `"max_age_seconds": 0`, "max_age_seconds is 0"},
 		{"no epoch age", `"max_age_seconds": 600`, `"max_age_seconds": 600, "epoch": {"max_age_seconds": 0}`, "epoch.max_age_seconds is 0"},
 		{"epoch without age", `"max_age_seconds": 600`, `"max_age_seconds": 600, "epoch": {}`, "epoch.max_age_seconds: missing"},
@@ -70,7 +69,7 @@ func TestParseRefusals(t *testing.T) {
 		{"no RIM root", `"nvidia_rim": ["12977b5115acb0381179279fffeb5a8c4d264971ebb32298023a465fa41df5d1"]`, `"nvidia_rim": []`, "roots.nvidia_rim is empty"},
 		{"short fingerprint", `"44a0196b`, `"44a019`, "roots.intel[0]: want 64"},
 		{"DEBUG allowed", `["PKS"]`, `["DEBUG"]`, "allowed_attributes[0]: \"DEBUG\" is no TD attribute"},
-		{"no evaluation floor", `"min_evaluation_data_number": 20`, `"min_evaluation_data_number": 0`, "tdx.tcb.min_evaluation_data_number"},
+		{"no evaluation floor", `"min_evaluation_data_number": 19`, `"min_evaluation_data_number": 0`, "tdx.tcb.min_evaluation_data_number"},
 		{"Revoked tolerated", `"tolerated_statuses": []`, `"tolerated_statuses": [{"status":"Revoked","until":"2027-01-01T00:00:00Z","advisories":[],"reason":"x"}]`, "cannot be tolerated"},
 		{"NotSupported tolerated", `"tolerated_statuses": []`, `"tolerated_statuses": [{"status":"NotSupported","until":"2027-01-01T00:00:00Z","advisories":[],"reason":"x"}]`, "cannot be tolerated"},
 		{"status tolerated without a reason", `"tolerated_statuses": []`, `"tolerated_statuses": [{"status":"OutOfDate","until":"2027-01-01T00:00:00Z","advisories":[],"reason":""}]`, "needs a reason"},
@@ -84,8 +83,12 @@ func TestParseRefusals(t *testing.T) {
 		{"counts", `"max_count": 8`, `"max_count": 1`, "counts 8 to 1"},
 		{"RIM rule", `"rim": "required"`, `"rim": "optional"`, "rim: \"optional\""},
 		{"floor", `"570.124.06"`, `"latest"`, "min_driver"},
-		{"unknown product", `"Genoa": {`, `"Rome": {`, "unknown product"},
-		{"FMC on Genoa", `"Genoa": {"fmc": 0`, `"Genoa": {"fmc": 1`, "min_tcb.Genoa.fmc"},
+		{"unknown product", `"Genoa/191101": {`, `"Rome": {`, "unknown product"},
+		{"unknown product of a processor", `"Genoa/191101": {`, `"Rome/191101": {`, "unknown product"},
+		{"short processor", `"Genoa/191101": {`, `"Genoa/1911": {`, "want family, model and stepping"},
+		{"processor in capitals", `"Genoa/19a002": {`, `"Genoa/19A002": {`, "want family, model and stepping"},
+		{"processor of nothing", `"Genoa/191101": {`, `"Genoa/": {`, "want family, model and stepping"},
+		{"FMC on Genoa", `"Genoa/191101": {"fmc": 0`, `"Genoa/191101": {"fmc": 1`, "min_tcb.Genoa/191101.fmc"},
 		{"unknown key", `["VCEK"]`, `["VCEK2"]`, "unknown key"},
 		{"VMPL", `"max_vmpl": 0`, `"max_vmpl": 4`, "max_vmpl: 4"},
 		{"list and any", `"any_unsafe": false,
@@ -101,7 +104,7 @@ func TestParseRefusals(t *testing.T) {
 			in := strings.Replace(strict, c.old, c.new, 1)
 			if c.want == "" {
 				// Emptying one root pins on a document where text replacement is awkward.
-				p := parse(t, "strict.json")
+				p := parse(t, "example")
 				p.Roots.NVIDIADevice = nil
 				if _, err := p.Encode(); err == nil || !strings.Contains(err.Error(), "roots.nvidia_device is empty") {
 					t.Errorf("error %v", err)
@@ -119,15 +122,82 @@ func TestParseRefusals(t *testing.T) {
 	if _, err := policy.Parse([]byte(`{"bombyx_policy":1}`)); err == nil {
 		t.Error("an all but empty policy was accepted")
 	}
-	p := parse(t, "cocoon-like.json")
+	p := parse(t, "cocoon-like")
 	p.TDX = nil
 	if _, err := p.Encode(); err == nil {
 		t.Error("a policy that accepts no CPU was accepted")
 	}
 }
 
+func TestRegistryRefusals(t *testing.T) {
+	doc := read(t, "registry")
+	for _, c := range []struct{ name, old, new, want string }{
+		{"no reason", `"reason": "EXAMPLE: put the address`, `"reason": "", "x": "`, "x: unknown member"},
+		{"no name", `"name": "example registry"`, `"name": ""`, "registries[0]: needs a name"},
+		{"friendly address", `"0:`, `"EQ`, "registries[0].address: want"},
+		{"short address", `"0:00`, `"0:`, "registries[0].address: want"},
+		{"no time lock", `"min_delay_seconds": 604800`, `"min_delay_seconds": 0`, "min_delay_seconds is 0"},
+		{"no age", `"max_age_seconds": 3600,
+      "supplies"`, `"max_age_seconds": 0,
+      "supplies"`, "max_age_seconds is 0"},
+		{"unknown supply", `"builds", "configs"`, `"builds", "everything"`, `"everything", want`},
+		{"supply twice", `"builds", "configs"`, `"builds", "builds"`, "again"},
+		{"no supply", `["images", "builds", "configs", "models"]`, `[]`, "supplies is empty"},
+		{"images from nowhere", `["images", "builds"`, `["builds"`, "tdx.images: empty, and no registry"},
+		{"models from nowhere", `"configs", "models"]`, `"configs"]`, "workload.models: want either"},
+		{"missing member", `"network": -239,`, ``, "registries[0].network: missing"},
+	} {
+		in := strings.Replace(doc, c.old, c.new, 1)
+		if in == doc {
+			t.Fatalf("%s: the case changes nothing", c.name)
+		}
+		if _, err := policy.Parse([]byte(in)); err == nil || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%s: error %v, want %q", c.name, err, c.want)
+		}
+	}
+	p := parse(t, "registry")
+	p.Registries = append(p.Registries, p.Registries[0])
+	if _, err := p.Encode(); err == nil || !strings.Contains(err.Error(), "the same registry again") {
+		t.Errorf("named twice: %v", err)
+	}
+}
+
+func TestReferenceValueRefusals(t *testing.T) {
+	good := `{"bombyx_reference_values":1,"tdx":[],"sev_snp":[],"builds":["` + strings.Repeat("0", 64) + `"],"configs":[]}`
+	if _, err := policy.ParseReferenceValues([]byte(good)); err != nil {
+		t.Fatal(err)
+	}
+	for name, in := range map[string]string{
+		"another version": strings.Replace(good, ":1", ":2", 1),
+		"unknown member":  strings.Replace(good, `"tdx"`, `"sgx":[],"tdx"`, 1),
+		"missing member":  strings.Replace(good, `"tdx":[],`, ``, 1),
+		"any":             strings.Replace(good, strings.Repeat("0", 64), "any_unsafe", 1),
+		"nothing":         `{"bombyx_reference_values":1,"tdx":[],"sev_snp":[],"builds":[],"configs":[]}`,
+		"three registers": strings.Replace(good, `"tdx":[]`, `"tdx":[{"mrtd":"`+strings.Repeat("0", 96)+`","rtmr":[],"mrconfigid":"`+strings.Repeat("0", 96)+`","mrowner":"`+strings.Repeat("0", 96)+`","mrownerconfig":"`+strings.Repeat("0", 96)+`"}]`, 1),
+		"too long":        good + strings.Repeat(" ", policy.MaxReferenceValues),
+	} {
+		if _, err := policy.ParseReferenceValues([]byte(in)); err == nil {
+			t.Errorf("%s: accepted", name)
+		}
+	}
+}
+
+func FuzzParseReferenceValues(f *testing.F) {
+	f.Add([]byte(`{"bombyx_reference_values":1,"tdx":[],"sev_snp":[],"builds":["` + strings.Repeat("0", 64) + `"],"configs":[]}`))
+	f.Fuzz(func(t *testing.T, in []byte) {
+		v, err := policy.ParseReferenceValues(in)
+		if err != nil {
+			return
+		}
+		b, err := v.Encode()
+		if err != nil && len(in) <= policy.MaxReferenceValues && len(b) <= policy.MaxReferenceValues {
+			t.Fatalf("%v", err)
+		}
+	})
+}
+
 func TestFloors(t *testing.T) {
-	g := parse(t, "strict.json").Devices.GPU
+	g := parse(t, "example").Devices.GPU
 	for version, ok := range map[string]bool{
 		"570.124.06": true, "570.124.6": true, "570.124.07": true, "570.124.06.1": true, "590.12": true, "1000": true,
 		"570.124.05": false, "570.124": false, "570": false, "535.86.09": false, "": false, "570.x": false, "570..1": false, "-1": false,
@@ -175,7 +245,7 @@ func TestGPUMode(t *testing.T) {
 }
 
 func TestTDX(t *testing.T) {
-	p := parse(t, "cocoon-like.json").TDX
+	p := parse(t, "cocoon-like").TDX
 	now := time.Date(2026, 11, 1, 0, 0, 0, 0, time.UTC)
 	for _, c := range []struct {
 		status     dcap.TCBStatus
@@ -212,7 +282,7 @@ func TestTDX(t *testing.T) {
 		}
 	}
 	yes, no := true, false
-	strictCPU := parse(t, "strict.json").TDX.TCB
+	strictCPU := parse(t, "example").TDX.TCB
 	strictCPU.AllowSMT, strictCPU.AllowCachedKeys, strictCPU.AllowDynamicPlatform = false, false, false
 	for _, c := range []struct {
 		config *dcap.PCKConfiguration
@@ -237,7 +307,7 @@ func TestTDX(t *testing.T) {
 
 // Every register that an image names must count.
 func TestTDImageRegisters(t *testing.T) {
-	p := parse(t, "strict.json").TDX // all zero
+	p := parse(t, "example").TDX // all zero
 	if f := p.JudgeImage(&dcap.TDReport{}); f.Err != nil {
 		t.Fatal(f.Err)
 	}
@@ -255,7 +325,7 @@ func TestTDImageRegisters(t *testing.T) {
 }
 
 func TestSNP(t *testing.T) {
-	p := parse(t, "strict.json").SNP
+	p := parse(t, "example").SNP
 	if f := p.JudgeGuest(&snp.Report{}); f.Err != nil {
 		t.Fatal(f.Err)
 	}
@@ -286,6 +356,7 @@ func TestSNP(t *testing.T) {
 	if p.JudgeKey(&snp.EndorsementKey{Kind: snp.VLEK}).Err == nil || p.JudgeKey(&snp.EndorsementKey{Kind: snp.VCEK}).Err != nil {
 		t.Error("kind of key")
 	}
+	p.MinTCB = map[string]policy.SNPTCB{"Genoa": {BootLoader: 10, SNP: 23, Microcode: 84}}
 	good := snp.TCB(84<<56 | 23<<48 | 10)
 	for _, c := range []struct {
 		reported, committed snp.TCB
@@ -298,6 +369,56 @@ func TestSNP(t *testing.T) {
 		if f := p.JudgeTCB(&snp.Report{ReportedTCB: c.reported, CommittedTCB: c.committed}, c.product); (f.Err == nil) != c.ok {
 			t.Errorf("%+v: %v", c, f.Err)
 		}
+	}
+}
+
+// A processor's own floor counts before its product's, for reports that name their processor.
+func TestProcessorFloor(t *testing.T) {
+	p := &policy.SNP{MinTCB: map[string]policy.SNPTCB{"Genoa": {SNP: 9}, "Genoa/191102": {SNP: 5}, "Turin/1a0201": {SNP: 4}}}
+	for _, c := range []struct {
+		name    string
+		version uint32
+		cpuid   [3]uint8
+		product snp.Product
+		snp     uint8
+		want    string
+	}{
+		{"own floor reached", 3, [3]uint8{0x19, 0x11, 2}, snp.Genoa, 5, ""},
+		{"own floor missed", 3, [3]uint8{0x19, 0x11, 2}, snp.Genoa, 4, "older"},
+		{"product's floor reached", 5, [3]uint8{0x19, 0x11, 1}, snp.Genoa, 9, ""},
+		{"product's floor missed", 5, [3]uint8{0x19, 0x11, 1}, snp.Genoa, 8, "older"},
+		{"version 2 has the product's", 2, [3]uint8{}, snp.Genoa, 8, "older"},
+		{"no floor for the stepping", 5, [3]uint8{0x1a, 2, 2}, snp.Turin, 255, "no min_tcb for Turin/1a0202"},
+		{"no floor for an unnamed processor", 2, [3]uint8{}, snp.Turin, 255, "does not name its stepping"},
+		{"another product's processor", 5, [3]uint8{0x19, 0x11, 2}, snp.Milan, 255, "no min_tcb"},
+	} {
+		tcb := snp.TCB(uint64(c.snp) << 48)
+		if c.product == snp.Turin {
+			tcb = snp.TCB(uint64(c.snp) << 24)
+		}
+		f := p.JudgeTCB(&snp.Report{Version: c.version, CPUID: c.cpuid, ReportedTCB: tcb, CommittedTCB: tcb}, c.product)
+		if c.want == "" && f.Err != nil || c.want != "" && (f.Err == nil || !strings.Contains(f.Err.Error(), c.want)) {
+			t.Errorf("%s: %v, want %q", c.name, f.Err, c.want)
+		}
+	}
+}
+
+// The built-in policies are what their documentation says.
+func TestBuiltin(t *testing.T) {
+	s := policy.Strict()
+	if s.TDX.TCB.MinEvaluation != 19 || s.SGX.TCB.MinEvaluation != 19 || len(s.TDX.TCB.Tolerated)+len(s.SGX.TCB.Tolerated) != 0 {
+		t.Errorf("strict about Intel: %+v %+v", s.TDX.TCB, s.SGX.TCB)
+	}
+	for processor := range s.SNP.MinTCB {
+		if strings.HasPrefix(processor, "Milan") {
+			t.Error("strict accepts Milan")
+		}
+	}
+	if len(policy.CocoonLike().TDX.TCB.Tolerated) == 0 || policy.Example().TDX.Images[0].MRTD.Any {
+		t.Error("cocoon-like tolerates nothing, or the example accepts any guest")
+	}
+	if _, ok := policy.Document("lenient"); ok {
+		t.Error("there is a document of an unknown policy")
 	}
 }
 
@@ -446,8 +567,8 @@ func TestProofOfCloud(t *testing.T) {
 }
 
 func FuzzParse(f *testing.F) {
-	f.Add([]byte(read(f, "strict.json")))
-	f.Add([]byte(read(f, "cocoon-like.json")))
+	f.Add([]byte(read(f, "example")))
+	f.Add([]byte(read(f, "cocoon-like")))
 	f.Fuzz(func(t *testing.T, in []byte) {
 		p, err := policy.Parse(in)
 		if err != nil {

@@ -1,6 +1,7 @@
 package policy
 
 import (
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"slices"
@@ -11,8 +12,10 @@ import (
 
 // SNP holds the rules for AMD SEV-SNP.
 type SNP struct {
-	// MinTCB is the floor of the security patch levels by product: "Milan", "Genoa", "Turin". It is compared with the
-	// reported and the committed TCB, so that the firmware cannot be rolled back below it. A product without one is refused.
+	// MinTCB is the floor of the security patch levels by product: "Milan", "Genoa", "Turin", or by product and processor, such
+	// as "Genoa/191101": family, model and stepping as the report states them, two lower-case hexadecimal digits each. The
+	// processor's own floor counts before the product's: steppings do not share a numbering of microcode. A floor is compared
+	// with the reported and the committed TCB, so that the firmware cannot be rolled back below it. What has none is refused.
 	MinTCB map[string]SNPTCB `json:"min_tcb"`
 	// Keys lists the acceptable endorsement keys: "VCEK" is the chip's own, "VLEK" a cloud provider's and says nothing about
 	// the chip.
@@ -29,7 +32,7 @@ type SNP struct {
 	RequireCiphertextHiding bool `json:"require_ciphertext_hiding"`
 	// RequireAliasCheck refuses platforms that do not report having looked for memory aliases (BadRAM, AMD-SB-3015).
 	RequireAliasCheck bool `json:"require_alias_check"`
-	// Images lists the acceptable guest images.
+	// Images lists the acceptable guest images. It may be empty if a registry supplies images.
 	Images []SNPImage `json:"images"`
 }
 
@@ -61,12 +64,16 @@ type SNPImage struct {
 	MinGuestSVN uint32 `json:"min_guest_svn"`
 }
 
-func (s *SNP) check() error {
+func (s *SNP) check(supplied bool) error {
 	if len(s.MinTCB) == 0 {
 		return errors.New("min_tcb: empty, no product would be accepted")
 	}
 	for p, t := range s.MinTCB {
-		switch snp.Product(p) {
+		product, processor, specific := strings.Cut(p, "/")
+		if b, err := hex.DecodeString(processor); specific && (err != nil || len(b) != 3 || hex.EncodeToString(b) != processor) {
+			return fmt.Errorf("min_tcb: %q: want family, model and stepping as in Genoa/191101", p)
+		}
+		switch snp.Product(product) {
 		case snp.Milan, snp.Genoa:
 			if t.FMC != 0 {
 				return fmt.Errorf("min_tcb.%s.fmc: there is none on this product", p)
@@ -87,8 +94,8 @@ func (s *SNP) check() error {
 	if s.MaxVMPL > 3 {
 		return fmt.Errorf("max_vmpl: %d, want 0 to 3", s.MaxVMPL)
 	}
-	if len(s.Images) == 0 {
-		return errors.New("images: empty, nothing could be verified")
+	if len(s.Images) == 0 && !supplied {
+		return errors.New("images: empty, and no registry supplies images: nothing could be verified")
 	}
 	for i, m := range s.Images {
 		if m.Name == "" || m.Reason == "" {
@@ -171,10 +178,20 @@ func (s *SNP) JudgeKey(k *snp.EndorsementKey) Finding {
 // JudgeTCB decides about the security patch levels of a product.
 func (s *SNP) JudgeTCB(r *snp.Report, p snp.Product) Finding {
 	f := Finding{Seen: fmt.Sprintf("reported %016x, committed %016x", uint64(r.ReportedTCB), uint64(r.CommittedTCB))}
+	processor := string(p)
 	min, ok := s.MinTCB[string(p)]
+	if r.Version >= 3 {
+		processor = fmt.Sprintf("%s/%02x%02x%02x", p, r.CPUID[0], r.CPUID[1], r.CPUID[2])
+		if own, found := s.MinTCB[processor]; found {
+			min, ok = own, true
+		}
+	}
 	if !ok {
 		f.Wanted = "a floor for " + string(p)
-		f.Err = fmt.Errorf("the policy has no min_tcb for %s", p)
+		f.Err = fmt.Errorf("the policy has no min_tcb for %s", processor)
+		if r.Version < 3 {
+			f.Err = fmt.Errorf("%w, and a version %d report does not name its stepping", f.Err, r.Version)
+		}
 		return f
 	}
 	f.Wanted = fmt.Sprintf("fmc %d, bootloader %d, tee %d, snp %d, microcode %d or later", min.FMC, min.BootLoader, min.TEE, min.SNP, min.Microcode)
@@ -196,7 +213,7 @@ func (s *SNP) JudgeGuest(r *snp.Report) Finding {
 	for i, m := range s.Images {
 		names[i] = m.Name
 	}
-	f := Finding{Wanted: "one of " + strings.Join(names, ", ")}
+	f := Finding{Wanted: oneOf(names)}
 	for _, m := range s.Images {
 		if m.Measurement.Accepts(r.Measurement) && m.HostData.Accepts(r.HostData) && m.IDKeyDigest.Accepts(r.IDKeyDigest) &&
 			m.AuthorKeyDigest.Accepts(r.AuthorKeyDigest) && r.GuestSVN >= m.MinGuestSVN {

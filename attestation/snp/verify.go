@@ -88,7 +88,7 @@ type Collateral struct {
 
 // CRL is a certificate revocation list.
 type CRL struct {
-	List *x509.RevocationList
+	List *x509.RevocationList // without its entries, for which there is Revoked
 
 	digest  [48]byte
 	revoked pki.Serials

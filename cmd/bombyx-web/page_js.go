@@ -19,8 +19,14 @@ const maxCollateral = 4 * collateral.MaxBundle
 
 // main gives the page its one function, bombyx.appraise, and stays to serve it.
 func main() {
+	policies := map[string]any{}
+	for _, name := range policy.Builtin() {
+		document, _ := policy.Document(name)
+		policies[name] = string(document)
+	}
 	js.Global().Set("bombyx", map[string]any{
 		"appraise": js.FuncOf(func(_ js.Value, args []js.Value) any { return appraise(args[0]) }),
+		"policies": policies,
 		"limits": map[string]any{
 			"evidence":     attestation.MaxInput,
 			"policy":       policy.MaxDocument,
@@ -52,6 +58,13 @@ type check struct {
 	Seen     string `json:"seen"`
 	Wanted   string `json:"wanted"`
 	Detail   string `json:"detail"`
+	// Bytes are what the check rests on.
+	Bytes []excerpt `json:"bytes"`
+}
+
+type excerpt struct {
+	Where string `json:"where"`
+	Hex   string `json:"hex"` // shortened
 }
 
 // appraise returns {json, view}, the second as JSON as well, or {error}. A panic would end the program and the page with it.
@@ -61,7 +74,7 @@ func appraise(request js.Value) (answer map[string]any) {
 			answer = map[string]any{"error": fmt.Sprintf("the verifier failed: %v. Please report this with the files.", p)}
 		}
 	}()
-	r, err := run(request)
+	r, excerpts, err := run(request)
 	if err != nil {
 		return map[string]any{"error": err.Error()}
 	}
@@ -71,8 +84,12 @@ func appraise(request js.Value) (answer map[string]any) {
 	if errors.Is(r.Err(), attestation.ErrCollateralMissing) {
 		v.Verdict = "missing"
 	}
-	for _, c := range r.Checks {
-		v.Checks = append(v.Checks, check{c.ID, c.Title, string(c.Status), c.Required, c.Clause, c.Seen, c.Wanted, c.Detail})
+	for i, c := range r.Checks {
+		shown := check{c.ID, c.Title, string(c.Status), c.Required, c.Clause, c.Seen, c.Wanted, c.Detail, []excerpt{}}
+		for _, e := range excerpts[i] {
+			shown.Bytes = append(shown.Bytes, excerpt{results.Where(e), results.Bytes(e)})
+		}
+		v.Checks = append(v.Checks, shown)
 	}
 	b, err := json.Marshal(v)
 	if err != nil {
@@ -81,38 +98,43 @@ func appraise(request js.Value) (answer map[string]any) {
 	return map[string]any{"json": string(results.JSON(r)), "view": string(b)}
 }
 
-func run(request js.Value) (*attestation.Result, error) {
+func run(request js.Value) (*attestation.Result, [][]attestation.Excerpt, error) {
 	at, err := instant(request.Get("at").String())
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	var want attestation.Expected
 	if want.Nonce, err = digits("Nonce", request.Get("nonce").String(), 32); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	if want.ReportData, err = digits("Report data", request.Get("reportData").String(), 64); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	pol, err := policy.Parse(content(request.Get("policy")))
+	pol, err := policy.Parse([]byte(request.Get("policy").String()))
 	if err != nil {
-		return nil, fmt.Errorf("Policy: %w", err)
+		return nil, nil, fmt.Errorf("Policy: %w", err)
 	}
 	if c := request.Get("certificates"); c.Truthy() {
 		want.Certificates = content(c)
 	}
 	bundle, err := bundleOf(request.Get("collateral"))
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	v, err := attestation.NewVerifier(pol, bundle)
-	if err != nil {
-		return nil, fmt.Errorf("%w. Add the root certificates that the policy pins to the collateral.", err)
+	if errors.Is(err, policy.ErrNoSnapshot) {
+		return nil, fmt.Errorf("%w. This page cannot read registries: use bombyx verify.", err)
 	}
-	r, err := v.AppraiseSaved(at, content(request.Get("evidence")), want)
 	if err != nil {
-		return nil, fmt.Errorf("Evidence: %w. Is it the right file?", err)
+		return nil, nil, fmt.Errorf("%w. Add the root certificates that the policy pins to the collateral.", err)
 	}
-	return r, nil
+	evidence := content(request.Get("evidence"))
+	r, err := v.AppraiseSaved(at, evidence, want)
+	if err != nil {
+		return nil, nil, fmt.Errorf("Evidence: %w. Is it the right file?", err)
+	}
+	excerpts, err := v.Explain(evidence, want, r)
+	return r, excerpts, err
 }
 
 // content copies the bytes of a {name, bytes} object.

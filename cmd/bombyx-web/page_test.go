@@ -157,8 +157,16 @@ func TestPage(t *testing.T) {
 
 	b.do("Page.navigate", map[string]any{"url": server.URL + "/"}, nil)
 	b.await("document.readyState === 'complete' && document.querySelector('#outcome') && " + state("ready"))
-	if got := text("summary"); got != "Choose the evidence and a policy." {
+	if got := text("summary"); got != "Choose the evidence." {
 		t.Errorf("at first the page says %q", got)
+	}
+	// The built-in policies are there to choose and to read; strict is chosen.
+	for _, name := range []string{"cocoon-like", "example", "strict"} {
+		set("builtin", name)
+		document, _ := policy.Document(name)
+		if got := b.eval("document.getElementById('document').value"); got != string(document) {
+			t.Errorf("%s: the page shows %.80q", name, got)
+		}
 	}
 	set("at", noon.Format(time.RFC3339))
 	set("nonce", hex.EncodeToString(nonce[:]))
@@ -186,6 +194,10 @@ func TestPage(t *testing.T) {
 		if !strings.HasPrefix(row, fmt.Sprint(i+1)) || !strings.Contains(row, c.Status) || !strings.Contains(row, c.ID) {
 			t.Errorf("row %d is %q, want number, %s and %s", i+1, row, c.Status, c.ID)
 		}
+	}
+
+	if got := b.eval("[...document.querySelectorAll('#checks tr')].find((r) => r.querySelector('code').textContent === 'dcap.quote.signature').querySelector('.bytes').textContent").(string); !strings.Contains(got, "quote, header and body, signed, 632 bytes at 0") {
+		t.Errorf("the bytes behind the quote's signature are %q", got)
 	}
 
 	// Rejected: the nonce is another, the keyset is another.
@@ -273,6 +285,36 @@ func TestPage(t *testing.T) {
 	}`, base64.StdEncoding.EncodeToString(quote)))
 	b.await(state("missing"))
 	wantJSON(w.native(t, "quote", attestation.Expected{}, roots))
+
+	// A real quote: strict refuses collateral of an old TCB recovery; a policy of that time, made in the page, verifies it.
+	t.Run("real quote", func(t *testing.T) {
+		vectors, err := filepath.Abs("../../../shared/vectors")
+		if err != nil {
+			t.Fatal(err)
+		}
+		quote, from := filepath.Join(vectors, "quotes/TDX-v4-eedf1e79778eee0c.bin"), filepath.Join(vectors, "phala-dcap-qvl/tests__near__contracts__gas-test__tests__quote__quote_collateral.json")
+		if _, err := os.Stat(quote); err != nil {
+			t.Skip("no real evidence at ../shared/vectors")
+		}
+		before := b.eval("document.getElementById('at').value").(string)
+		set("builtin", "strict")
+		b.choose("collateral", from)
+		b.choose("evidence", quote)
+		set("at", "2025-09-02T08:41:59Z")
+		b.await(state("rejected") + " && document.getElementById('json').textContent.includes('2025-09-02')")
+		if failed := b.eval("[...document.querySelectorAll('#checks tr[data-status=FAIL] code')].map((c) => c.textContent).join()"); failed != "policy.tcb.freshness" {
+			t.Errorf("strict refuses for %v", failed)
+		}
+		strict, _ := policy.Document("strict")
+		old := strings.ReplaceAll(strings.ReplaceAll(string(strict), `"min_evaluation_data_number": 19`, `"min_evaluation_data_number": 17`), `"min_date": "2025-05-14T00:00:00Z"`, `"min_date": "2024-03-13T00:00:00Z"`)
+		set("document", old)
+		b.await(state("verified"))
+		if got := b.eval("document.getElementById('builtin').value"); got != "" {
+			t.Errorf("an edited policy is shown as %v", got)
+		}
+		set("at", before)
+		b.choose("policy", w.path("policy"))
+	})
 
 	// The page could not tell anybody even if it tried.
 	for _, leak := range []string{

@@ -186,7 +186,7 @@ func (h *home) policy() (*policy.Policy, error) {
 		return nil, err
 	}
 	if !exists(path) {
-		return nil, cli.Errorf(cli.Usage, "put one there: only you can say which guest images and builds you trust; the project's attestation/policy/testdata/strict.json is a start",
+		return nil, cli.Errorf(cli.Usage, "put one there: only you can say which guest images and builds you trust; bombyx policy example prints one to start from",
 			"%s: no appraisal policy", path)
 	}
 	return readPolicy(path)

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	_ "embed"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -16,14 +15,8 @@ import (
 	"github.com/bombyx-network/bombyx/attestation/collateral/fetch"
 	"github.com/bombyx-network/bombyx/attestation/policy"
 	"github.com/bombyx-network/bombyx/attestation/results"
-	"github.com/bombyx-network/bombyx/cmd/bombyx/internal/inspect"
 	"github.com/bombyx-network/bombyx/internal/cli"
 )
-
-// builtinStrict judges platforms under the vendors' production roots. It trusts nobody else.
-//
-//go:embed policy_strict.json
-var builtinStrict []byte
 
 const strictName = "strict"
 
@@ -50,9 +43,10 @@ and the value wanted. A skip is never a pass. Nothing given with --nonce or
 --expect-report-data means that nothing says what the evidence was made for, or when.
 
 The policy is --policy FILE, else policy.json in the home directory, else the built-in
-one, which "--policy strict" names and every result shows: the vendors' production
+one, which "--policy strict" names and every result shows: the makers' production
 roots, debug refused, TCB status UpToDate and current collateral. It accepts any guest:
-only a policy of your own can say what may run there.
+only a policy of your own can say what may run there; "bombyx policy" prints some to
+start from.
 
 Exit codes: 0 every file verified, 1 one was rejected, 2 usage or policy, 3 nothing
 speaks against the evidence, but collateral is missing.`,
@@ -62,7 +56,7 @@ speaks against the evidence, but collateral is missing.`,
   bombyx verify --cert-chain vcek.pem --expect-report-data $HEX report.bin
   bombyx verify --nonce $HEX --cert-chain gpu-chain.pem --rim driver.xml --rim vbios.xml gpu-report.bin`}
 	f := c.Flags()
-	f.StringVar(&o.policy, "policy", "", `appraisal policy: a file, or "strict" for the built-in one`)
+	f.StringVar(&o.policy, "policy", "", "appraisal policy: a file, or the name of a built-in one (bombyx policy)")
 	f.StringArrayVar(&o.collateral, "collateral", nil, "collateral: a file, or a folder with everything in it (repeatable; default collateral in the home directory)")
 	f.StringVar(&o.at, "at", "", "appraise as of this instant, RFC 3339 (default now)")
 	f.StringVar(&o.nonce, "nonce", "", "the nonce that the evidence must answer, 64 hexadecimal digits")
@@ -96,7 +90,7 @@ func verify(cmd *cobra.Command, h *home, o *verifyOptions, files []string) error
 		if err != nil {
 			return err
 		}
-		if err := o.show(cmd, i, len(files), file, data, r); err != nil {
+		if err := o.show(cmd, a, i, len(files), file, data, r); err != nil {
 			return err
 		}
 		switch err := r.Err(); {
@@ -145,11 +139,12 @@ func (a *appraiser) appraise(ctx context.Context, file string, data []byte) (*at
 	if err != nil {
 		return nil, err
 	}
-	v, err := attestation.NewVerifier(a.policy, bundle)
-	if err != nil {
+	// The next file is appraised with what was fetched for this one as well.
+	a.inputs = slices.Concat(a.inputs, fetched)
+	if a.verifier, err = attestation.NewVerifier(a.policy, bundle); err != nil {
 		return nil, cli.Errorf(cli.Usage, "", "%w", err)
 	}
-	return v.AppraiseSaved(a.at, data, a.want)
+	return a.verifier.AppraiseSaved(a.at, data, a.want)
 }
 
 // prepare reads everything but the evidence.
@@ -227,13 +222,13 @@ func (o *verifyOptions) readPolicy(cmd *cobra.Command, h *home) (*policy.Policy,
 			path = strictName
 		}
 	}
-	if path == strictName {
-		return policy.Parse(builtinStrict)
+	if document, ok := policy.Document(path); ok {
+		return policy.Parse(document)
 	}
 	return readPolicy(path)
 }
 
-func (o *verifyOptions) show(cmd *cobra.Command, i, n int, file string, data []byte, r *attestation.Result) error {
+func (o *verifyOptions) show(cmd *cobra.Command, a *appraiser, i, n int, file string, data []byte, r *attestation.Result) error {
 	w := cmd.OutOrStdout()
 	if o.json {
 		_, err := w.Write(results.JSON(r))
@@ -248,8 +243,12 @@ func (o *verifyOptions) show(cmd *cobra.Command, i, n int, file string, data []b
 	if err := results.Table(w, r, results.TableOptions{}); err != nil {
 		return err
 	}
-	if o.explain {
-		return inspect.Explain(w, data, r)
+	if !o.explain {
+		return nil
 	}
-	return nil
+	excerpts, err := a.verifier.Explain(data, a.want, r)
+	if err != nil {
+		return err
+	}
+	return results.Explain(w, r, excerpts)
 }

@@ -60,8 +60,13 @@ type Account struct {
 	Head       Head   // the block it was proven from
 	time       uint32 // of the account's own block
 	lt         uint64
+	globalID   int32
 	state      *cell.Cell // nil when it does not exist
+	answer     *tonapi.AccountState
 }
+
+// GlobalID is the id of the network that the account was proven on.
+func (a *Account) GlobalID() int32 { return a.globalID }
 
 // Active says whether the account has code that can run.
 func (a *Account) Active() bool { return a.Status == tlb.AccountStatusActive }
@@ -445,6 +450,29 @@ func (c *Client) WaitTransaction(ctx context.Context, a *address.Address, afterL
 		}
 		c.awaitBlock(ctx, seen+1)
 	}
+}
+
+// EachTransaction hands over an account's proven transactions, newest first,
+// from the state that acc was read in, until do returns false or none is left.
+func (c *Client) EachTransaction(ctx context.Context, acc *Account, do func(*tlb.Transaction) bool) error {
+	lt, hash := acc.LastLT, acc.LastHash
+	for lt != 0 {
+		var page []*tlb.Transaction
+		err := c.each(ctx, "transactions", func(ctx context.Context, s *server) (err error) {
+			page, err = s.page(ctx, acc.Address, lt, hash)
+			return err
+		})
+		if err != nil {
+			return err
+		}
+		for _, tx := range page {
+			if !do(tx) {
+				return nil
+			}
+			lt, hash = tx.PrevTxLT, tx.PrevTxHash
+		}
+	}
+	return nil
 }
 
 // scan looks for a matching transaction above *afterLT, and moves *afterLT on.

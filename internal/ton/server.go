@@ -162,6 +162,17 @@ func (s *server) account(ctx context.Context, c *Client, a *address.Address) (*A
 		}
 		return nil, fmt.Errorf("unexpected answer %T", resp)
 	}
+	acc, err := openAccount(&st, id, a)
+	if err != nil {
+		return nil, err
+	}
+	acc.Head = h
+	return acc, nil
+}
+
+// openAccount reads an account out of a liteserver's answer, which must prove it from the masterchain block id. All that is left
+// to trust is that this block is the network's.
+func openAccount(st *tonapi.AccountState, id *tonapi.BlockIDExt, a *address.Address) (*Account, error) {
 	if st.ID == nil || !st.ID.Equals(id) {
 		return nil, errors.New("answer for another block")
 	}
@@ -170,7 +181,7 @@ func (s *server) account(ctx context.Context, c *Client, a *address.Address) (*A
 		if st.Shard == nil {
 			return nil, errors.New("no shard block")
 		}
-		if err = tonapi.CheckShardInMasterProofForAccount(id, st.ShardProof, st.Shard, a); err != nil {
+		if err := tonapi.CheckShardInMasterProofForAccount(id, st.ShardProof, st.Shard, a); err != nil {
 			return nil, err
 		}
 		root = st.Shard.RootHash
@@ -182,7 +193,7 @@ func (s *server) account(ctx context.Context, c *Client, a *address.Address) (*A
 	if state.Accounts.ShardAccounts == nil {
 		return nil, errors.New("the proof leaves the accounts out")
 	}
-	acc := &Account{Address: a, Status: tlb.AccountStatusNonExist, Head: h, time: state.GenUTime, lt: state.GenLT}
+	acc := &Account{Address: a, Status: tlb.AccountStatusNonExist, time: state.GenUTime, lt: state.GenLT, globalID: state.GlobalID, answer: st}
 	value, _, err := state.Accounts.ShardAccounts.LoadValueExtra(cell.BeginCell().MustStoreSlice(a.Data(), 256).EndCell())
 	if errors.Is(err, cell.ErrNoSuchKeyInDict) {
 		if st.State != nil {
@@ -234,18 +245,13 @@ func (s *server) history(ctx context.Context, acc *Account, afterLT uint64) ([]*
 func (s *server) newest(ctx context.Context, acc *Account, afterLT uint64, limit int) (out []*tlb.Transaction, all bool, err error) {
 	lt, hash := acc.LastLT, acc.LastHash
 	for lt > afterLT {
-		page, err := s.api.ListTransactions(ctx, acc.Address, 16, lt, hash)
+		page, err := s.page(ctx, acc.Address, lt, hash)
 		if err != nil {
 			return nil, false, err
 		}
-		if len(page) == 0 {
-			return nil, false, errors.New("an empty page of transactions")
-		}
-		for _, tx := range slices.Backward(page) {
+		for _, tx := range page {
 			switch {
-			case tx.LT != lt:
-				return nil, false, errors.New("a transaction with another logical time than announced")
-			case lt <= afterLT:
+			case tx.LT <= afterLT:
 				return out, true, nil
 			case len(out) >= limit:
 				return out, false, nil
@@ -255,4 +261,23 @@ func (s *server) newest(ctx context.Context, acc *Account, afterLT uint64, limit
 		}
 	}
 	return out, true, nil
+}
+
+// page reads some transactions, newest first, from the one with this logical time and hash back.
+func (s *server) page(ctx context.Context, a *address.Address, lt uint64, hash []byte) ([]*tlb.Transaction, error) {
+	page, err := s.api.ListTransactions(ctx, a, 16, lt, hash)
+	if err != nil {
+		return nil, err
+	}
+	if len(page) == 0 {
+		return nil, errors.New("an empty page of transactions")
+	}
+	slices.Reverse(page)
+	for _, tx := range page {
+		if tx.LT != lt {
+			return nil, errors.New("a transaction with another logical time than announced")
+		}
+		lt = tx.PrevTxLT
+	}
+	return page, nil
 }

@@ -3,7 +3,7 @@
 // Everything that comes from files is shown by textContent alone: evidence is written by strangers.
 
 const $ = (id) => document.getElementById(id);
-const fileFields = ["evidence", "policy", "collateral", "certificates"];
+const fileFields = ["evidence", "collateral", "certificates"];
 const textFields = ["nonce", "reportData", "at"];
 
 // Control characters and those that turn the direction of writing could make a line read as what it is not.
@@ -40,6 +40,13 @@ function row(check, i) {
   if (check.detail && check.status !== "PASS") {
     const why = check.status === "SKIP" && !check.required ? "Not required: " + check.detail : check.detail;
     what.append(element("span", why, stands ? "why stands" : "why"));
+  }
+  if (check.bytes.length) {
+    const bytes = element("details", undefined, "bytes");
+    const pairs = element("dl");
+    list(pairs, check.bytes.map((b) => [b.where, b.hex]));
+    bytes.append(element("summary", "Bytes"), pairs);
+    what.append(bytes);
   }
   const number = element("th", String(i + 1));
   number.scope = "row";
@@ -99,23 +106,53 @@ let latest = 0;
 async function appraise() {
   const mine = ++latest; // what is asked later makes this one's answer stale
   if (!globalThis.bombyx) return;
-  const absent = ["evidence", "policy"].filter((f) => !$(f).files.length);
-  if (absent.length) {
-    say("ready", "Ready", absent.length === 2 ? "Choose the evidence and a policy." : absent[0] === "policy" ? "Choose a policy." : "Choose the evidence.");
+  if (!$("evidence").files.length) {
+    say("ready", "Ready", "Choose the evidence.");
     return;
   }
   say("working", "Working", "The evidence is being appraised.");
   let answer;
   try {
-    const [[evidence], [policy], collateral, [certificates]] = await Promise.all(fileFields.map(read));
+    const [[evidence], collateral, [certificates]] = await Promise.all(fileFields.map(read));
     await new Promise((paint) => setTimeout(paint));
     if (mine !== latest) return;
     const text = Object.fromEntries(textFields.map((f) => [f, $(f).value.trim()]));
+    const policy = $("document").value;
     answer = bombyx.appraise({ evidence, policy, collateral, certificates, ...text });
   } catch (e) {
     answer = { error: e.message };
   }
   if (mine === latest) show(answer);
+}
+
+let chosen = 0;
+
+// changed takes up a policy that was chosen, then appraises.
+async function changed(target) {
+  if (!globalThis.bombyx) return;
+  if (target === $("builtin") && target.value) {
+    chosen++;
+    $("document").value = bombyx.policies[target.value];
+    $("policy").value = "";
+  }
+  if (target === $("document")) {
+    chosen++;
+    $("builtin").value = "";
+  }
+  if (target === $("policy") && target.files.length) {
+    const mine = ++chosen;
+    try {
+      const [file] = await read("policy");
+      if (mine !== chosen) return;
+      $("document").value = new TextDecoder().decode(file.bytes);
+      $("builtin").value = "";
+    } catch (e) {
+      latest++;
+      say("error", "No appraisal", e.message);
+      return;
+    }
+  }
+  return appraise();
 }
 
 function acceptDrops() {
@@ -133,7 +170,7 @@ function acceptDrops() {
     for (const f of [...e.dataTransfer.files].slice(0, input.multiple ? undefined : 1)) given.items.add(f);
     if (!given.files.length) return;
     input.files = given.files;
-    appraise();
+    changed(input);
   });
 }
 
@@ -151,6 +188,6 @@ async function start() {
 }
 
 $("form").addEventListener("submit", (e) => e.preventDefault());
-$("form").addEventListener("change", appraise);
+$("form").addEventListener("change", (e) => changed(e.target));
 acceptDrops();
-start().then(appraise, (e) => say("error", "Not started", `The verifier could not start: ${e.message}. A current browser with WebAssembly is needed.`));
+start().then(() => changed($("builtin")), (e) => say("error", "Not started", `The verifier could not start: ${e.message}. A current browser with WebAssembly is needed.`));

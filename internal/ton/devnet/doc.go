@@ -4,7 +4,10 @@
 // blocks and states (masterchain and basechain), signs these with one
 // validator, and answers the liteserver protocol over ADNL TCP, so that any
 // TON client works on it unchanged and checks every proof. Prices, limits and
-// the TVM version are mainnet's.
+// the TVM version are mainnet's. Its tests read it with the unmodified client of
+// tonutils-go; `make tongo` reads it with the unmodified client of tongo, and has
+// the C++ TVM execute every transaction of a chain with a history again: the
+// same hashes.
 //
 //	chain, err := devnet.New(devnet.Config{SealOnSend: true})
 //	ls, err := chain.Serve(ctx, "127.0.0.1:0")

@@ -320,6 +320,14 @@ func (s *Liteserver) query(q tl.Serializable) (tl.Serializable, error) {
 			return nil, err
 		}
 		return tonapi.BlockData{ID: b.id, Payload: fileBOC(b.root)}, nil
+	case tonapi.GetState:
+		b := c.find(v.ID)
+		if b == nil {
+			return nil, errNoBlock
+		}
+		return tonapi.BlockState{ID: b.id, RootHash: b.state.Hash(), FileHash: cell.ComputeFileHash(b.state), Data: fileBOC(b.state)}, nil
+	case tonapi.GetOutMsgQueueSizes:
+		return c.queueSizes(v)
 	case tonapi.GetAllShardsInfo:
 		return c.allShards(v.ID)
 	case tonapi.GetShardInfo:
@@ -399,6 +407,21 @@ func (c *Chain) lookup(v tonapi.LookupBlock) (tl.Serializable, error) {
 		return nil, errNoBlock
 	}
 	return header(b)
+}
+
+// queueSizes counts the messages that wait after the newest blocks.
+func (c *Chain) queueSizes(v tonapi.GetOutMsgQueueSizes) (tl.Serializable, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	r := tonapi.OutMsgQueueSizes{Shards: []tonapi.OutMsgQueueSize{}, ExtMsgQueueSizeLimit: poolLimit}
+	for _, wc := range []int32{masterchain, basechain} {
+		if v.Mode&1 != 0 && v.WC != wc {
+			continue
+		}
+		list := c.blocks[wc]
+		r.Shards = append(r.Shards, tonapi.OutMsgQueueSize{ID: list[len(list)-1].id, Size: int32(len(c.lanes[wc].queued))})
+	}
+	return r, nil
 }
 
 // masterProof is the pair of proofs from a masterchain block to its shards.

@@ -31,6 +31,7 @@ const (
 	opCancel   = 0x42585212
 	opApply    = 0x42585213
 	opWithdraw = 0x42585214
+	opReclaim  = 0x42585215
 
 	magicChange = 0x42585201
 	magicRecord = 0x42585231
@@ -51,7 +52,7 @@ type ExitCode int32
 
 // The contract's refusals.
 const (
-	ExitSender   ExitCode = 51 // only the owner announces, cancels and withdraws
+	ExitSender   ExitCode = 51 // only the owner announces, cancels, withdraws and reclaims
 	ExitUnknown  ExitCode = 52 // nothing is announced or recorded under this key
 	ExitEarly    ExitCode = 53 // the delay has not passed yet
 	ExitTooLarge ExitCode = 54 // the content has more than 64 cells
@@ -62,7 +63,7 @@ const GasValue = 100_000_000
 
 // Params are what makes a registry: its address commits to them and to the contract's code.
 type Params struct {
-	Owner *address.Address // the only account that announces, cancels and withdraws
+	Owner *address.Address // the only account that announces, cancels, withdraws and reclaims
 	Delay uint32           // seconds from announcement to effect
 	Salt  uint64           // tells apart registries of the same owner
 }
@@ -298,6 +299,8 @@ type Registry struct {
 	History   [32]byte // hash of the last change, zero before the first
 	Records   map[[32]byte]Entry
 	Announced map[[32]byte]Entry
+	// Account is where and when it was read; nil after [Parse].
+	Account *ton.Account
 }
 
 // ErrNotRegistry says that an account is another contract than this version of the registry, or none.
@@ -313,6 +316,19 @@ func Load(ctx context.Context, chain ton.Chain, at *address.Address) (*Registry,
 	if err != nil {
 		return nil, err
 	}
+	return open(acc, at)
+}
+
+// OpenSaved reads a registry from a document of [ton.Account.Save]: see [ton.OpenSaved] for what is proven and what is not.
+func OpenSaved(b []byte) (*Registry, error) {
+	acc, err := ton.OpenSaved(b)
+	if err != nil {
+		return nil, err
+	}
+	return open(acc, acc.Address)
+}
+
+func open(acc *ton.Account, at *address.Address) (*Registry, error) {
 	if !acc.Active() || acc.Code == nil || acc.Code.HashKey() != code.HashKey() {
 		return nil, ErrNotRegistry
 	}
@@ -327,6 +343,7 @@ func Load(ctx context.Context, chain ton.Chain, at *address.Address) (*Registry,
 	if !own.Equals(at) {
 		return nil, fmt.Errorf("%w: its address commits to another owner or delay", ErrNotRegistry)
 	}
+	r.Account = acc
 	return r, nil
 }
 
@@ -522,6 +539,11 @@ func Apply(registry *address.Address, key [32]byte, value uint64) *tlb.InternalM
 // Withdraw returns the owner's message that removes a record, and what was announced under its key, at once.
 func Withdraw(registry *address.Address, key [32]byte, value uint64) *tlb.InternalMessage {
 	return message(registry, value, keyBody(opWithdraw, key))
+}
+
+// Reclaim returns the owner's message that returns to it what the registry holds above keep nanogram.
+func Reclaim(registry *address.Address, keep, value uint64) *tlb.InternalMessage {
+	return message(registry, value, cell.BeginCell().MustStoreUInt(opReclaim, 32).MustStoreCoins(keep).EndCell())
 }
 
 func keyBody(op uint32, key [32]byte) *cell.Cell {

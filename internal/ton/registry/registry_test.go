@@ -32,8 +32,15 @@ func account(name string) *address.Address {
 
 var owner, stranger = account("owner"), account("stranger")
 
+// tb is what *testing.T and *rapid.T have in common, as far as it is used here.
+type tb interface {
+	Helper()
+	Fatal(...any)
+	Fatalf(string, ...any)
+}
+
 type bench struct {
-	*testing.T
+	tb
 	chain *emulator.Chain
 	Params
 	at *address.Address
@@ -48,7 +55,7 @@ func opened(t *testing.T) *bench {
 	if err = chain.RecordTo(os.Getenv("BOMBYX_CONTRACT_RECORD"), t.Name()); err != nil {
 		t.Fatal(err)
 	}
-	b := &bench{T: t, chain: chain, Params: Params{Owner: owner, Delay: 7 * day, Salt: 1}}
+	b := &bench{tb: t, chain: chain, Params: Params{Owner: owner, Delay: 7 * day, Salt: 1}}
 	if b.at, err = b.Params.Address(); err != nil {
 		t.Fatal(err)
 	}

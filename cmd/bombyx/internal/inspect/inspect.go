@@ -1,5 +1,4 @@
-// Package inspect shows what evidence says, whether or not anybody should believe it, and which of its bytes each check of an
-// appraisal rests on.
+// Package inspect shows what evidence says, whether or not anybody should believe it.
 package inspect
 
 import (

@@ -1,0 +1,127 @@
+package attestation_test
+
+import (
+	"bytes"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/bombyx-network/bombyx/attestation"
+	"github.com/bombyx-network/bombyx/attestation/attestationtest"
+	"github.com/bombyx-network/bombyx/attestation/collateral"
+	"github.com/bombyx-network/bombyx/attestation/dcap"
+	"github.com/bombyx-network/bombyx/attestation/policy"
+)
+
+// explained fails the test when a check that passed or failed has no bytes behind it. It returns the excerpts by check.
+func explained(t *testing.T, v *attestation.Verifier, at time.Time, data []byte, want attestation.Expected) map[string][]attestation.Excerpt {
+	t.Helper()
+	r, err := v.AppraiseSaved(at, data, want)
+	if err != nil {
+		t.Fatal(err)
+	}
+	excerpts, err := v.Explain(data, want, r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(excerpts) != len(r.Checks) {
+		t.Fatalf("%d explanations for %d checks", len(excerpts), len(r.Checks))
+	}
+	by := map[string][]attestation.Excerpt{}
+	for i, c := range r.Checks {
+		by[c.ID] = excerpts[i]
+		if len(excerpts[i]) == 0 && c.Status != attestation.Skip && c.ID != attestation.CheckPolicyExpiry {
+			t.Errorf("%s: nothing behind %s %s", r.Kind, c.Status, c.ID)
+		}
+		for _, e := range excerpts[i] {
+			if e.Name == "" || e.In == "" || len(e.Bytes) == 0 {
+				t.Errorf("%s: %s rests on %+v", r.Kind, c.ID, e)
+			}
+		}
+	}
+	return by
+}
+
+// Every check of every kind of evidence has bytes behind it.
+func TestExplain(t *testing.T) {
+	v := verifier(t, attestationtest.CollateralOptions{}, nil)
+	asked := attestation.Expected{Nonce: nonce[:]}
+	n := node(t, attestationtest.NodeConfig{GPUs: 1})
+	for _, d := range []struct {
+		name string
+		data []byte
+		want attestation.Expected
+	}{
+		{"TDX", collect(t, attestationtest.NodeConfig{}), asked},
+		{"GPU", collect(t, attestationtest.NodeConfig{GPUs: 1}), asked},
+		{"node", collect(t, attestationtest.NodeConfig{GPUs: 2, Switches: 1}), asked},
+		{"SEV-SNP", collect(t, attestationtest.NodeConfig{SNP: true}), asked},
+		{"quote", n.Quote([64]byte{2}), attestation.Expected{ReportData: make([]byte, 64)}},
+		{"GPU report", n.Devices(nonce)[0].Report, attestation.Expected{Nonce: nonce[:], Certificates: n.Devices(nonce)[0].Certificates}},
+		{"Tinfoil", tinfoil(t, attestationtest.NodeConfig{GPUs: 1}, nil), asked},
+		{"Cocoon", cocoon(t, attestationtest.NodeConfig{}, nil), attestation.Expected{}},
+	} {
+		t.Run(d.name, func(t *testing.T) { explained(t, v, now, d.data, d.want) })
+	}
+}
+
+// The offsets are right: an excerpt is where it says, and is the field that it names.
+func TestExplainOffsets(t *testing.T) {
+	raw := node(t, attestationtest.NodeConfig{}).Quote([64]byte{2})
+	q, err := dcap.ParseQuote(raw)
+	if err != nil {
+		t.Fatal(err)
+	}
+	by := explained(t, verifier(t, attestationtest.CollateralOptions{}, nil), now, raw, attestation.Expected{})
+	fields := map[string][]byte{"MRTD": q.TD.MRTD[:], "RTMR0": q.TD.RTMR[0][:], "RTMR3": q.TD.RTMR[3][:], "MRCONFIGID": q.TD.MRCONFIGID[:],
+		"MROWNER": q.TD.MROWNER[:], "MROWNERCONFIG": q.TD.MROWNERCONFIG[:], "MRSEAM": q.TD.MRSEAM[:], "TEE_TCB_SVN": q.TD.TEETCBSVN[:]}
+	found := 0
+	for id, excerpts := range by {
+		for _, e := range excerpts {
+			if e.In != "quote" {
+				continue
+			}
+			if e.Offset >= 0 && !bytes.Equal(q.Raw[e.Offset:e.Offset+len(e.Bytes)], e.Bytes) {
+				t.Errorf("%s: %s is not at %d", id, e.Name, e.Offset)
+			}
+			if want := fields[e.Name]; want != nil {
+				found++
+				if !bytes.Equal(e.Bytes, want) {
+					t.Errorf("%s: %s is %x, want %x", id, e.Name, e.Bytes, want)
+				}
+			}
+		}
+	}
+	if found < len(fields) {
+		t.Errorf("%d of %d fields", found, len(fields))
+	}
+	if !slices.ContainsFunc(by[attestation.CheckDebug], func(e attestation.Excerpt) bool {
+		return e.Name == "TDATTRIBUTES" && len(e.Bytes) == 8 && e.Bytes[3] == 0x10
+	}) {
+		t.Errorf("%s rests on %+v", attestation.CheckDebug, by[attestation.CheckDebug])
+	}
+}
+
+// The real documents of others, and real bare evidence of every kind.
+func TestExplainReal(t *testing.T) {
+	p := realPolicy(t)
+	p.Devices.Modes = []string{"cpu", "single-gpu", "multi-gpu"}
+	open := policy.Allowed{AnyUnsafe: true}
+	p.Workload = policy.Workload{Builds: open, Configs: open, Models: open}
+	bundle, err := collateral.New(vector(t, "near-mpc/crates__test-utils__assets__collateral.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	v, err := attestation.NewVerifier(p, bundle)
+	if err != nil {
+		t.Fatal(err)
+	}
+	at := time.Date(2026, 8, 13, 11, 45, 38, 0, time.UTC)
+	for _, name := range []string{
+		"dstack/dstack__verifier__fixtures__quote-report.json", "near-mpc/crates__test-utils__assets__public_data.json",
+		"quotes/SGX-v3-0d413117f5b51f28.bin", "quotes/TDX-v4-48cf141d027646f9.bin", "quotes/TDX-v5-2818453bae1eddb0.bin",
+		"snp/85da705e19cd.bin", "snp/120d77b213c8.bin",
+	} {
+		t.Run(name, func(t *testing.T) { explained(t, v, at, vector(t, name), attestation.Expected{}) })
+	}
+}
