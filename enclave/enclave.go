@@ -65,6 +65,7 @@ type Enclave struct {
 	collecting  int
 	streams     map[string]*stream
 	ended       endedStreams
+	tabs        tabs
 }
 
 // A generation is one set of keys and what binds them.
@@ -93,7 +94,7 @@ func New(cfg Config) (*Enclave, error) {
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
-	e := &Enclave{cfg: cfg, prices: digest, evidence: map[[32]byte]*generation{}, streams: map[string]*stream{}}
+	e := &Enclave{cfg: cfg, prices: digest, evidence: map[[32]byte]*generation{}, streams: map[string]*stream{}, tabs: tabs{}}
 	first, err := e.generate(0, cfg.Now())
 	if err != nil {
 		return nil, err

@@ -32,6 +32,9 @@ const (
 	body = `{"model":"m","stream":true}`
 )
 
+// Channels, as the host names them.
+var channelA, channelB = "0:" + strings.Repeat("a", 64), "0:" + strings.Repeat("b", 64)
+
 // A collector answers with a document that names nonce and keyset.
 type collector struct {
 	mu   sync.Mutex
@@ -256,7 +259,7 @@ func newID() string { return fmt.Sprintf("%032x", streams.Add(1)) }
 
 func (p *peer) send(ctx context.Context, wire []byte, stream, credit string) *http.Response {
 	p.r.t.Helper()
-	return p.r.call(ctx, "/sealed", bytes.NewReader(wire), "Bombyx-Stream", stream, "Bombyx-Credit", credit)
+	return p.r.call(ctx, "/sealed", bytes.NewReader(wire), "Bombyx-Stream", stream, "Bombyx-Channel", channelA, "Bombyx-Credit", credit)
 }
 
 // ask returns the opened answer, "STATUS CODE" for a sealed fault.
@@ -560,6 +563,7 @@ func TestSettleEnds(t *testing.T) {
 	go func() {
 		req, _ := http.NewRequest("POST", r.url+"/sealed", bytes.NewReader(wire))
 		req.Header.Set("Bombyx-Stream", id1)
+		req.Header.Set("Bombyx-Channel", channelA)
 		req.Header.Set("Bombyx-Credit", "5")
 		if resp, err := http.DefaultClient.Do(req); err == nil {
 			io.Copy(io.Discard, resp.Body)

@@ -37,6 +37,7 @@ const (
 // A stream is one running request as the host knows it.
 type stream struct {
 	meter  *meter
+	tab    *tab
 	cancel context.CancelCauseFunc
 	done   chan struct{} // closed when its cost is final
 }
@@ -45,20 +46,21 @@ var errSettled = errors.New("enclave: the host ended the stream")
 
 // serveSealed opens, runs and answers one sealed request.
 func (e *Enclave) serveSealed(w http.ResponseWriter, r *http.Request) {
-	id := r.Header.Get("Bombyx-Stream")
+	id, channel := r.Header.Get("Bombyx-Stream"), r.Header.Get("Bombyx-Channel")
 	credit, err := strconv.ParseUint(r.Header.Get("Bombyx-Credit"), 10, 63)
-	if !validHex(id, 16) || err != nil {
-		apierror.New(400, "malformed_header", "Bombyx-Stream or Bombyx-Credit is malformed", "see docs/protocol.md").Write(w)
+	if !validHex(id, 16) || !validChannel(channel) || err != nil {
+		apierror.New(400, "malformed_header", "Bombyx-Stream, Bombyx-Channel or Bombyx-Credit is malformed", "see docs/protocol.md").Write(w)
 		return
 	}
 	ctx, cancel := context.WithCancelCause(r.Context())
 	defer cancel(nil)
 	s := &stream{meter: newMeter(credit), cancel: cancel, done: make(chan struct{})}
-	if fault := e.begin(id, s); fault != nil {
+	if fault := e.begin(id, channel, s); fault != nil {
 		fault.Write(w)
 		return
 	}
-	defer e.end(id, s)
+	end := sync.OnceValue(func() string { return e.end(id, s) })
+	defer end()
 
 	inner, sealer, err := e.opener.Open(ctx, r.Body)
 	if sealer == nil {
@@ -66,7 +68,7 @@ func (e *Enclave) serveSealed(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	w.Header().Set("Content-Type", envelope.ResponseMediaType)
-	w.Header().Set("Trailer", "Bombyx-Cost")
+	w.Header().Set("Trailer", "Bombyx-Cost, Bombyx-Tab")
 	rw := sealer.Respond(w, http.NewResponseController(w).Flush)
 	j := &job{e: e, s: s, ctx: ctx, w: rw, answer: sha256.New()}
 	var fault *apierror.Error
@@ -84,10 +86,11 @@ func (e *Enclave) serveSealed(w http.ResponseWriter, r *http.Request) {
 			e.cfg.Log.Debug("answer not delivered", "err", err)
 		}
 	}
+	w.Header().Set("Bombyx-Tab", end())
 	w.Header().Set("Bombyx-Cost", strconv.FormatUint(s.meter.spent(), 10))
 }
 
-func (e *Enclave) begin(id string, s *stream) *apierror.Error {
+func (e *Enclave) begin(id, channel string, s *stream) *apierror.Error {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if len(e.streams) >= maxStreams {
@@ -96,16 +99,23 @@ func (e *Enclave) begin(id string, s *stream) *apierror.Error {
 	if _, ok := e.streams[id]; ok || e.ended.has(id) {
 		return apierror.New(409, "duplicate_stream", "a stream with this Bombyx-Stream runs or ran already", "choose a random one")
 	}
+	if s.tab = e.tabs.open(channel, e.cfg.Now()); s.tab == nil {
+		return apierror.New(503, "busy", "the enclave serves as many channels as it can", "try again in ten minutes")
+	}
 	e.streams[id] = s
 	return nil
 }
 
-func (e *Enclave) end(id string, s *stream) {
+// end makes a stream's cost final and returns its channel's tab with it.
+func (e *Enclave) end(id string, s *stream) string {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	delete(e.streams, id)
-	e.ended.add(id, s.meter.spent(), e.cfg.Now())
+	now := e.cfg.Now()
+	s.tab.close(s.meter.spent(), now)
+	e.ended.add(id, s.meter.spent(), s.tab, now)
 	close(s.done)
+	return s.tab.String()
 }
 
 func openError(err error) *apierror.Error {
@@ -566,8 +576,13 @@ func signal(c chan struct{}) {
 // endedStreams remembers the cost of streams that are over, for /settle and
 // against reuse of their names: for ten minutes, at most maxEnded of them.
 type endedStreams struct {
-	cost  map[string]uint64
+	cost  map[string]endedCost
 	queue []endedStream
+}
+
+type endedCost struct {
+	cost uint64
+	tab  *tab
 }
 
 type endedStream struct {
@@ -582,9 +597,9 @@ const (
 
 func (s *endedStreams) has(id string) bool { _, ok := s.cost[id]; return ok }
 
-func (s *endedStreams) add(id string, cost uint64, now time.Time) {
+func (s *endedStreams) add(id string, cost uint64, t *tab, now time.Time) {
 	if s.cost == nil {
-		s.cost = map[string]uint64{}
+		s.cost = map[string]endedCost{}
 	}
 	n := 0
 	for n < len(s.queue) && (len(s.queue)-n >= maxEnded || now.Sub(s.queue[n].at) > keepFor) {
@@ -592,5 +607,5 @@ func (s *endedStreams) add(id string, cost uint64, now time.Time) {
 		n++
 	}
 	s.queue = append(s.queue[n:], endedStream{id, now})
-	s.cost[id] = cost
+	s.cost[id] = endedCost{cost, t}
 }

@@ -1,7 +1,6 @@
 package enclave
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -101,17 +100,38 @@ func (e *Enclave) serveCredit(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	s.meter.raise(credit)
+	e.mu.Lock()
+	tab := s.tab.String()
+	e.mu.Unlock()
+	w.Header().Set("Bombyx-Tab", tab)
 	w.Header().Set("Bombyx-Cost", strconv.FormatUint(s.meter.spent(), 10))
 	w.WriteHeader(http.StatusNoContent)
 }
 
+// serveSettle ends a stream, or all streams of a channel, and says what it or
+// they have cost.
 func (e *Enclave) serveSettle(w http.ResponseWriter, r *http.Request) {
-	id := r.Header.Get("Bombyx-Stream")
+	id, channel := r.Header.Get("Bombyx-Stream"), r.Header.Get("Bombyx-Channel")
+	if (id == "") == (channel == "") {
+		apierror.New(400, "malformed_header", "one of Bombyx-Stream and Bombyx-Channel is needed", "see docs/protocol.md").Write(w)
+		return
+	}
+	var running []*stream
 	e.mu.Lock()
-	s := e.streams[id]
+	if id != "" && e.streams[id] != nil {
+		running = append(running, e.streams[id])
+	} else if t := e.tabs[channel]; t != nil && t.users > 0 {
+		for _, s := range e.streams {
+			if s.tab == t {
+				running = append(running, s)
+			}
+		}
+	}
 	e.mu.Unlock()
-	if s != nil {
+	for _, s := range running {
 		s.cancel(errSettled)
+	}
+	for _, s := range running {
 		select {
 		case <-s.done:
 		case <-r.Context().Done():
@@ -119,13 +139,19 @@ func (e *Enclave) serveSettle(w http.ResponseWriter, r *http.Request) {
 		}
 	}
 	e.mu.Lock()
-	cost, ok := e.ended.cost[id]
-	e.mu.Unlock()
-	if !ok {
+	defer e.mu.Unlock()
+	t := e.tabs[channel]
+	if id != "" {
+		ended, ok := e.ended.cost[id]
+		if ok {
+			t = ended.tab
+			w.Header().Set("Bombyx-Cost", strconv.FormatUint(ended.cost, 10))
+		}
+	}
+	if t == nil {
 		apierror.New(404, "unknown_stream", "no such stream ran in the last ten minutes", "").Write(w)
 		return
 	}
-	w.Header().Set("Bombyx-Cost", strconv.FormatUint(cost, 10))
-	w.Header().Set("Content-Type", "application/json")
-	json.NewEncoder(w).Encode(map[string]uint64{"cost": cost})
+	w.Header().Set("Bombyx-Tab", t.String())
+	w.WriteHeader(http.StatusNoContent)
 }

@@ -106,12 +106,12 @@ func TestEndedStreamsAreBounded(t *testing.T) {
 	var s endedStreams
 	now := time.Unix(1_800_000_000, 0)
 	for i := range maxEnded + 100 {
-		s.add(strconv.Itoa(i), uint64(i), now)
+		s.add(strconv.Itoa(i), uint64(i), nil, now)
 	}
 	if len(s.cost) != maxEnded || s.has("99") || !s.has("100") {
 		t.Fatalf("%d remembered", len(s.cost))
 	}
-	s.add("last", 1, now.Add(keepFor+time.Second))
+	s.add("last", 1, nil, now.Add(keepFor+time.Second))
 	if len(s.cost) != 1 || !s.has("last") {
 		t.Fatalf("%d remembered after ten minutes", len(s.cost))
 	}

@@ -21,23 +21,32 @@ import (
 const (
 	tokenLifetime = time.Hour
 	maxTokens     = 1 << 16 // sessions in memory
+	maxAccounts   = 1 << 16 // channels in memory
 	chainFresh    = 30 * time.Second
 )
 
-// An account is a channel that has a session: its ledger row and its
-// reservations, in memory.
+// An account is a channel in use: its ledger row and its reservations, in
+// memory.
 type account struct {
 	address channel.Address
+	name    string
 	key     [32]byte
 
+	loading sync.Mutex // held while what an earlier process left is booked
+
 	mu         sync.Mutex
-	authorised uint64 // total of the highest durable voucher
-	spent      uint64 // of ended requests
-	reserved   uint64 // allotments of running ones
+	loaded     bool
+	resumed    map[string]bool // enclaves at which nothing is left of an earlier process
+	authorised uint64          // total of the highest durable voucher
+	spent      uint64          // of ended requests
+	reserved   uint64          // allotments of running ones
 	streams    map[string]*admission
+	recording  int // ended requests on their way to the ledger
 	chain      OnChain
 	seen       time.Time // when chain was read
+	until      time.Time // end of the last token
 	closed     bool      // by agreement, or about to be
+	closing    time.Time // until then an agreement that was sent may close it
 }
 
 // An admission is one running request's part of an account.
@@ -61,7 +70,7 @@ func (a *account) covered() uint64 {
 }
 
 // admit reserves allot for a stream, or raises its reservation to allot.
-func (a *account) admit(id string, allot uint64, to *upstream) *apierror.Error {
+func (a *account) admit(id string, allot uint64, to *upstream, now time.Time) *apierror.Error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	s := a.streams[id]
@@ -76,7 +85,7 @@ func (a *account) admit(id string, allot uint64, to *upstream) *apierror.Error {
 			return nil
 		}
 	}
-	if a.closed {
+	if a.closed || now.Before(a.closing) {
 		return errClosing
 	}
 	used := a.spent + a.reserved - held
@@ -104,26 +113,38 @@ func (a *account) running(id string) *admission {
 }
 
 // note takes what the enclave says of a running stream's cost.
-func (a *account) note(s *admission, cost uint64) {
+func (a *account) note(id string, s *admission, cost uint64) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	s.cost = max(s.cost, cost)
+	if a.streams[id] == s {
+		s.cost = max(s.cost, cost)
+	}
 }
 
 // settle ends a stream. Its cost is never more than its reservation. Nil is a
-// cost that the enclave cannot tell: then its last word counts.
-func (a *account) settle(id string, cost *uint64) (s *admission, due uint64) {
+// cost that the enclave cannot tell, or not now: then its last word counts.
+func (a *account) settle(id string, cost *uint64) *admission {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	s = a.streams[id]
+	s := a.streams[id]
 	delete(a.streams, id)
-	if due = s.cost; cost != nil {
-		due = *cost
+	if cost != nil {
+		s.cost = max(s.cost, *cost)
 	}
-	due = min(due, s.allot)
 	a.reserved -= s.allot
-	a.spent += due
-	return s, due
+	a.spent += min(s.cost, s.allot)
+	a.recording++
+	return s
+}
+
+// correct takes a cost that the enclave could tell only later.
+func (a *account) correct(s *admission, cost uint64) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if cost = min(cost, s.allot); cost > s.cost {
+		a.spent += cost - s.cost
+		s.cost = cost
+	}
 }
 
 type balances struct {
@@ -168,8 +189,47 @@ func (s *accounts) issue(a *account, now time.Time) (string, *apierror.Error) {
 			return "", errTooManySessions
 		}
 	}
-	s.tokens[sha256.Sum256([]byte(t))] = token{a, now.Add(tokenLifetime)}
+	until := now.Add(tokenLifetime)
+	s.tokens[sha256.Sum256([]byte(t))] = token{a, until}
+	a.mu.Lock()
+	a.until = until
+	a.mu.Unlock()
 	return t, nil
+}
+
+// get returns a channel's account, making one where there is none. It forgets
+// accounts that nobody uses when there are too many, and nil means that there
+// are none.
+func (s *accounts) get(name string, address channel.Address, now time.Time) *account {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	a := s.open[name]
+	if a == nil && len(s.open) >= maxAccounts {
+		for k, old := range s.open {
+			if old.idle(now) {
+				delete(s.open, k)
+			}
+		}
+		if len(s.open) >= maxAccounts {
+			return nil
+		}
+	}
+	if a == nil {
+		a = &account{address: address, name: name, until: now.Add(time.Minute), streams: map[string]*admission{}, resumed: map[string]bool{}}
+		s.open[name] = a
+	}
+	return a
+}
+
+// idle says that all there is to know of an account is in the ledger.
+func (a *account) idle(now time.Time) bool {
+	if !a.loading.TryLock() {
+		return false
+	}
+	defer a.loading.Unlock()
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return len(a.streams) == 0 && a.recording == 0 && !a.closed && !now.Before(a.until)
 }
 
 func (s *accounts) find(t string, now time.Time) *account {
@@ -205,21 +265,74 @@ func (h *Host) openSession(ctx context.Context, body []byte) (*account, *apierro
 	} else if err != nil {
 		return nil, h.ledgerFault(err)
 	}
-	row, err := h.cfg.Ledger.Channel(ctx, name)
+	a, err := h.use(ctx, name, address)
 	if err != nil {
 		return nil, h.ledgerFault(err)
 	}
-	h.accounts.mu.Lock()
-	defer h.accounts.mu.Unlock()
-	a := h.accounts.open[name]
 	if a == nil {
-		a = &account{address: address, key: on.ClientKey, authorised: row.Authorised, spent: row.Spent, streams: map[string]*admission{}}
-		h.accounts.open[name] = a
+		return nil, errTooManySessions
 	}
 	a.mu.Lock()
+	defer a.mu.Unlock()
 	a.chain, a.seen = *on, h.cfg.Now()
-	a.mu.Unlock()
 	return a, nil
+}
+
+// use returns a channel's account. The first time, what an earlier process left
+// running is booked, at the enclaves that answer. Nil means that there are too
+// many accounts.
+func (h *Host) use(ctx context.Context, name string, address channel.Address) (*account, error) {
+	a := h.accounts.get(name, address, h.cfg.Now())
+	if a == nil {
+		return nil, nil
+	}
+	a.loading.Lock()
+	defer a.loading.Unlock()
+	for _, e := range h.cfg.Enclaves {
+		if err := h.resume(ctx, a, h.enclaves[e.ID]); err != nil {
+			h.cfg.Log.Warn("what an earlier process left is not settled yet", "channel", name, "enclave", e.ID, "err", err)
+		}
+	}
+	if a.loaded {
+		return a, nil
+	}
+	row, err := h.cfg.Ledger.Channel(ctx, name)
+	if err != nil {
+		return nil, err
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.key, a.authorised, a.spent, a.closing, a.loaded = [32]byte(row.Key), row.Authorised, row.Spent, row.Closing, true
+	return a, nil
+}
+
+// resume books what an earlier process left at an enclave. It must come before
+// the first request of the channel there. The caller holds a.loading.
+func (h *Host) resume(ctx context.Context, a *account, e *upstream) error {
+	a.mu.Lock()
+	resumed := a.resumed[e.ID]
+	a.mu.Unlock()
+	if resumed {
+		return nil
+	}
+	tab, err := e.end(ctx, a.name)
+	if err != nil {
+		return err
+	}
+	due, err := h.cfg.Ledger.Resume(ctx, tab)
+	if err != nil {
+		return err
+	}
+	if due > 0 {
+		h.cfg.Log.Info("settled what a killed process left", "channel", a.name, "enclave", e.ID, "cost", due)
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.resumed[e.ID] = true
+	if a.loaded {
+		a.spent += due
+	}
+	return nil
 }
 
 // readChannel reads a channel from the chain and refuses one that would not
@@ -296,7 +409,7 @@ func (h *Host) putVoucher(ctx context.Context, a *account, wire []byte) *apierro
 	if known {
 		return nil
 	}
-	if err := h.cfg.Ledger.PutVoucher(ctx, a.address.Raw(), v.Total, wire); err != nil {
+	if err := h.cfg.Ledger.PutVoucher(ctx, a.name, v.Total, wire); err != nil {
 		return h.ledgerFault(err)
 	}
 	a.mu.Lock()

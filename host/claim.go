@@ -69,7 +69,9 @@ func (t *TON) CloseTogether(ctx context.Context, a *channel.SignedAgreement) err
 		return ErrNoWallet
 	}
 	m := channel.CloseTogether(a, channel.GasValue)
-	if _, err := t.Wallet.Send(ctx, t.Client, wallet.Message{To: a.Channel.Std(), Amount: channel.GasValue, Bounce: true, Body: m.Body}); err != nil {
+	if _, err := t.Wallet.Send(ctx, t.Client, wallet.Message{To: a.Channel.Std(), Amount: channel.GasValue, Bounce: true, Body: m.Body}); errors.Is(err, ton.ErrUnconfirmed) {
+		return fmt.Errorf("%w: %w", ErrMayClose, err)
+	} else if err != nil {
 		return err
 	}
 	// The order is in a block; the channel acts on it in one of the next.
@@ -77,7 +79,7 @@ func (t *TON) CloseTogether(ctx context.Context, a *channel.SignedAgreement) err
 	defer tick.Stop()
 	for {
 		if on, err = channel.Load(ctx, t.Client, a.Channel); err != nil {
-			return err
+			return fmt.Errorf("%w: %w", ErrMayClose, err)
 		}
 		if on.Closing() && on.Paid == a.Total && on.Head == a.Head && !on.Time.Before(time.Unix(int64(on.CloseAt), 0)) {
 			return nil
@@ -85,7 +87,7 @@ func (t *TON) CloseTogether(ctx context.Context, a *channel.SignedAgreement) err
 		select {
 		case <-tick.C:
 		case <-ctx.Done():
-			return fmt.Errorf("host: the channel did not close: %w", ctx.Err())
+			return fmt.Errorf("%w: %w", ErrMayClose, ctx.Err())
 		}
 	}
 }
@@ -131,6 +133,11 @@ func (h *Host) claim(ctx context.Context, row *ledger.Channel) error {
 	}
 	if h.accounts.closing(row.Address) {
 		return nil
+	}
+	// What was delivered is what is claimed, so first what an earlier process
+	// left is booked.
+	if _, err := h.use(ctx, row.Address, address); err != nil {
+		return err
 	}
 	on, err := h.cfg.Chain.Channel(ctx, address)
 	if errors.Is(err, ErrNoChannel) {

@@ -11,8 +11,14 @@ import (
 	"github.com/bombyx-network/bombyx/internal/ton/channel"
 )
 
-// closeWithin bounds a close by agreement.
-const closeWithin = 90 * time.Second
+const (
+	// closeWithin bounds a close by agreement.
+	closeWithin = 90 * time.Second
+	// closeMayTake is how long one that was sent may still take effect, with
+	// room for clocks that differ: the wallet's order lives a minute, and the
+	// channel acts on it a few blocks later.
+	closeMayTake = 5 * time.Minute
+)
 
 func (h *Host) serveClose(w http.ResponseWriter, r *http.Request) {
 	a, fault := h.account(r)
@@ -59,20 +65,34 @@ func (h *Host) closeTogether(ctx context.Context, a *account, wire []byte) *apie
 		return apierror.New(409, "wrong_agreement", fmt.Sprintf("the channel has paid %d nanogram and holds %d, and the agreement is over %d", on.Paid, on.Balance, g.Total),
 			"sign what the receipts add up to, or close alone")
 	}
-	if fault := a.beginClose(g.Total); fault != nil {
+	if fault := a.beginClose(g.Total, h.cfg.Now()); fault != nil {
 		return fault
 	}
+	// On disk before it is sent: a host that is killed now must not serve on a
+	// channel that the chain is about to close.
+	until := h.cfg.Now().Add(closeMayTake)
+	if err := h.cfg.Ledger.SetClosing(ctx, a.name, until); err != nil {
+		a.endClose(false, time.Time{})
+		return h.ledgerFault(err)
+	}
 	if err := h.cfg.Chain.CloseTogether(ctx, &g); err != nil {
-		a.endClose(false)
+		if errors.Is(err, ErrMayClose) {
+			a.endClose(false, until)
+		} else {
+			a.endClose(false, time.Time{})
+			if err := h.cfg.Ledger.SetClosing(context.WithoutCancel(ctx), a.name, time.Time{}); err != nil {
+				h.ledgerFault(err) // closed for others until then
+			}
+		}
 		if errors.Is(err, ErrNoWallet) {
 			return apierror.New(501, "no_wallet", "this host does not hold its payee's wallet", "close alone")
 		}
-		h.cfg.Log.Error("close failed", "channel", a.address.Raw(), "err", err)
+		h.cfg.Log.Error("close failed", "channel", a.name, "err", err)
 		return apierror.New(503, "close_failed", "the channel did not close", "look at the chain, then try again or close alone")
 	}
-	a.endClose(true)
-	h.cfg.Log.Info("closed by agreement", "channel", a.address.Raw(), "paid", g.Total)
-	if err := h.cfg.Ledger.SetChainState(ctx, a.address.Raw(), g.Total, true); err != nil {
+	a.endClose(true, time.Time{})
+	h.cfg.Log.Info("closed by agreement", "channel", a.name, "paid", g.Total)
+	if err := h.cfg.Ledger.SetChainState(context.WithoutCancel(ctx), a.name, g.Total, true); err != nil {
 		h.ledgerFault(err) // the chain has the last word: the next look at it mends the books
 	}
 	return nil
@@ -80,11 +100,11 @@ func (h *Host) closeTogether(ctx context.Context, a *account, wire []byte) *apie
 
 // beginClose stops admissions, unless the account is still in use or the
 // agreement does not pay for it.
-func (a *account) beginClose(total uint64) *apierror.Error {
+func (a *account) beginClose(total uint64, now time.Time) *apierror.Error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	switch {
-	case a.closed:
+	case a.closed || now.Before(a.closing):
 		return apierror.New(409, "closing", "the channel is being closed already", "wait for the chain")
 	case len(a.streams) > 0:
 		return apierror.New(409, "streams_running", fmt.Sprintf("%d requests are running", len(a.streams)), "let them end first")
@@ -95,9 +115,10 @@ func (a *account) beginClose(total uint64) *apierror.Error {
 	return nil
 }
 
-func (a *account) endClose(done bool) {
+func (a *account) endClose(done bool, mayUntil time.Time) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	a.closing = mayUntil
 	if a.closed = done; done {
 		a.chain = OnChain{} // covers nothing from now on
 	}

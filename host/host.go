@@ -35,7 +35,8 @@ type Chain interface {
 	Claim(ctx context.Context, v *channel.SignedVoucher) error
 	// CloseTogether closes a channel as its client agreed, and returns when
 	// that is in a block. ErrNoWallet when this host cannot send what only
-	// the payee can.
+	// the payee can; ErrMayClose when it was sent and may still take effect,
+	// for some minutes.
 	CloseTogether(ctx context.Context, a *channel.SignedAgreement) error
 }
 
@@ -44,6 +45,9 @@ var ErrNoChannel = errors.New("host: no channel at this address")
 
 // ErrNoWallet means that the host does not hold the payee's wallet.
 var ErrNoWallet = errors.New("host: no wallet of the payee")
+
+// ErrMayClose means that a close was sent, and is not seen to have worked.
+var ErrMayClose = errors.New("host: the channel may still close")
 
 // OnChain is a channel as the chain has it.
 type OnChain = channel.Account
@@ -92,10 +96,12 @@ type Host struct {
 	accounts accounts
 
 	recording sync.WaitGroup // costs on their way to the ledger
+	quit      chan struct{}
+	once      sync.Once
 }
 
-// New checks the configuration, and settles what an earlier process left
-// running on the ledger.
+// New checks the configuration. What an earlier process left running is settled
+// when its channel is used or looked at: see [Host.Run].
 func New(cfg Config) (*Host, error) {
 	switch {
 	case len(cfg.Identity) != ed25519.PrivateKeySize:
@@ -119,7 +125,7 @@ func New(cfg Config) (*Host, error) {
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
-	h := &Host{cfg: cfg, key: [32]byte(cfg.Identity.Public().(ed25519.PublicKey)), enclaves: map[string]*upstream{}}
+	h := &Host{cfg: cfg, key: [32]byte(cfg.Identity.Public().(ed25519.PublicKey)), enclaves: map[string]*upstream{}, quit: make(chan struct{})}
 	h.accounts.open = map[string]*account{}
 	h.accounts.tokens = map[[32]byte]token{}
 	for _, e := range cfg.Enclaves {
@@ -128,18 +134,18 @@ func New(cfg Config) (*Host, error) {
 		}
 		h.enclaves[e.ID] = &upstream{Enclave: e, slots: make(chan struct{}, maxEvidence), epochs: make(chan struct{}, 1)}
 	}
-	if err := h.settleLeft(); err != nil {
-		return nil, err
-	}
 	return h, nil
 }
 
 // Key is the host's identity, which clients pin.
 func (h *Host) Key() ed25519.PublicKey { return h.key[:] }
 
-// Close waits for the costs that are on their way to the ledger. Stop the
-// server first.
-func (h *Host) Close() { h.recording.Wait() }
+// Close waits for the costs that are on their way to the ledger, unless it or
+// the enclave does not answer. Stop the server first.
+func (h *Host) Close() {
+	h.once.Do(func() { close(h.quit) })
+	h.recording.Wait()
+}
 
 // Card signs a card that says what the enclaves serve now. Enclaves that do
 // not answer are left off it.

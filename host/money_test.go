@@ -167,8 +167,9 @@ func TestCloseAfterTheDeadline(t *testing.T) {
 func TestKilledWithRequestsRunning(t *testing.T) {
 	for _, c := range []struct {
 		name, settle string
+		session      bool
 		spent        uint64
-	}{{"the enclave knows", "470", 470}, {"the enclave was killed too", "", 350}} {
+	}{{"the enclave knows", "470", true, 470}, {"the enclave knows, the client does not come back", "470", false, 470}, {"the enclave was killed too", "", true, 350}} {
 		t.Run(c.name, func(t *testing.T) {
 			r := newRig(t)
 			auth := r.open()
@@ -185,10 +186,16 @@ func TestKilledWithRequestsRunning(t *testing.T) {
 			// Another process takes over the ledger while this one hangs: what
 			// it did not write by now is lost.
 			killed := r.h
-			if r.enclave.cost[stream1] = c.settle; c.settle == "" {
-				delete(r.enclave.cost, stream1)
+			delete(r.enclave.cost, stream1)
+			if c.settle != "" {
+				r.enclave.cost[r.params.Address().Raw()] = c.settle
 			}
 			r.start()
+			if c.session {
+				r.open()
+			} else if err := r.h.ClaimDue(t.Context()); err != nil {
+				t.Error(err)
+			}
 			row := r.row()
 			if row.Authorised != 1100 || !bytes.Equal(row.Voucher, r.voucher(1100)) {
 				t.Errorf("an acknowledged voucher is gone: %+v", row)

@@ -88,7 +88,7 @@ func (h *Host) serveSession(w http.ResponseWriter, r *http.Request) {
 		fault.Write(w)
 		return
 	}
-	row, err := h.cfg.Ledger.Channel(r.Context(), a.address.Raw())
+	row, err := h.cfg.Ledger.Channel(r.Context(), a.name)
 	if err != nil {
 		h.ledgerFault(err).Write(w)
 		return
@@ -138,31 +138,31 @@ func (h *Host) raise(ctx context.Context, a *account, id, amount string) *apierr
 	if fault != nil {
 		return fault
 	}
-	if fault := a.admit(id, allot, nil); fault != nil {
+	if fault := a.admit(id, allot, nil, h.cfg.Now()); fault != nil {
 		return fault
 	}
 	s := a.running(id)
 	if s == nil {
 		return apierror.New(404, "unknown_stream", "the stream has just ended", "")
 	}
-	cost, fault := s.enclave.credit(ctx, id, allot)
+	cost, tab, fault := s.enclave.credit(ctx, id, allot)
 	if fault != nil {
 		return fault
 	}
-	return h.keepStream(ctx, a, s, id, cost)
+	return h.keepStream(ctx, a, s, id, tab, cost)
 }
 
-// keepStream makes durable what a running request has cost so far, so that a
-// host that is killed forgets no more than what came after.
-func (h *Host) keepStream(ctx context.Context, a *account, s *admission, id string, cost uint64) *apierror.Error {
-	a.note(s, cost)
+// keepStream makes durable what a running request has cost so far: should host
+// and enclave be killed at once, no more is forgotten than what came after.
+func (h *Host) keepStream(ctx context.Context, a *account, s *admission, id, tab string, cost uint64) *apierror.Error {
+	a.note(id, s, cost)
 	s.books.Lock()
 	defer s.books.Unlock()
 	if s.ended {
 		return nil
 	}
 	s.kept = true
-	if err := h.cfg.Ledger.SetStream(ctx, ledger.Stream{Channel: a.address.Raw(), ID: id, Enclave: s.enclave.ID, Cost: cost}); err != nil {
+	if err := h.cfg.Ledger.SetStream(ctx, ledger.Stream{Channel: a.name, ID: id, Enclave: s.enclave.ID, Tab: tab, Cost: cost}); err != nil {
 		return h.ledgerFault(err)
 	}
 	return nil
@@ -244,25 +244,28 @@ func (h *Host) serveSealed(w http.ResponseWriter, r *http.Request) {
 	case r.Header.Get("Content-Type") != requestType:
 		fault = apierror.New(415, "wrong_type", "the request is not "+requestType, "seal it: see docs/protocol.md")
 	default:
-		if fault = h.refresh(r.Context(), a); fault == nil {
-			fault = a.admit(id, allot, e)
+		if fault = h.ready(r.Context(), a, e); fault == nil {
+			fault = a.admit(id, allot, e, h.cfg.Now())
 		}
 	}
 	if fault != nil {
 		h.refuse(w, a, fault)
 		return
 	}
-	cost, err := h.relay(w, r, a, e, id, allot)
-	cut, known := errors.Is(err, errCut), &cost
+	end, err := h.relay(w, r, a, e, id, allot)
+	cut := errors.Is(err, errCut)
 	if err != nil {
 		// The client or the enclave went away: only the enclave knows the cost.
-		if cost, err = e.settle(id); err != nil {
-			h.cfg.Log.Warn("cost unknown, charging what the enclave said last", "enclave", e.ID, "err", err)
-			known = nil
+		if end, err = e.settle(id); err != nil {
+			h.cfg.Log.Warn("cost unknown yet", "enclave", e.ID, "err", err)
 		}
 	}
-	s, due := a.settle(id, known)
-	h.recording.Go(func() { h.recordSpent(a, s, id, due) })
+	var cost *uint64
+	if err == nil {
+		cost = &end.cost
+	}
+	s := a.settle(id, cost)
+	h.recording.Go(func() { h.record(a, s, id, end, err == nil) })
 	if cut {
 		// The client must see a cut, not an end, whatever repairs framing in
 		// between.
@@ -273,84 +276,125 @@ func (h *Host) serveSealed(w http.ResponseWriter, r *http.Request) {
 // errCut means that an answer broke off after its header.
 var errCut = errors.New("host: the answer broke off")
 
-func (h *Host) recordSpent(a *account, s *admission, id string, cost uint64) {
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
-	defer cancel()
-	s.books.Lock()
-	defer s.books.Unlock()
-	s.ended = true
-	if !s.kept {
-		if cost == 0 {
-			return
-		}
-		id = ""
+// ready makes sure that the chain was read lately, and that nothing of an
+// earlier process is left at the enclave.
+func (h *Host) ready(ctx context.Context, a *account, e *upstream) *apierror.Error {
+	if fault := h.refresh(ctx, a); fault != nil {
+		return fault
 	}
-	if err := h.cfg.Ledger.EndStream(ctx, ledger.Stream{Channel: a.address.Raw(), ID: id, Enclave: s.enclave.ID, Cost: cost}); err != nil {
-		h.cfg.Log.Error("cost not recorded", "err", err)
+	a.mu.Lock()
+	resumed := a.resumed[e.ID]
+	a.mu.Unlock()
+	if resumed {
+		return nil
 	}
+	a.loading.Lock()
+	defer a.loading.Unlock()
+	if err := h.resume(ctx, a, e); err != nil {
+		return h.upstreamFault(e, err)
+	}
+	return nil
 }
 
-// settleLeft charges what a killed process left running. The enclaves know,
-// for ten minutes; after that, or when they were killed too, it is what they
-// said last.
-func (h *Host) settleLeft() error {
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
-	defer cancel()
-	left, err := h.cfg.Ledger.Streams(ctx)
-	if err != nil {
-		return err
+// An ending is what the enclave says of a request that has ended. Without a tab
+// it knows nothing of it, or nothing that costs.
+type ending struct {
+	cost uint64
+	tab  ledger.Tab
+}
+
+const (
+	retryLeast, retryMost = 100 * time.Millisecond, 5 * time.Second
+	settleWithin          = 10 * time.Minute // as long as enclaves remember
+)
+
+// record books an ended request. It tries again until the ledger has it and,
+// where the cost is not known yet, until the enclave tells; what it has not
+// done when the host ends is left to the next process.
+func (h *Host) record(a *account, s *admission, id string, end ending, known bool) {
+	defer func() {
+		a.mu.Lock()
+		a.recording--
+		a.mu.Unlock()
+	}()
+	s.books.Lock()
+	s.ended = true
+	var kept []string
+	if s.kept {
+		kept = []string{id}
 	}
-	failed := make([]error, len(left))
-	var wg sync.WaitGroup
-	for i, s := range left {
-		wg.Go(func() {
-			if e := h.enclaves[s.Enclave]; e != nil {
-				if cost, err := e.settle(s.ID); err == nil {
-					s.Cost = max(s.Cost, cost)
-				}
+	s.books.Unlock()
+	ctx := context.Background()
+	for began, pause := h.cfg.Now(), retryLeast; ; pause = min(2*pause, retryMost) {
+		var err error
+		if !known {
+			if end, err = s.enclave.settle(id); err == nil {
+				a.correct(s, end.cost)
+				known = true
+			} else if h.cfg.Now().Sub(began) > settleWithin {
+				h.cfg.Log.Warn("cost unknown, charging what the enclave said last", "enclave", s.enclave.ID, "err", err)
+				end, known = ending{}, true
 			}
-			failed[i] = h.cfg.Ledger.EndStream(ctx, s)
-			h.cfg.Log.Info("settled a request that a killed process left", "channel", s.Channel, "cost", s.Cost)
-		})
+		}
+		if known {
+			switch {
+			case end.tab.ID != "":
+				tab := end.tab
+				tab.Channel, tab.Enclave = a.name, s.enclave.ID
+				err = h.cfg.Ledger.Book(ctx, tab, kept...)
+			case kept != nil:
+				err = h.cfg.Ledger.Lose(ctx, a.name, id)
+			default:
+				return
+			}
+			if err == nil || errors.Is(err, ledger.ErrClosed) {
+				return
+			}
+			h.cfg.Log.Error("cost not recorded yet", "err", err)
+		}
+		select {
+		case <-time.After(pause):
+		case <-h.quit:
+			return
+		}
 	}
-	wg.Wait()
-	return errors.Join(failed...)
 }
 
 var buffers = sync.Pool{New: func() any { b := make([]byte, relayBuffer); return &b }}
 
 // relay passes the sealed request on and the sealed answer back, a piece at a
-// time, and returns the cost that the enclave states at its end.
-func (h *Host) relay(w http.ResponseWriter, r *http.Request, a *account, e *upstream, id string, allot uint64) (uint64, error) {
+// time, and returns what the enclave states at its end.
+func (h *Host) relay(w http.ResponseWriter, r *http.Request, a *account, e *upstream, id string, allot uint64) (ending, error) {
 	if allot > h.cfg.Window {
-		if fault := h.keepStream(r.Context(), a, a.running(id), id, 0); fault != nil {
+		if fault := h.keepStream(r.Context(), a, a.running(id), id, "", 0); fault != nil {
 			fault.Write(w)
-			return 0, nil
+			return ending{}, nil
 		}
 	}
 	// An HTTP/1 server would close the request's body when the answer begins,
 	// under the hands of the transport that is still looking for its end.
 	if err := http.NewResponseController(w).EnableFullDuplex(); err != nil {
-		return 0, err
+		return ending{}, err
 	}
 	req, err := e.request(r.Context(), http.MethodPost, "/sealed", r.Body)
 	if err != nil {
-		return 0, err
+		return ending{}, err
 	}
 	req.ContentLength = r.ContentLength
 	req.Header["Content-Type"] = []string{requestType}
 	req.Header["Bombyx-Stream"] = []string{id}
+	req.Header["Bombyx-Channel"] = []string{a.name}
 	req.Header["Bombyx-Credit"] = []string{strconv.FormatUint(allot, 10)}
 	resp, err := e.Transport.RoundTrip(req)
 	if err != nil {
 		h.upstreamFault(e, err).Write(w)
-		return 0, err
+		return ending{}, err
 	}
 	defer resp.Body.Close()
 	if resp.StatusCode != http.StatusOK {
 		f := apierror.Read(resp)
 		f.Write(w)
-		return 0, nil // the enclave refused before it ran anything
+		return ending{}, nil // the enclave refused before it ran anything
 	}
 	w.Header()["Content-Type"] = []string{responseType}
 	w.WriteHeader(http.StatusOK)
@@ -361,11 +405,11 @@ func (h *Host) relay(w http.ResponseWriter, r *http.Request, a *account, e *upst
 		n, err := resp.Body.Read(*p)
 		if n > 0 {
 			if _, werr := w.Write((*p)[:n]); werr != nil {
-				return 0, errors.Join(errCut, werr)
+				return ending{}, errors.Join(errCut, werr)
 			}
 			if err == nil {
 				if ferr := rc.Flush(); ferr != nil {
-					return 0, errors.Join(errCut, ferr)
+					return ending{}, errors.Join(errCut, ferr)
 				}
 			}
 		}
@@ -373,10 +417,28 @@ func (h *Host) relay(w http.ResponseWriter, r *http.Request, a *account, e *upst
 			break
 		}
 		if err != nil {
-			return 0, errors.Join(errCut, err)
+			return ending{}, errors.Join(errCut, err)
 		}
 	}
-	return strconv.ParseUint(resp.Trailer.Get("Bombyx-Cost"), 10, 63)
+	return readEnding(resp.Trailer)
+}
+
+// readEnding reads the fields Bombyx-Cost and Bombyx-Tab.
+func readEnding(h http.Header) (end ending, err error) {
+	if end.cost, err = strconv.ParseUint(h.Get("Bombyx-Cost"), 10, 63); err != nil {
+		return end, fmt.Errorf("host: the enclave states no cost: %w", err)
+	}
+	end.tab, err = readTab(h)
+	return end, err
+}
+
+func readTab(h http.Header) (t ledger.Tab, err error) {
+	id, total, ok := strings.Cut(h.Get("Bombyx-Tab"), " ")
+	if t.Total, err = strconv.ParseUint(total, 10, 63); err != nil || !ok || len(id) != 16 {
+		return ledger.Tab{}, errors.New("host: the enclave shows no tab")
+	}
+	t.ID = id
+	return t, nil
 }
 
 // refuse answers with a fault; for want of credit it says what the host knows.
@@ -475,35 +537,57 @@ func (e *upstream) post(ctx context.Context, path string, header map[string]stri
 	return resp, nil
 }
 
-// credit raises a stream's credit and returns its cost so far.
-func (e *upstream) credit(ctx context.Context, id string, credit uint64) (uint64, *apierror.Error) {
+// credit raises a stream's credit and returns its cost so far, and its tab's id.
+func (e *upstream) credit(ctx context.Context, id string, credit uint64) (uint64, string, *apierror.Error) {
 	resp, err := e.post(ctx, "/credit", map[string]string{"Bombyx-Stream": id, "Bombyx-Credit": strconv.FormatUint(credit, 10)})
 	var f *apierror.Error
 	if errors.As(err, &f) {
-		return 0, f
+		return 0, "", f
 	}
 	if err == nil {
-		var cost uint64
-		if cost, err = strconv.ParseUint(resp.Header.Get("Bombyx-Cost"), 10, 63); err == nil {
-			return cost, nil
+		var end ending
+		if end, err = readEnding(resp.Header); err == nil {
+			return end.cost, end.tab.ID, nil
 		}
 	}
-	return 0, apierror.New(502, "enclave_down", "the enclave does not answer", "try again, or another host")
+	return 0, "", apierror.New(502, "enclave_down", "the enclave does not answer", "try again, or another host")
 }
 
-// settle asks the enclave what a stream cost, ending it if it still runs.
-func (e *upstream) settle(id string) (uint64, error) {
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+// settle asks the enclave what a stream cost, ending it if it still runs. One
+// that the enclave does not know has no tab.
+func (e *upstream) settle(id string) (ending, error) {
+	resp, err := e.ask(context.Background(), "Bombyx-Stream", id)
+	if resp == nil || err != nil {
+		return ending{}, err
+	}
+	return readEnding(resp.Header)
+}
+
+// end ends all streams of a channel and returns its tab, one without an id when
+// the enclave has none.
+func (e *upstream) end(ctx context.Context, name string) (ledger.Tab, error) {
+	resp, err := e.ask(ctx, "Bombyx-Channel", name)
+	if err != nil {
+		return ledger.Tab{}, err
+	}
+	var t ledger.Tab
+	if resp != nil {
+		t, err = readTab(resp.Header)
+	}
+	t.Channel, t.Enclave = name, e.ID
+	return t, err
+}
+
+// ask is a /settle; nil means that the enclave knows nothing of it.
+func (e *upstream) ask(ctx context.Context, field, value string) (*http.Response, error) {
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
-	resp, err := e.post(ctx, "/settle", map[string]string{"Bombyx-Stream": id})
+	resp, err := e.post(ctx, "/settle", map[string]string{field: value})
 	var f *apierror.Error
 	if errors.As(err, &f) && f.Code == "unknown_stream" {
-		return 0, nil // the request never reached it
+		return nil, nil
 	}
-	if err != nil {
-		return 0, err
-	}
-	return strconv.ParseUint(resp.Header.Get("Bombyx-Cost"), 10, 63)
+	return resp, err
 }
 
 // describe reads what an enclave serves from its manifest.

@@ -14,16 +14,12 @@ import (
 	"fmt"
 	"io/fs"
 	"math"
-	"net/url"
-	"os"
 	"strings"
 	"sync"
 	"time"
 
-	"github.com/pressly/goose/v3"
-	_ "modernc.org/sqlite" // driver "sqlite"
-
 	"github.com/bombyx-network/bombyx/client"
+	"github.com/bombyx-network/bombyx/internal/sqlite"
 	"github.com/bombyx-network/bombyx/internal/ton/channel"
 )
 
@@ -97,28 +93,15 @@ type save struct {
 
 // Open opens or creates the file, readable by its owner alone. Close it.
 func Open(ctx context.Context, path string, now func() time.Time) (*Store, error) {
-	if err := private(path); err != nil {
-		return nil, fmt.Errorf("store: %w", err)
-	}
-	// FULL: a commit that returned survives power loss, WAL or not.
-	q := url.Values{"_pragma": {"journal_mode(WAL)", "synchronous(FULL)", "busy_timeout(10000)", "foreign_keys(1)"}, "_txlock": {"immediate"}}
-	db, err := sql.Open("sqlite", "file:"+(&url.URL{Path: path}).EscapedPath()+"?"+q.Encode())
-	if err != nil {
-		return nil, fmt.Errorf("store: %w", err)
-	}
-	db.SetMaxOpenConns(2)
 	fsys, err := fs.Sub(migrations, "migrations")
 	if err != nil {
 		return nil, err
 	}
-	p, err := goose.NewProvider(goose.DialectSQLite3, db, fsys)
-	if err == nil {
-		_, err = p.Up(ctx)
-	}
+	db, err := sqlite.Open(ctx, path, fsys)
 	if err != nil {
-		db.Close()
 		return nil, fmt.Errorf("store: cannot open %s: %w", path, err)
 	}
+	db.SetMaxOpenConns(2)
 	s := &Store{db: db, path: path, now: now, failed: make(chan struct{}), done: make(chan struct{})}
 	s.more.L = &s.mu
 	go s.write()
@@ -262,13 +245,4 @@ func (s *Store) Receipts(ctx context.Context, a channel.Address) ([]Receipt, err
 		all = append(all, r)
 	}
 	return all, rows.Err()
-}
-
-// private makes the file before SQLite does, so that others cannot read it; SQLite gives its journals the same permissions.
-func private(path string) error {
-	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
-	if err != nil {
-		return err
-	}
-	return f.Close()
 }

@@ -17,14 +17,11 @@ import (
 	"fmt"
 	"io/fs"
 	"math"
-	"net/url"
 	"strings"
 	"sync"
 	"time"
 
-	_ "github.com/jackc/pgx/v5/stdlib" // driver "pgx"
-	"github.com/pressly/goose/v3"
-	_ "modernc.org/sqlite" // driver "sqlite"
+	"github.com/bombyx-network/bombyx/internal/sqlite"
 )
 
 //go:embed migrations/*.sql
@@ -32,11 +29,13 @@ var migrations embed.FS
 
 const (
 	// maxBatch writes share a transaction at most.
-	maxBatch = 512
+	maxBatch = 1024
 	// maxVouchers of one channel are kept above what is earned, and the
 	// highest. Nothing authorised is lost with those between, but a claim at
 	// the deadline may have to present a coarser total.
 	maxVouchers = 128
+	// pruneEvery so many vouchers of a channel the rest is looked through.
+	pruneEvery = 64
 )
 
 // Errors that callers act on.
@@ -56,6 +55,7 @@ type Channel struct {
 	Answers    uint64
 	Claimed    uint64
 	Closed     bool
+	Closing    time.Time // until then an agreement that was sent may close it
 }
 
 // A Voucher is one that the ledger keeps.
@@ -70,74 +70,55 @@ type Stream struct {
 	Channel string
 	ID      string
 	Enclave string
+	Tab     string // of the channel at the enclave, when it began
 	Cost    uint64 // nanogram, as the enclave last said
+}
+
+// A Tab is what an enclave says the ended requests of a channel have cost, in
+// all, since it began to add up.
+type Tab struct {
+	Channel string
+	Enclave string
+	ID      string // another one when it began anew
+	Total   uint64 // nanogram
 }
 
 // A Ledger is safe for concurrent use.
 type Ledger struct {
 	db     *sql.DB
 	now    func() time.Time
+	unpack string // SQL that unpacks a JSON array, $1, into rows of value
 	writes chan *write
 	quit   chan struct{}
 	done   chan struct{}
 	once   sync.Once
 
-	statements map[string]*sql.Stmt // prepared; the writer's alone
-}
-
-// A transaction prepares each statement once in the ledger's life.
-type transaction struct {
-	*sql.Tx
-	l *Ledger
-}
-
-func (t *transaction) ExecContext(ctx context.Context, query string, args ...any) (sql.Result, error) {
-	s := t.l.statements[query]
-	if s == nil {
-		var err error
-		if s, err = t.l.db.PrepareContext(ctx, query); err != nil {
-			return nil, err
-		}
-		t.l.statements[query] = s
-	}
-	return t.StmtContext(ctx, s).ExecContext(ctx, args...)
-}
-
-type write struct {
-	do     func(context.Context, *transaction) error
-	prunes []string // channels whose vouchers changed
-	err    chan error
+	// The writer's alone:
+	statements map[string]*sql.Stmt // prepared
+	unpruned   map[string]int       // vouchers that came since a channel was last pruned
 }
 
 // Open opens or creates a ledger. The source is the path of an SQLite file or
 // a postgres:// URL.
 func Open(ctx context.Context, source string, now func() time.Time) (*Ledger, error) {
-	driver, dsn, dialect := "sqlite", "", goose.DialectSQLite3
-	if strings.HasPrefix(source, "postgres://") || strings.HasPrefix(source, "postgresql://") {
-		driver, dsn, dialect = "pgx", source, goose.DialectPostgres
-	} else {
-		// FULL: a commit that returned survives power loss, WAL or not.
-		q := url.Values{"_pragma": {"journal_mode(WAL)", "synchronous(FULL)", "busy_timeout(10000)", "foreign_keys(1)"}, "_txlock": {"immediate"}}
-		dsn = "file:" + (&url.URL{Path: source}).EscapedPath() + "?" + q.Encode()
-	}
-	db, err := sql.Open(driver, dsn)
-	if err != nil {
-		return nil, fmt.Errorf("ledger: %w", err)
-	}
-	db.SetMaxOpenConns(4)
 	fsys, err := fs.Sub(migrations, "migrations")
 	if err != nil {
 		return nil, err
 	}
-	p, err := goose.NewProvider(dialect, db, fsys)
-	if err == nil {
-		_, err = p.Up(ctx)
+	var db *sql.DB
+	unpack := "json_each($1)"
+	if strings.HasPrefix(source, "postgres://") || strings.HasPrefix(source, "postgresql://") {
+		db, err = openPostgres(ctx, source, fsys)
+		unpack = "json_array_elements(CAST($1 AS json))"
+	} else {
+		db, err = sqlite.Open(ctx, source, fsys)
 	}
 	if err != nil {
-		db.Close()
 		return nil, fmt.Errorf("ledger: cannot open the store: %w", err)
 	}
-	l := &Ledger{db: db, now: now, writes: make(chan *write, maxBatch), quit: make(chan struct{}), done: make(chan struct{}), statements: map[string]*sql.Stmt{}}
+	db.SetMaxOpenConns(4)
+	l := &Ledger{db: db, now: now, unpack: unpack, writes: make(chan *write, maxBatch), quit: make(chan struct{}), done: make(chan struct{}),
+		statements: map[string]*sql.Stmt{}, unpruned: map[string]int{}}
 	go l.run()
 	return l, nil
 }
@@ -149,158 +130,31 @@ func (l *Ledger) Close() error {
 	return l.db.Close()
 }
 
-// run is the only writer.
-func (l *Ledger) run() {
-	defer close(l.done)
-	for {
-		select {
-		case w := <-l.writes:
-			batch := append(make([]*write, 0, 16), w)
-			for len(batch) < maxBatch {
-				select {
-				case w := <-l.writes:
-					batch = append(batch, w)
-					continue
-				default:
-				}
-				break
-			}
-			l.commit(batch)
-		case <-l.quit:
-			for {
-				select {
-				case w := <-l.writes:
-					w.err <- ErrClosed
-				default:
-					return
-				}
-			}
-		}
-	}
-}
-
-// commit applies a batch in one transaction. A write that refuses (returns an
-// error before changing a row) does not spoil the others; a store that fails
-// fails them all.
-func (l *Ledger) commit(batch []*write) {
-	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
-	defer cancel()
-	results := make([]error, len(batch))
-	changed := map[string]bool{}
-	err := func() error {
-		begun, err := l.db.BeginTx(ctx, nil)
-		if err != nil {
-			return err
-		}
-		defer begun.Rollback()
-		tx := &transaction{begun, l}
-		for i, w := range batch {
-			var refused *refusal
-			if err := w.do(ctx, tx); errors.As(err, &refused) {
-				results[i] = refused.error
-			} else if err != nil {
-				return err
-			}
-			for _, address := range w.prunes {
-				changed[address] = true
-			}
-		}
-		for address := range changed {
-			if err := prune(ctx, tx, address); err != nil {
-				return err
-			}
-		}
-		return tx.Commit()
-	}()
-	for i, w := range batch {
-		if err != nil {
-			w.err <- fmt.Errorf("ledger: not stored: %w", err)
-		} else {
-			w.err <- results[i]
-		}
-	}
-}
-
-// refusal is an error that leaves the transaction usable.
-type refusal struct{ error }
-
-func (l *Ledger) write(ctx context.Context, do func(context.Context, *transaction) error, prunes ...string) error {
-	w := &write{do, prunes, make(chan error, 1)}
-	select {
-	case l.writes <- w:
-	case <-l.quit:
-		return ErrClosed
-	case <-ctx.Done():
-		return ctx.Err()
-	}
-	select {
-	case err := <-w.err:
-		return err
-	case <-l.done:
-		select {
-		case err := <-w.err:
-			return err
-		default:
-			return ErrClosed
-		}
-	}
-}
-
 // AddChannel records a channel that the chain has shown; one that is already
 // known is left as it is.
 func (l *Ledger) AddChannel(ctx context.Context, address string, key ed25519.PublicKey) error {
-	return l.write(ctx, func(ctx context.Context, tx *transaction) error {
+	return l.write(ctx, func(ctx context.Context, tx *transaction) (refused, failed error) {
 		_, err := tx.ExecContext(ctx, `INSERT INTO channels (address, key, opened_at) VALUES ($1, $2, $3) ON CONFLICT (address) DO NOTHING`,
 			address, hex.EncodeToString(key), l.now().Unix())
-		return err
+		return nil, err
 	})
 }
 
 // BeginSession records the time of a session request; one that is not later
 // than the channel's last is a replay and ErrStale.
 func (l *Ledger) BeginSession(ctx context.Context, address string, unixNano int64) error {
-	return l.write(ctx, func(ctx context.Context, tx *transaction) error {
-		r, err := tx.ExecContext(ctx, `UPDATE channels SET session_time = $1 WHERE address = $2 AND session_time < $1`, unixNano, address)
-		if err != nil {
-			return err
-		}
-		return one(r, ErrStale)
+	return l.write(ctx, func(ctx context.Context, tx *transaction) (refused, failed error) {
+		return one(ErrStale)(tx.ExecContext(ctx, `UPDATE channels SET session_time = $1 WHERE address = $2 AND session_time < $1`, unixNano, address))
 	})
 }
 
 // PutVoucher stores a verified voucher, unless a higher one is there already.
 // When it returns nil the voucher, or a higher one, is durable.
-func (l *Ledger) PutVoucher(ctx context.Context, address string, total uint64, voucher []byte) error {
+func (l *Ledger) PutVoucher(ctx context.Context, address string, total uint64, wire []byte) error {
 	if total > math.MaxInt64 {
 		return fmt.Errorf("ledger: total %d nanogram is out of range", total)
 	}
-	return l.write(ctx, func(ctx context.Context, tx *transaction) error {
-		r, err := tx.ExecContext(ctx, `UPDATE channels SET authorised = $1 WHERE address = $2 AND authorised < $1`, int64(total), address)
-		if err != nil {
-			return err
-		}
-		if n, err := r.RowsAffected(); err != nil {
-			return err
-		} else if n == 0 {
-			var is int
-			if err := tx.QueryRowContext(ctx, `SELECT 1 FROM channels WHERE address = $1`, address).Scan(&is); errors.Is(err, sql.ErrNoRows) {
-				return &refusal{ErrUnknown}
-			} else {
-				return err
-			}
-		}
-		_, err = tx.ExecContext(ctx, `INSERT INTO vouchers (address, total, voucher, at) VALUES ($1, $2, $3, $4)`,
-			address, int64(total), hex.EncodeToString(voucher), l.now().Unix())
-		return err
-	}, address)
-}
-
-// prune forgets vouchers that no claim needs any more.
-func prune(ctx context.Context, tx *transaction, address string) error {
-	_, err := tx.ExecContext(ctx, `DELETE FROM vouchers WHERE address = $1 AND total < (SELECT MAX(total) FROM vouchers WHERE address = $1) AND (
-		total < (SELECT MAX(total) FROM vouchers WHERE address = $1 AND total <= `+delivered+`)
-		OR total > (SELECT total FROM vouchers WHERE address = $1 ORDER BY total LIMIT 1 OFFSET $2))`, address, maxVouchers)
-	return err
+	return l.put(ctx, &write{voucher: &voucher{address, total, wire}})
 }
 
 // delivered is what the enclaves have said that channel $1 owes: by ended
@@ -339,16 +193,16 @@ func (l *Ledger) SetStream(ctx context.Context, s Stream) error {
 	if s.Cost > math.MaxInt64 {
 		return fmt.Errorf("ledger: cost %d nanogram is out of range", s.Cost)
 	}
-	return l.write(ctx, func(ctx context.Context, tx *transaction) error {
-		_, err := tx.ExecContext(ctx, `INSERT INTO streams (address, stream, enclave, cost) VALUES ($1, $2, $3, $4)
-			ON CONFLICT (address, stream) DO UPDATE SET cost = excluded.cost`, s.Channel, s.ID, s.Enclave, int64(s.Cost))
-		return err
+	return l.write(ctx, func(ctx context.Context, tx *transaction) (refused, failed error) {
+		_, err := tx.ExecContext(ctx, `INSERT INTO streams (address, stream, enclave, tab, cost) VALUES ($1, $2, $3, $4, $5)
+			ON CONFLICT (address, stream) DO UPDATE SET cost = excluded.cost, tab = excluded.tab`, s.Channel, s.ID, s.Enclave, s.Tab, int64(s.Cost))
+		return nil, err
 	})
 }
 
 // Streams lists the requests that SetStream has recorded and EndStream has not.
 func (l *Ledger) Streams(ctx context.Context) ([]Stream, error) {
-	rows, err := l.db.QueryContext(ctx, `SELECT address, stream, enclave, cost FROM streams`)
+	rows, err := l.db.QueryContext(ctx, `SELECT address, stream, enclave, tab, cost FROM streams`)
 	if err != nil {
 		return nil, fmt.Errorf("ledger: %w", err)
 	}
@@ -357,7 +211,7 @@ func (l *Ledger) Streams(ctx context.Context) ([]Stream, error) {
 	for rows.Next() {
 		var s Stream
 		var cost int64
-		if err := rows.Scan(&s.Channel, &s.ID, &s.Enclave, &cost); err != nil {
+		if err := rows.Scan(&s.Channel, &s.ID, &s.Enclave, &s.Tab, &cost); err != nil {
 			return nil, fmt.Errorf("ledger: %w", err)
 		}
 		s.Cost = uint64(cost)
@@ -366,29 +220,49 @@ func (l *Ledger) Streams(ctx context.Context) ([]Stream, error) {
 	return list, rows.Err()
 }
 
-// EndStream records what an ended request has cost and forgets that it ran.
-// Without an ID it is one that SetStream never recorded.
-func (l *Ledger) EndStream(ctx context.Context, s Stream) error {
-	if s.Cost > math.MaxInt64 {
-		return fmt.Errorf("ledger: cost %d nanogram is out of range", s.Cost)
+// Book records what a channel's ended requests have cost in all, and forgets
+// that those named ran. Only the tab's growth since the last booking counts: the
+// same one again changes nothing, and one that was lost is in the next.
+func (l *Ledger) Book(ctx context.Context, t Tab, ended ...string) error {
+	if t.Total > math.MaxInt64 {
+		return fmt.Errorf("ledger: total %d nanogram is out of range", t.Total)
 	}
-	return l.write(ctx, func(ctx context.Context, tx *transaction) error {
-		r, err := tx.ExecContext(ctx, `UPDATE channels SET spent = spent + $1, answers = answers + 1 WHERE address = $2`, int64(s.Cost), s.Channel)
+	return l.put(ctx, &write{booking: &booking{t, ended}})
+}
+
+// Resume books what an earlier process left at an enclave and returns it. A
+// running request that the tab does not include, because the enclave began anew
+// or forgot, has cost what was last recorded of it. The zero ID is no tab.
+func (l *Ledger) Resume(ctx context.Context, t Tab) (due uint64, err error) {
+	if t.Total > math.MaxInt64 {
+		return 0, fmt.Errorf("ledger: total %d nanogram is out of range", t.Total)
+	}
+	err = l.write(ctx, func(ctx context.Context, tx *transaction) (refused, failed error) {
+		if due, failed = tx.lose(ctx, `address = $1 AND enclave = $2 AND tab <> $3`, t.Channel, t.Enclave, t.ID); failed != nil {
+			return nil, failed
+		}
+		if _, err := tx.ExecContext(ctx, `DELETE FROM streams WHERE address = $1 AND enclave = $2`, t.Channel, t.Enclave); err != nil || t.ID == "" {
+			return nil, err
+		}
+		costs, err := tx.grow(ctx, map[string]Tab{t.key(): t})
 		if err != nil {
-			return err
+			return nil, err
 		}
-		if err := one(r, ErrUnknown); err != nil {
-			return err
+		for i := range costs {
+			due += costs[i].nano
+			costs[i].answers = 1 // or more: nobody counted
 		}
-		if s.ID != "" {
-			if _, err := tx.ExecContext(ctx, `DELETE FROM streams WHERE address = $1 AND stream = $2`, s.Channel, s.ID); err != nil {
-				return err
-			}
-		}
-		_, err = tx.ExecContext(ctx, `INSERT INTO earnings (day, enclave, answers, earned) VALUES ($1, $2, 1, $3)
-			ON CONFLICT (day, enclave) DO UPDATE SET answers = earnings.answers + 1, earned = earnings.earned + excluded.earned`,
-			l.now().Unix()/86400, s.Enclave, int64(s.Cost))
-		return err
+		return nil, tx.spend(ctx, costs)
+	})
+	return due, err
+}
+
+// Lose ends a request whose cost nobody knows any more, at what was last
+// recorded of it.
+func (l *Ledger) Lose(ctx context.Context, channel, id string) error {
+	return l.write(ctx, func(ctx context.Context, tx *transaction) (refused, failed error) {
+		_, err := tx.lose(ctx, `address = $1 AND stream = $2`, channel, id)
+		return nil, err
 	})
 }
 
@@ -401,28 +275,38 @@ func (l *Ledger) SetChainState(ctx context.Context, address string, claimed uint
 	if closed {
 		at = l.now().Unix()
 	}
-	return l.write(ctx, func(ctx context.Context, tx *transaction) error {
-		r, err := tx.ExecContext(ctx, `UPDATE channels SET claimed = $1, closed_at = CASE WHEN closed_at = 0 THEN $2 ELSE closed_at END WHERE address = $3`,
-			int64(claimed), at, address)
-		if err != nil {
-			return err
-		}
-		return one(r, ErrUnknown)
+	return l.write(ctx, func(ctx context.Context, tx *transaction) (refused, failed error) {
+		return one(ErrUnknown)(tx.ExecContext(ctx, `UPDATE channels SET claimed = $1, closed_at = CASE WHEN closed_at = 0 THEN $2 ELSE closed_at END WHERE address = $3`,
+			int64(claimed), at, address))
 	})
 }
 
-func one(r sql.Result, otherwise error) error {
-	n, err := r.RowsAffected()
-	if err != nil {
-		return err
+// SetClosing records until when an agreement that is about to be sent may close
+// the channel; the zero time takes that back.
+func (l *Ledger) SetClosing(ctx context.Context, address string, until time.Time) error {
+	at := int64(0)
+	if !until.IsZero() {
+		at = until.Unix()
 	}
-	if n != 1 {
-		return &refusal{otherwise}
-	}
-	return nil
+	return l.write(ctx, func(ctx context.Context, tx *transaction) (refused, failed error) {
+		return one(ErrUnknown)(tx.ExecContext(ctx, `UPDATE channels SET closing_until = $1 WHERE address = $2`, at, address))
+	})
 }
 
-const columns = `address, key, authorised, spent, answers, claimed, closed_at,
+// one refuses a write that changed no row.
+func one(otherwise error) func(sql.Result, error) (refused, failed error) {
+	return func(r sql.Result, err error) (refused, failed error) {
+		if err != nil {
+			return nil, err
+		}
+		if n, err := r.RowsAffected(); err != nil || n != 1 {
+			return otherwise, err
+		}
+		return nil, nil
+	}
+}
+
+const columns = `address, key, authorised, spent, answers, claimed, closed_at, closing_until,
 	COALESCE((SELECT voucher FROM vouchers v WHERE v.address = channels.address ORDER BY total DESC LIMIT 1), '')`
 
 // Channel returns one channel or ErrUnknown.
@@ -453,8 +337,8 @@ func scan(rows *sql.Rows, err error) ([]*Channel, error) {
 	for rows.Next() {
 		var c Channel
 		var key, voucher string
-		var authorised, spent, answers, claimed, closedAt int64
-		if err := rows.Scan(&c.Address, &key, &authorised, &spent, &answers, &claimed, &closedAt, &voucher); err != nil {
+		var authorised, spent, answers, claimed, closedAt, closing int64
+		if err := rows.Scan(&c.Address, &key, &authorised, &spent, &answers, &claimed, &closedAt, &closing, &voucher); err != nil {
 			return nil, fmt.Errorf("ledger: %w", err)
 		}
 		k, err1 := hex.DecodeString(key)
@@ -466,7 +350,7 @@ func scan(rows *sql.Rows, err error) ([]*Channel, error) {
 		if len(v) > 0 {
 			c.Voucher = v
 		}
-		c.Closed = closedAt != 0
+		c.Closed, c.Closing = closedAt != 0, time.Unix(closing, 0)
 		list = append(list, &c)
 	}
 	if err := rows.Err(); err != nil {

@@ -62,7 +62,7 @@ func TestLife(t *testing.T) {
 		for _, err := range []error{
 			l.AddChannel(ctx, "0:a", key), l.AddChannel(ctx, "0:a", key),
 			l.PutVoucher(ctx, "0:a", 50, []byte{5}), l.PutVoucher(ctx, "0:a", 70, []byte{7}), l.PutVoucher(ctx, "0:a", 60, []byte{6}),
-			l.EndStream(ctx, Stream{Channel: "0:a", Enclave: "e", Cost: 30}), l.EndStream(ctx, Stream{Channel: "0:a", Enclave: "e", Cost: 10}),
+			l.Book(ctx, Tab{"0:a", "e", "t", 30}), l.Book(ctx, Tab{"0:a", "e", "t", 40}),
 			l.BeginSession(ctx, "0:a", 5), l.SetChainState(ctx, "0:a", 20, false),
 		} {
 			if err != nil {
@@ -72,7 +72,7 @@ func TestLife(t *testing.T) {
 		for name, err := range map[string]error{
 			"same session time": l.BeginSession(ctx, "0:a", 5),
 			"voucher":           l.PutVoucher(ctx, "0:b", 1, nil),
-			"spent":             l.EndStream(ctx, Stream{Channel: "0:b", Enclave: "e", Cost: 1}),
+			"spent":             l.Book(ctx, Tab{"0:b", "e", "t", 1}),
 			"chain state":       l.SetChainState(ctx, "0:b", 1, false),
 			"huge voucher":      l.PutVoucher(ctx, "0:a", 1<<63, nil),
 		} {
@@ -113,7 +113,7 @@ func TestConcurrentVouchersKeepTheHighest(t *testing.T) {
 			if err := l.PutVoucher(context.Background(), "0:a", uint64(i), []byte{byte(i)}); err != nil {
 				t.Error(err)
 			}
-			if err := l.EndStream(context.Background(), Stream{Channel: "0:a", Enclave: "e", Cost: 1}); err != nil {
+			if err := l.Book(context.Background(), Tab{"0:a", "e", "t", uint64(i + 1)}); err != nil {
 				t.Error(err)
 			}
 			// A refused write in the same batch spoils nothing.
@@ -165,32 +165,126 @@ func TestPayable(t *testing.T) {
 		for _, v := range []uint64{10, 20, 30, 40} {
 			do(l.PutVoucher(ctx, "0:a", v, []byte{byte(v)}))
 		}
-		payable(t, l, 0, 0)                                                           // nothing delivered
-		do(l.EndStream(ctx, Stream{Channel: "0:b", Enclave: "e", Cost: 25}))          // to another
-		do(l.SetStream(ctx, Stream{Channel: "0:b", ID: "s", Enclave: "e", Cost: 25})) // the same
-		do(l.SetStream(ctx, Stream{Channel: "0:a", ID: "s", Enclave: "e", Cost: 5}))  // running
+		payable(t, l, 0, 0)                                                                     // nothing delivered
+		do(l.Book(ctx, Tab{"0:b", "e", "t", 25}))                                               // to another
+		do(l.SetStream(ctx, Stream{Channel: "0:b", ID: "s", Enclave: "e", Tab: "t", Cost: 25})) // the same
+		do(l.SetStream(ctx, Stream{Channel: "0:a", ID: "s", Enclave: "e", Tab: "t", Cost: 5}))  // running
 		payable(t, l, 0, 10)
 		do(l.SetStream(ctx, Stream{Channel: "0:a", ID: "s", Enclave: "ignored", Cost: 11})) // runs on
 		payable(t, l, 10, 20)
-		do(l.EndStream(ctx, Stream{Channel: "0:a", ID: "s", Enclave: "e", Cost: 20})) // the final word
+		do(l.Book(ctx, Tab{"0:a", "e", "t", 20}, "s")) // the final word
 		payable(t, l, 20, 20)
-		do(l.EndStream(ctx, Stream{Channel: "0:a", ID: "never", Enclave: "e", Cost: 1}))
-		do(l.PutVoucher(ctx, "0:a", 50, []byte{50})) // prunes
+		do(l.Book(ctx, Tab{"0:a", "e", "t", 21}, "never"))
 		payable(t, l, 20, 30)
-		if n := count(t, l); n != 4 { // 20, 30, 40, 50
-			t.Errorf("%d vouchers are kept", n)
-		}
-		do(l.EndStream(ctx, Stream{Channel: "0:a", Enclave: "e", Cost: 100}))
+		do(l.PutVoucher(ctx, "0:a", 50, []byte{50}))
+		payable(t, l, 20, 30)
+		do(l.Book(ctx, Tab{"0:a", "e", "t", 121}))
 		payable(t, l, 50, 0) // more than was ever authorised cannot be claimed
 		left, err := l.Streams(ctx)
-		if err != nil || len(left) != 1 || left[0] != (Stream{"0:b", "s", "e", 25}) {
+		if err != nil || len(left) != 1 || left[0] != (Stream{"0:b", "s", "e", "t", 25}) {
 			t.Errorf("%+v, %v", left, err)
 		}
-		if err := l.EndStream(ctx, Stream{Channel: "0:a", Cost: 1 << 63}); err == nil {
+		if err := l.Book(ctx, Tab{Channel: "0:a", Total: 1 << 63}); err == nil {
+			t.Error("a cost out of range")
+		}
+		if _, err := l.Resume(ctx, Tab{Channel: "0:a", Total: 1 << 63}); err == nil {
 			t.Error("a cost out of range")
 		}
 		if err := l.SetStream(ctx, Stream{Channel: "0:a", Cost: 1 << 63}); err == nil {
 			t.Error("a running cost out of range")
+		}
+	})
+}
+
+// What an enclave's tab says is booked once, however often, in whatever order
+// and by whom it is told.
+func TestTabs(t *testing.T) {
+	stores(t, func(t *testing.T, source string) {
+		ctx := t.Context()
+		l := open(t, source)
+		do := func(err error) {
+			t.Helper()
+			if err != nil {
+				t.Fatal(err)
+			}
+		}
+		spent := func(want uint64) {
+			t.Helper()
+			c, err := l.Channel(ctx, "0:a")
+			do(err)
+			e, err := l.Earnings(ctx, clock())
+			do(err)
+			sum := uint64(0)
+			for _, e := range e {
+				sum += e.Earned
+			}
+			if c.Spent != want || sum != want {
+				t.Errorf("spent %d, earned %d, want %d", c.Spent, sum, want)
+			}
+		}
+		resume := func(tab Tab, want uint64) {
+			t.Helper()
+			if due, err := l.Resume(ctx, tab); err != nil || due != want {
+				t.Errorf("%+v is due %d, %v; want %d", tab, due, err, want)
+			}
+		}
+		do(l.AddChannel(ctx, "0:a", key))
+		var wg sync.WaitGroup
+		for i := range 50 { // in any order
+			wg.Go(func() {
+				if err := l.Book(ctx, Tab{"0:a", "e", "t", uint64(i)}); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		wg.Wait()
+		spent(49)
+		do(l.Book(ctx, Tab{"0:a", "e", "t", 49})) // again
+		do(l.Book(ctx, Tab{"0:a", "e", "t", 7}))  // late
+		do(l.Book(ctx, Tab{"0:a", "f", "t", 1}))  // another enclave
+		do(l.Book(ctx, Tab{"0:a", "e", "u", 10})) // begun anew
+		do(l.Book(ctx, Tab{"0:a", "e", "t", 50})) // from before, late
+		spent(49 + 1 + 10 + 1)
+
+		// A process is killed with requests running. The enclave's tab has what
+		// they cost; it was not killed.
+		do(l.SetStream(ctx, Stream{Channel: "0:a", ID: "1", Enclave: "e", Tab: "u", Cost: 5}))
+		do(l.SetStream(ctx, Stream{Channel: "0:a", ID: "2", Enclave: "f", Tab: "t", Cost: 3}))
+		resume(Tab{"0:a", "e", "u", 30}, 20)
+		resume(Tab{"0:a", "e", "u", 30}, 0)
+		spent(81)
+		// This one was, and knows nothing: what was last recorded counts.
+		resume(Tab{Channel: "0:a", Enclave: "f"}, 3)
+		resume(Tab{Channel: "0:a", Enclave: "f"}, 0)
+		spent(84)
+		// This one was, and has begun anew.
+		do(l.SetStream(ctx, Stream{Channel: "0:a", ID: "3", Enclave: "f", Tab: "t", Cost: 100}))
+		resume(Tab{"0:a", "f", "v", 2}, 102)
+		spent(186)
+		do(l.SetStream(ctx, Stream{Channel: "0:a", ID: "4", Enclave: "f", Tab: "v", Cost: 14}))
+		do(l.Lose(ctx, "0:a", "4"))
+		do(l.Lose(ctx, "0:a", "4"))
+		spent(200)
+		if left, err := l.Streams(ctx); err != nil || len(left) != 0 {
+			t.Errorf("%+v, %v", left, err)
+		}
+	})
+}
+
+func TestClosing(t *testing.T) {
+	stores(t, func(t *testing.T, source string) {
+		l := open(t, source)
+		until := clock().Add(time.Minute)
+		for _, err := range []error{l.AddChannel(t.Context(), "0:a", key), l.SetClosing(t.Context(), "0:a", until)} {
+			if err != nil {
+				t.Fatal(err)
+			}
+		}
+		if c, err := l.Channel(t.Context(), "0:a"); err != nil || !c.Closing.Equal(until) || c.Closed {
+			t.Errorf("%+v, %v", c, err)
+		}
+		if err := l.SetClosing(t.Context(), "0:b", until); !errors.Is(err, ErrUnknown) {
+			t.Error(err)
 		}
 	})
 }
@@ -210,23 +304,36 @@ func TestVouchersAreBounded(t *testing.T) {
 	if err := l.AddChannel(t.Context(), "0:a", key); err != nil {
 		t.Fatal(err)
 	}
-	const last = maxVouchers + 12
+	const last = maxVouchers + 3*pruneEvery/2
 	for i := range last {
 		if err := l.PutVoucher(t.Context(), "0:a", uint64(i+1), []byte{byte(i + 1)}); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if n := count(t, l); n != maxVouchers+1+1 {
+	if n := count(t, l); n > maxVouchers+2+pruneEvery || n == last {
 		t.Errorf("%d vouchers are kept", n)
 	}
 	c, err := l.Channel(t.Context(), "0:a")
 	if err != nil || c.Authorised != last || !bytes.Equal(c.Voucher, []byte{last & 0xff}) {
 		t.Fatalf("%+v, %v", c, err)
 	}
-	if err := l.EndStream(t.Context(), Stream{Channel: "0:a", Cost: 7}); err != nil {
+	if err := l.Book(t.Context(), Tab{"0:a", "e", "t", 7}); err != nil {
 		t.Fatal(err)
 	}
 	payable(t, l, 7, 7)
+	// What has been paid for by a higher one is not kept either.
+	if err := l.Book(t.Context(), Tab{"0:a", "e", "t", 100}); err != nil {
+		t.Fatal(err)
+	}
+	for i := range pruneEvery {
+		if err := l.PutVoucher(t.Context(), "0:a", last+uint64(i)+1, []byte{1}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var lowest int
+	if err := l.db.QueryRowContext(t.Context(), `SELECT MIN(total) FROM vouchers`).Scan(&lowest); err != nil || lowest != 100 {
+		t.Errorf("the lowest kept is over %d, %v", lowest, err)
+	}
 }
 
 func TestAfterClose(t *testing.T) {

@@ -102,7 +102,7 @@ func (f *forger) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		body, _ := io.ReadAll(inner.Body)
 		rw := sealer.Respond(w, http.NewResponseController(w).Flush)
 		w.Header().Set("Content-Type", envelope.ResponseMediaType)
-		w.Header().Set("Trailer", "Bombyx-Cost")
+		w.Header().Set("Trailer", "Bombyx-Cost, Bombyx-Tab")
 		rw.Header().Set("Content-Type", "text/event-stream")
 		rw.Header().Set("Trailer", "Bombyx-Receipt")
 		rw.WriteHeader(200)
@@ -123,8 +123,15 @@ func (f *forger) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		}
 		rw.Close()
 		w.Header().Set("Bombyx-Cost", "60")
+		w.Header().Set("Bombyx-Tab", "0000000000000001 60")
 	case "/settle":
+		if r.Header.Get("Bombyx-Stream") == "" {
+			w.WriteHeader(404)
+			io.WriteString(w, `{"error":{"message":"nothing ran yet","code":"unknown_stream"}}`)
+			return
+		}
 		w.Header().Set("Bombyx-Cost", "60")
+		w.Header().Set("Bombyx-Tab", "0000000000000001 60")
 	default:
 		http.NotFound(w, r)
 	}
