@@ -101,9 +101,12 @@ type Expected struct {
 // auditors; clients that are about to send something use Appraise, which demands a nonce. The error says that the input or
 // what was expected of it makes no sense; the Evidence's own faults are in the Result.
 func (v *Verifier) AppraiseSaved(now time.Time, data []byte, want Expected) (*Result, error) {
-	kind, raw, err := Recognise(data)
+	kind, raw := KindEvidence, data
+	composite, err := ParseEvidence(data) // several times as fast as recognising it
 	if err != nil {
-		return nil, err
+		if kind, raw, err = Recognise(data); err != nil {
+			return nil, err
+		}
 	}
 	if n := len(want.Nonce); n != 0 && n != 32 {
 		return nil, fmt.Errorf("attestation: nonce of %d bytes, want 32", n)
@@ -113,7 +116,10 @@ func (v *Verifier) AppraiseSaved(now time.Time, data []byte, want Expected) (*Re
 	}
 	switch kind {
 	case KindEvidence:
-		return v.appraise(now, raw, want.Nonce, nil), nil
+		if composite == nil { // in another encoding, or malformed
+			composite, err = ParseEvidence(raw)
+		}
+		return v.appraise(now, raw, composite, err, want.Nonce, nil), nil
 	case KindTDXQuote, KindSGXQuote:
 		a := v.begin(now, kind, raw)
 		defer a.res.finish()

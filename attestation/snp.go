@@ -7,6 +7,7 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/bombyx-network/bombyx/attestation/policy"
 	"github.com/bombyx-network/bombyx/attestation/snp"
@@ -85,28 +86,61 @@ func snpClaims(m map[string]string, r *snp.Report) {
 	m["snp.committed_tcb"] = fmt.Sprintf("%016x", uint64(r.CommittedTCB))
 }
 
+// endorser is the certificate of an endorsement key.
+type endorser struct {
+	cert *x509.Certificate
+	key  *snp.EndorsementKey
+}
+
+// readEndorsers sorts the certificates of the bundle.
+func (v *Verifier) readEndorsers() {
+	for _, cert := range v.bundle.Certificates() {
+		if k, err := snp.ParseEndorsementKey(cert); err == nil {
+			v.endorsers = append(v.endorsers, endorser{cert, k})
+		}
+		if cert.IsCA {
+			v.intermediates = append(v.intermediates, cert)
+		}
+	}
+	v.intermediates = append(v.intermediates, snp.AMDIntermediates()...)
+}
+
 // snpCollateral gathers the endorsement key, its intermediates and the revocation lists.
 func (a *appraisal) snpCollateral(r *snp.Report, certificates []byte) (*snp.Collateral, error) {
 	c := &snp.Collateral{CRLs: a.v.bundle.AMDCRLs(a.now)}
-	given, err := parseCertificates(certificates)
+	given, err := a.v.amdCertificates(certificates)
 	if err != nil {
 		return nil, err
 	}
 	if len(given) > 0 {
-		c.Key, c.Intermediates = given[0], given[1:]
+		c.Key = given[0]
+		c.Intermediates = slices.Concat(given[1:], a.v.intermediates)
+		return c, nil
 	}
-	for _, cert := range a.v.bundle.Certificates() {
-		k, err := snp.ParseEndorsementKey(cert)
-		switch {
-		case err == nil && c.Key == nil && k.Kind == r.SigningKey && r.ReportedTCB.Parts(k.Product) == k.TCB &&
-			(k.Kind == snp.VLEK || bytes.HasPrefix(r.ChipID[:], k.HWID)):
-			c.Key = cert
-		case cert.IsCA:
-			c.Intermediates = append(c.Intermediates, cert)
+	c.Intermediates = a.v.intermediates
+	for _, e := range a.v.endorsers {
+		if k := e.key; k.Kind == r.SigningKey && r.ReportedTCB.Parts(k.Product) == k.TCB && (k.Kind == snp.VLEK || bytes.HasPrefix(r.ChipID[:], k.HWID)) {
+			c.Key = e.cert
+			break
 		}
 	}
-	c.Intermediates = append(c.Intermediates, snp.AMDIntermediates()...)
 	return c, nil
+}
+
+// amdCertificates parses certificates, or finds them parsed. Longer chains than AMD's are not worth the memory.
+func (v *Verifier) amdCertificates(b []byte) ([]*x509.Certificate, error) {
+	if len(b) == 0 || len(b) > 16<<10 {
+		return parseCertificates(b)
+	}
+	key := sha256.Sum256(b)
+	if certs, ok := v.amdCerts.Get(key); ok {
+		return certs, nil
+	}
+	certs, err := parseCertificates(b)
+	if err == nil {
+		v.amdCerts.Put(key, certs)
+	}
+	return certs, err
 }
 
 // parseCertificates reads a chain in PEM, nothing but CERTIFICATE blocks, or in concatenated DER.

@@ -14,6 +14,7 @@ import (
 
 	"github.com/bombyx-network/bombyx/attestation/collateral"
 	"github.com/bombyx-network/bombyx/attestation/dcap"
+	"github.com/bombyx-network/bombyx/attestation/internal/cache"
 	"github.com/bombyx-network/bombyx/attestation/keyset"
 	"github.com/bombyx-network/bombyx/attestation/nvidia"
 	"github.com/bombyx-network/bombyx/attestation/policy"
@@ -33,8 +34,16 @@ type Verifier struct {
 	known  policy.Registry    // what issuers say about machines
 	refs   *policy.References // what publishers say about software
 
-	platforms platforms
+	endorsers     []endorser          // endorsement keys in the bundle
+	intermediates []*x509.Certificate // CAs in the bundle, and AMD's
+
+	// What was read of certificates that evidence brought along, by their SHA-256; parsing takes longer than a signature check.
+	platforms *cache.Cache[*platform]
+	amdCerts  *cache.Cache[[]*x509.Certificate]
 }
+
+// remembered is the most chains of each kind that a Verifier keeps what it read of.
+const remembered = 1024
 
 // NewVerifier returns a Verifier. The policy pins roots by fingerprint; their certificates must be in the bundle, except
 // Intel's and AMD's production roots, which need no bundle to be recognised. If the policy names registries there must be one
@@ -57,6 +66,8 @@ func NewVerifier(pol *policy.Policy, c *collateral.Bundle, registries ...*policy
 		return nil, fmt.Errorf("attestation: %w", err)
 	}
 	v := &Verifier{policy: pol, bundle: c, known: c.Registry(), refs: refs}
+	v.platforms, v.amdCerts = cache.New[*platform](remembered), cache.New[[]*x509.Certificate](remembered)
+	v.readEndorsers()
 
 	known := slices.Concat(c.Certificates(), []*x509.Certificate{dcap.IntelRoot()}, snp.AMDRoots())
 	if len(pol.Roots.Intel) > 0 {
@@ -112,23 +123,25 @@ func pinned(known []*x509.Certificate, pins []policy.Hash, member string) ([]*x5
 // Appraise appraises a composite document at the instant now against the nonce that the verifier chose. The Result is
 // never nil; Result.Err says whether to believe the Evidence.
 func (v *Verifier) Appraise(now time.Time, evidence []byte, nonce [32]byte) *Result {
-	return v.appraise(now, evidence, nonce[:], nil)
+	e, err := ParseEvidence(evidence)
+	return v.appraise(now, evidence, e, err, nonce[:], nil)
 }
 
 // AppraiseEpoch is Appraise of Evidence that answers an epoch. The caller has proven, on a chain that it trusts, that the
 // masterchain has this block and that it was made at epoch.Time; the policy decides whether that is recent enough. The
 // Result ends when the block becomes too old.
 func (v *Verifier) AppraiseEpoch(now time.Time, evidence []byte, epoch Epoch) *Result {
+	e, err := ParseEvidence(evidence)
 	nonce := epoch.Nonce()
-	return v.appraise(now, evidence, nonce[:], &epoch)
+	return v.appraise(now, evidence, e, err, nonce[:], &epoch)
 }
 
-// appraise skips the comparison of nonces if there is none. An epoch is what the nonce was made from.
-func (v *Verifier) appraise(now time.Time, evidence, nonce []byte, epoch *Epoch) *Result {
+// appraise appraises e, or says why the document could not be parsed. It skips the comparison of nonces if there is none. An
+// epoch is what the nonce was made from.
+func (v *Verifier) appraise(now time.Time, evidence []byte, e *Evidence, err error, nonce []byte, epoch *Epoch) *Result {
 	a := v.begin(now, KindEvidence, evidence)
 	defer a.res.finish()
 
-	e, err := ParseEvidence(evidence)
 	if err != nil {
 		a.fail(CheckParse, clauseDocument, err)
 		return a.res
@@ -143,11 +156,16 @@ func (v *Verifier) appraise(now time.Time, evidence, nonce []byte, epoch *Epoch)
 	ks := a.keyset(e.Keyset)
 
 	statement := Statement(e.Nonce, e.Keyset)
-	devices := make(chan *devices, 1)
-	go func() { devices <- v.appraiseDevices(now, e, DeviceNonce(statement)) }()
+	a.res.Checks = slices.Grow(a.res.Checks, perCPU+perDevice*len(e.Devices))
+	var devices *devices
+	var beside sync.WaitGroup
+	if len(e.Devices) > 0 && v.nvidia != nil {
+		beside.Go(func() { devices = v.appraiseDevices(now, e, DeviceNonce(statement)) })
+	}
 	reportData := ReportData(statement, e.Devices)
 	a.cpu(&e.CPU, reportData[:])
-	a.devices(e, <-devices)
+	beside.Wait()
+	a.devices(e, devices)
 	if ks != nil {
 		a.workload(ks)
 		a.res.Keyset = ks
@@ -185,7 +203,7 @@ type appraisal struct {
 
 func (v *Verifier) begin(now time.Time, kind Kind, evidence []byte) *appraisal {
 	a := &appraisal{v, now, &Result{Kind: kind, Policy: v.policy.Name, AppraisedAt: now, EvidenceDigest: sha256.Sum256(evidence),
-		Claims: map[string]string{}, Advisories: []string{}}}
+		Claims: make(map[string]string, 48), Advisories: []string{}}}
 	a.res.until(now.Add(v.policy.Age()))
 	a.judge(CheckPolicyExpiry, v.policy.JudgeExpiry(now))
 	for i, f := range v.refs.Judge(now) {
@@ -196,6 +214,12 @@ func (v *Verifier) begin(now time.Time, kind Kind, evidence []byte) *appraisal {
 	}
 	return a
 }
+
+// Checks to expect, so that their list need not grow.
+const (
+	perCPU    = 40
+	perDevice = 28
+)
 
 // add appends a required check.
 func (a *appraisal) add(c Check) {
@@ -429,12 +453,13 @@ func (v *Verifier) intelCollateral(q *dcap.Quote, now time.Time) *dcap.Collatera
 	if len(q.PCKChain) == 0 {
 		return c
 	}
-	p := v.platforms.get(q.PCKChain)
-	if p == nil {
+	key := platformKey(q.PCKChain)
+	p, ok := v.platforms.Get(key)
+	if !ok {
 		if p = readPlatform(q.PCKChain); p == nil {
 			return c
 		}
-		v.platforms.put(q.PCKChain, p)
+		v.platforms.Put(key, p)
 	}
 	if c.TCBInfo = v.bundle.TCBInfo(tcbID, p.fmspc, now); c.TCBInfo != nil {
 		c.TCBInfoChain = v.bundle.Signer(c.TCBInfo.Signature, now)
@@ -469,37 +494,14 @@ func readPlatform(chain [][]byte) *platform {
 	return p
 }
 
-// platforms remembers what was read of PCK chains, which takes longer than a signature check. It forgets everything when
-// it is full.
-type platforms struct {
-	mu    sync.Mutex
-	known map[[32]byte]*platform
-}
-
-const maxPlatforms = 1024
-
-func (c *platforms) key(chain [][]byte) [32]byte {
+// platformKey names the certificates that readPlatform reads.
+func platformKey(chain [][]byte) [32]byte {
 	h := sha256.New()
 	for _, der := range chain[:min(2, len(chain))] {
 		h.Write(binary.BigEndian.AppendUint32(nil, uint32(len(der))))
 		h.Write(der)
 	}
 	return [32]byte(h.Sum(nil))
-}
-
-func (c *platforms) get(chain [][]byte) *platform {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.known[c.key(chain)]
-}
-
-func (c *platforms) put(chain [][]byte, p *platform) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.known == nil || len(c.known) >= maxPlatforms {
-		c.known = make(map[[32]byte]*platform)
-	}
-	c.known[c.key(chain)] = p
 }
 
 // devices is the appraisal of all devices of a node.
@@ -510,9 +512,6 @@ type devices struct {
 
 // appraiseDevices appraises what the document lists, in its order within each kind.
 func (v *Verifier) appraiseDevices(now time.Time, e *Evidence, nonce [32]byte) *devices {
-	if len(e.Devices) == 0 || v.nvidia == nil {
-		return nil
-	}
 	var n nvidia.NodeEvidence
 	for _, d := range e.Devices {
 		ev := nvidia.Evidence{Report: d.Report, Chain: d.Certificates}

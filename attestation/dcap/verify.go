@@ -227,7 +227,7 @@ func (a *appraisal) finish() (*Result, error) {
 func (a *appraisal) certsValid(certs ...*certificate) (errs error) {
 	for _, c := range certs {
 		if c != nil {
-			if err := a.Within(fmt.Sprintf("certificate %q", c.Subject.CommonName), c.NotBefore, c.NotAfter); err != nil && errs == nil {
+			if err := a.Within("certificate", c.Subject.CommonName, c.NotBefore, c.NotAfter); err != nil && errs == nil {
 				errs = err
 			}
 		}
@@ -387,7 +387,7 @@ func (a *appraisal) crl(id, clause string, crl *CRL, issuer *certificate) {
 		if crl.List.SignatureAlgorithm != algorithm.ID || !a.verified(s) {
 			return fmt.Errorf("signature of the CRL of %q does not verify", crl.List.Issuer.CommonName)
 		}
-		return a.Within(fmt.Sprintf("CRL of %q", crl.List.Issuer.CommonName), crl.List.ThisUpdate, crl.List.NextUpdate)
+		return a.Within("CRL of", crl.List.Issuer.CommonName, crl.List.ThisUpdate, crl.List.NextUpdate)
 	}()
 	if err != nil {
 		a.Fail(id, clause, "%v", err)
@@ -441,7 +441,7 @@ func (a *appraisal) tcbInfo() {
 		a.Decide(CheckTCBInfoSignature, signature, a.signed(a.tcbInfoChain, t.digest, t.Signature), "signed by "+cnTCBSigning)
 	}
 	a.res.TCBEvaluationDataNumber = t.TCBEvaluationDataNumber
-	err := a.Within("TCB info", t.IssueDate, t.NextUpdate)
+	err := a.Within("TCB info", "", t.IssueDate, t.NextUpdate)
 	if certs := a.certsValid(a.tcbInfoChain...); err == nil {
 		err = certs
 	}
@@ -477,7 +477,7 @@ func (a *appraisal) qeIdentity() {
 		a.Decide(CheckQEIDSignature, signature, a.signed(a.qeIdentityChain, e.digest, e.Signature), "signed by "+cnTCBSigning)
 	}
 	a.res.QEEvaluationDataNumber = e.TCBEvaluationDataNumber
-	err := a.Within("QE identity", e.IssueDate, e.NextUpdate)
+	err := a.Within("QE identity", "", e.IssueDate, e.NextUpdate)
 	if certs := a.certsValid(a.qeIdentityChain...); err == nil {
 		err = certs
 	}

@@ -1,6 +1,7 @@
 package policy
 
 import (
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"slices"
@@ -130,7 +131,7 @@ func (s *Switch) JudgeBIOS(version string) Finding { return s.BIOS.judge("BIOS",
 
 // Judge decides about one digest of the keyset.
 func (a Allowed) Judge(d Hash) Finding {
-	f := Finding{Seen: fmt.Sprintf("%x", d), Wanted: AnyUnsafe}
+	f := Finding{Seen: hex.EncodeToString(d[:]), Wanted: AnyUnsafe}
 	if !a.AnyUnsafe {
 		names := make([]string, len(a.Allow))
 		for i, n := range a.Allow {
@@ -145,7 +146,7 @@ func (a Allowed) Judge(d Hash) Finding {
 	}
 	f.Seen = n.Name
 	if a.AnyUnsafe {
-		f.Seen = fmt.Sprintf("%x", d)
+		f.Seen = hex.EncodeToString(d[:])
 	}
 	return f
 }

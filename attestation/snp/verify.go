@@ -276,7 +276,7 @@ func (a *appraisal) chain() {
 		if c == nil {
 			continue
 		}
-		if err := a.Within(fmt.Sprintf("certificate %q", c.Subject.CommonName), c.NotBefore, c.NotAfter); err != nil {
+		if err := a.Within("certificate", c.Subject.CommonName, c.NotBefore, c.NotAfter); err != nil {
 			a.Fail(CheckChainValidity, validity, "%v", err)
 			return
 		}
@@ -363,7 +363,7 @@ func (a *appraisal) list(l *CRL) error {
 	case l.List.SignatureAlgorithm != algorithm.ID || !a.v.verify(a.root, l.digest, l.List.Signature):
 		return fmt.Errorf("signature of the CRL of %q does not verify", cn)
 	}
-	return a.Current(fmt.Sprintf("CRL of %q", cn), l.List.ThisUpdate, l.List.NextUpdate)
+	return a.Current("CRL of", cn, l.List.ThisUpdate, l.List.NextUpdate)
 }
 
 func (a *appraisal) revocation() {

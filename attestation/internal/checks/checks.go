@@ -101,10 +101,11 @@ func (r *Run) Decisive() int {
 	return skipped
 }
 
-// Within narrows the validity of the run to [from, until] and returns an error if Now lies outside.
-func (r *Run) Within(what string, from, until time.Time) error {
+// Within narrows the validity of the run to [from, until] and returns an error if Now lies outside. The error calls it by what it
+// is and, unless that is empty, by its name.
+func (r *Run) Within(what, name string, from, until time.Time) error {
 	r.Narrow(from, until)
-	return r.Current(what, from, until)
+	return r.Current(what, name, from, until)
 }
 
 // Narrow narrows the validity of the run to [from, until].
@@ -118,14 +119,18 @@ func (r *Run) Narrow(from, until time.Time) {
 }
 
 // Current returns an error if Now lies outside [from, until].
-func (r *Run) Current(what string, from, until time.Time) error {
-	switch {
-	case r.Now.Before(from):
-		return fmt.Errorf("%s is valid from %s on, appraised at %s", what, Stamp(from), Stamp(r.Now))
-	case r.Now.After(until):
-		return fmt.Errorf("%s expired at %s, appraised at %s", what, Stamp(until), Stamp(r.Now))
+func (r *Run) Current(what, name string, from, until time.Time) error {
+	early := r.Now.Before(from)
+	if !early && !r.Now.After(until) {
+		return nil
 	}
-	return nil
+	if name != "" {
+		what = fmt.Sprintf("%s %q", what, name)
+	}
+	if early {
+		return fmt.Errorf("%s is valid from %s on, appraised at %s", what, Stamp(from), Stamp(r.Now))
+	}
+	return fmt.Errorf("%s expired at %s, appraised at %s", what, Stamp(until), Stamp(r.Now))
 }
 
 // Stamp formats an instant for a check's detail.

@@ -2,6 +2,7 @@ package checks
 
 import (
 	"errors"
+	"strings"
 	"testing"
 	"time"
 )
@@ -65,7 +66,7 @@ func TestValidity(t *testing.T) {
 		{11, 12, "it is valid from 2026-01-11T00:00:00Z on, appraised at 2026-01-10T00:00:00Z"},
 		{8, 9, "it expired at 2026-01-09T00:00:00Z, appraised at 2026-01-10T00:00:00Z"},
 	} {
-		err := r.Within("it", day(x.from), day(x.until))
+		err := r.Within("it", "", day(x.from), day(x.until))
 		if (err == nil) != (x.err == "") || err != nil && err.Error() != x.err {
 			t.Errorf("%d to %d: %v, want %q", x.from, x.until, err, x.err)
 		}
@@ -74,7 +75,7 @@ func TestValidity(t *testing.T) {
 		t.Errorf("valid from %v until %v", r.From, r.Until)
 	}
 	before := r
-	if r.Current("it", day(1), day(2)) == nil || r.From != before.From || r.Until != before.Until {
+	if err := r.Current("list of", "CA", day(1), day(2)); err == nil || !strings.HasPrefix(err.Error(), `list of "CA" expired`) || r.From != before.From || r.Until != before.Until {
 		t.Error("looking at a period changed the validity")
 	}
 }
