@@ -11,7 +11,7 @@ STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 FUZZTIME  ?= 10s
 BENCHTIME ?= 1s
 
-.PHONY: help build enclave-gpu cross demo test race lint bench fuzz fees contracts tongo sandbox web clean
+.PHONY: help build enclave-gpu cross demo test race lint bench memory fuzz fees contracts tongo sandbox web clean
 
 help: ## list the targets
 	@awk -F': .*## ' '/^[a-z-]+:.*## /{printf "  %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -47,6 +47,9 @@ lint: ## gofmt, vet and staticcheck
 
 bench: ## run the benchmarks; ratios are to a peer or to the primitive's floor in the same run
 	$(GO) test -run '^$$' -bench . -benchtime $(BENCHTIME) ./...
+
+memory: ## put 100,000 evidences through one verifier; prints its heap after a tenth, half and all of them
+	$(GO) test -run '^$$' -bench Many -benchtime 100000x -timeout 2h ./attestation ./attestation/dcap ./attestation/nvidia
 
 fuzz: ## run every fuzz target for FUZZTIME each (default 10s)
 	@for p in $$($(GO) list ./...); do \
