@@ -33,6 +33,17 @@ delay when it does not. The contract leaves nobody else a say.`,
 	return c
 }
 
+// What moving money costs the user at mainnet's prices at most, wallet and contract together; money.txt holds them to it. Rent,
+// about 0.006 GRAM a year, comes out of the deposit.
+const (
+	feeOpen     = 12 * ton.Gram / 1000 // 0.0112 when it is the wallet's first order, else 0.0087
+	feeTopUp    = 4 * ton.Gram / 1000
+	feeStart    = 5 * ton.Gram / 1000
+	feeFinish   = 5 * ton.Gram / 1000
+	feeAlone    = feeStart + feeFinish
+	feeTogether = 1 * ton.Gram / 1000
+)
+
 // A payer has everything that moving money takes.
 type payer struct {
 	h      *home
@@ -74,6 +85,14 @@ func (p *payer) close() {
 	}
 }
 
+// affords is asked before the user is.
+func (p *payer) affords(amount ton.Nano) error {
+	if err := p.wallet.Affords(p.cmd.Context(), p.chain, amount); err != nil {
+		return walletFault(err)
+	}
+	return nil
+}
+
 func (p *payer) send(m *tlb.InternalMessage, amount ton.Nano) error {
 	_, err := p.wallet.Send(p.cmd.Context(), p.chain, wallet.Message{To: m.DstAddr, Amount: amount, Bounce: m.StateInit == nil, Init: m.StateInit, Body: m.Body})
 	if err != nil {
@@ -108,7 +127,7 @@ func channelOpen(h *home) *cobra.Command {
 		Long: `open deposits AMOUNT in GRAM into a new channel that pays the host of host.json, or the one
 given with --host and --host-key, and nobody else. Of it, 0.02 GRAM keep the contract
 alive and come back at the end. Before it sends anything it shows the terms and asks.
-Opening costs about 0.0004 GRAM.`,
+The wallet pays fees below 0.012 GRAM for it.`,
 		Example: "  bombyx channel open 2\n  bombyx channel open 0.5 --host https://host.example --host-key 5f3c... --yes"}
 	o.flags(c)
 	h.passphraseFlag(c)
@@ -185,8 +204,11 @@ func (p *payer) terms(card *client.Card, amount ton.Nano, days uint32) (c store.
 
 func (p *payer) open(c store.Channel, amount ton.Nano) error {
 	a, out := c.Address(), p.cmd.OutOrStdout()
-	fmt.Fprintf(p.cmd.ErrOrStderr(), "channel  %s\npays     %s only\nreturns  the rest to %s\nclosing  takes %s when the host does not agree\nends     %s\ndeposit  %s GRAM, %s of it for answers\nfees     about 0.0004 GRAM now; to close 0.0036 alone, 0 together\n",
-		a, c.Params.Payee, p.wallet.Address(), time.Duration(c.Params.CloseDelay)*time.Second, time.Unix(int64(c.Params.ExpiresAt), 0).UTC().Format(time.DateOnly), amount, ton.Nano(c.Deposit))
+	if err := p.affords(amount); err != nil {
+		return err
+	}
+	fmt.Fprintf(p.cmd.ErrOrStderr(), "channel  %s\npays     %s only\nreturns  the rest to %s\nclosing  takes %s when the host does not agree\nends     %s\ndeposit  %s GRAM, %s of it for answers\nfees     below %s GRAM now; to close, below %s alone and %s together\n",
+		a, payeeText(c), p.wallet.Address(), time.Duration(c.Params.CloseDelay)*time.Second, time.Unix(int64(c.Params.ExpiresAt), 0).UTC().Format(time.DateOnly), amount, ton.Nano(c.Deposit), feeOpen, feeAlone, feeTogether)
 	if err := p.h.confirm(p.cmd, "Open it?"); err != nil {
 		return err
 	}
@@ -243,7 +265,7 @@ func findChannel(ctx context.Context, s *store.Store, args []string) (store.Chan
 	}
 	switch len(live) {
 	case 0:
-		return store.Channel{}, cli.Errorf(cli.Money, "bombyx channel open AMOUNT", "there is no open channel")
+		return store.Channel{}, cli.Errorf(cli.Money, "bombyx channel open AMOUNT; bombyx channel list shows those that are closed", "there is no open channel")
 	case 1:
 		return live[0], nil
 	}
@@ -254,7 +276,7 @@ func channelTopUp(h *home) *cobra.Command {
 	var to string
 	c := &cobra.Command{Use: "top-up AMOUNT", Short: "Add to a channel's deposit", Args: cobra.ExactArgs(1),
 		Long: `top-up adds AMOUNT in GRAM to the only open channel, or to the one that --channel names. The
-fee is about 0.0005 GRAM. A closing channel takes no more money.`,
+wallet pays fees below 0.004 GRAM for it. A closing channel takes no more money.`,
 		Example: "  bombyx channel top-up 1\n  bombyx channel top-up 1 --channel EQ... --yes"}
 	h.passphraseFlag(c)
 	h.yesFlag(c)
@@ -297,7 +319,10 @@ func (p *payer) topUp(c store.Channel, amount ton.Nano) error {
 	if before.Closing() {
 		return cli.Errorf(cli.Usage, "bombyx channel open AMOUNT opens another", "%s is closing", a)
 	}
-	if err := p.h.confirm(p.cmd, fmt.Sprintf("Add %s GRAM to %s, and a fee of about 0.0005 GRAM?", amount, a)); err != nil {
+	if err := p.affords(amount); err != nil {
+		return err
+	}
+	if err := p.h.confirm(p.cmd, fmt.Sprintf("Add %s GRAM to %s, and fees below %s GRAM?", amount, a, feeTopUp)); err != nil {
 		return err
 	}
 	if err := p.send(channel.TopUp(a, uint64(amount)), amount); err != nil {
@@ -357,11 +382,20 @@ type onChainSummary struct {
 }
 
 func document(c store.Channel) channelDocument {
-	return channelDocument{Address: c.Address().String(), Network: c.Network, State: c.State, Host: c.Host, HostKey: fmt.Sprintf("%x", []byte(c.HostKey)), Payee: c.Params.Payee.String(),
+	return channelDocument{Address: c.Address().String(), Network: c.Network, State: c.State, Host: c.Host, HostKey: fmt.Sprintf("%x", []byte(c.HostKey)), Payee: payeeText(c),
 		Deposit: c.Deposit, Signed: c.Progress.Signed, Settled: c.Progress.Settled, Left: left(c), Head: fmt.Sprintf("%x", c.Progress.Head), Expires: time.Unix(int64(c.Params.ExpiresAt), 0).UTC()}
 }
 
-func left(c store.Channel) uint64 { return c.Deposit - min(c.Deposit, c.Progress.Settled) }
+// left is what the deposit can still pay for.
+func left(c store.Channel) uint64 {
+	if c.State == store.StateClosed {
+		return 0
+	}
+	return c.Deposit - min(c.Deposit, c.Progress.Settled)
+}
+
+// payeeText is the payee as wallets show themselves, UQ...
+func payeeText(c store.Channel) string { return c.Params.Payee.Std().Bounce(false).String() }
 
 func channelList(h *home) *cobra.Command {
 	var asJSON bool

@@ -25,7 +25,7 @@ does not, or with --alone, it starts a close that nobody can stop: the host may 
 the closing delay, then everything else comes back. Finish it with --wait, or by calling
 close again after the delay.
 
-Fees: nothing to you when the host agrees; about 0.0021 GRAM to start alone and 0.0015 to
+Fees: below 0.001 GRAM when the host agrees; alone, below 0.005 GRAM to start and as much to
 finish. Each message carries 0.02 GRAM for gas, and what is left of it comes back.`,
 		Example: "  bombyx channel close\n  bombyx channel close EQ... --alone --wait --yes"}
 	h.passphraseFlag(c)
@@ -97,7 +97,7 @@ func (p *payer) leave(c store.Channel, alone, wait bool) error {
 		fmt.Fprintf(p.cmd.ErrOrStderr(), "bombyx: the host does not close together: %v\n", err)
 	}
 	if !on.Closing() {
-		if err := p.h.confirm(p.cmd, fmt.Sprintf("Start to close %s alone? The host may claim for %s; fees are about 0.0036 GRAM in all.", a, time.Duration(c.Params.CloseDelay)*time.Second)); err != nil {
+		if err := p.h.confirm(p.cmd, fmt.Sprintf("Start to close %s alone? The host may claim for %s; fees are below %s GRAM in all.", a, time.Duration(c.Params.CloseDelay)*time.Second, feeAlone)); err != nil {
 			return err
 		}
 		if err := p.send(channel.CloseStart(a, channel.GasValue), channel.GasValue); err != nil {
@@ -127,7 +127,7 @@ func (p *payer) leave(c store.Channel, alone, wait bool) error {
 			return err
 		}
 	}
-	if err := p.h.confirm(p.cmd, fmt.Sprintf("Fetch the rest of %s? The fee is about 0.0015 GRAM.", a)); err != nil {
+	if err := p.h.confirm(p.cmd, fmt.Sprintf("Fetch the rest of %s? Fees are below %s GRAM.", a, feeFinish)); err != nil {
 		return err
 	}
 	if err := p.send(channel.CloseFinish(a, channel.GasValue), channel.GasValue); err != nil {

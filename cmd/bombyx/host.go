@@ -13,6 +13,7 @@ import (
 	"github.com/bombyx-network/bombyx/client"
 	"github.com/bombyx-network/bombyx/internal/cli"
 	"github.com/bombyx-network/bombyx/internal/ton"
+	"github.com/bombyx-network/bombyx/internal/ton/channel"
 )
 
 func hostCommand(h *home) *cobra.Command {
@@ -112,7 +113,7 @@ func hostShow(h *home) *cobra.Command {
 func showCard(cmd *cobra.Command, cfg *hostConfig, card *client.Card) {
 	out := cmd.OutOrStdout()
 	fmt.Fprintf(out, "host     %s\nkey      %s\npayee    %s on network %d\nclosing  %s, at least %s GRAM deposit\nwindow   %s GRAM ahead of delivery\n",
-		cfg.URL, cfg.Key, card.Payee, card.Network, time.Duration(card.ClosingDelay)*time.Second, ton.Nano(card.MinDeposit), ton.Nano(cfg.Window))
+		cfg.URL, cfg.Key, friendly(card.Payee), card.Network, time.Duration(card.ClosingDelay)*time.Second, ton.Nano(card.MinDeposit), ton.Nano(cfg.Window))
 	for _, m := range models(card) {
 		mark := " "
 		if m == cfg.Model {
@@ -120,6 +121,15 @@ func showCard(cmd *cobra.Command, cfg *hostConfig, card *client.Card) {
 		}
 		fmt.Fprintf(out, "%s %s: %s\n", mark, m, pricesText(card.Prices[m]))
 	}
+}
+
+// friendly is a raw address as wallets show it, UQ...
+func friendly(raw string) string {
+	a, err := channel.ParseRaw(raw)
+	if err != nil {
+		return fmt.Sprintf("%.80q", raw)
+	}
+	return a.Std().Bounce(false).String()
 }
 
 func models(c *client.Card) []string {

@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net"
@@ -12,6 +13,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"runtime"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -51,7 +53,7 @@ func TestSessions(t *testing.T) {
 			return os.WriteFile(filepath.Join(e.WorkDir, "passphrase"), []byte("correct horse battery\n"), 0o600)
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"fund": fund, "advance": advance, "keep": keep, "read": read, "await": await, "get": get, "post": post, "lay": lay, "exit": exit,
+			"fund": fund, "advance": advance, "keep": keep, "read": read, "spent": spent, "await": await, "get": get, "post": post, "lay": lay, "exit": exit,
 		},
 	})
 }
@@ -107,6 +109,21 @@ func keep(ts *testscript.TestScript, neg bool, args []string) {
 		ts.Fatalf("nothing in standard output matches %s", args[1])
 	}
 	ts.Setenv(args[0], m[len(m)-1])
+}
+
+// spent NANO GRAM waits until the wallet holds less than NANO by less than GRAM, but by more than half of it.
+func spent(ts *testscript.TestScript, neg bool, args []string) {
+	before, err := strconv.ParseInt(args[0], 10, 64)
+	ts.Check(err)
+	limit, err := ton.ParseNano(args[1])
+	ts.Check(err)
+	eventually(ts, "the wallet to have spent less than "+args[1]+" of "+args[0], func() bool {
+		ts.Check(ts.Exec("bombyx", "wallet", "show", "--json", "--passphrase-file", ts.Getenv("PASS")))
+		var w struct{ Balance int64 }
+		ts.Check(json.Unmarshal([]byte(ts.ReadFile("stdout")), &w))
+		lost := before - w.Balance
+		return lost > int64(limit)/2 && lost < int64(limit)
+	})
 }
 
 // read FILE waits for a file of NAME=VALUE lines and sets the variables.

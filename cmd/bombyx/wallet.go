@@ -159,7 +159,7 @@ func walletSend(h *home) *cobra.Command {
 	var comment string
 	c := &cobra.Command{Use: "send ADDRESS AMOUNT", Short: "Send GRAM", Args: cobra.ExactArgs(2),
 		Long: `send transfers AMOUNT in GRAM, such as 1.5, and returns once the transfer is proven. The
-network's fee, below 0.01 GRAM, comes on top.`,
+network's fee, below 0.02 GRAM and mostly a sixth of that, comes on top.`,
 		Example: "  bombyx wallet send UQ... 1.5\n  bombyx wallet send --yes --comment 'for November' UQ... 12"}
 	h.passphraseFlag(c)
 	h.yesFlag(c)
@@ -188,6 +188,9 @@ network's fee, below 0.01 GRAM, comes on top.`,
 			if m.Body, err = wallet.Comment(comment); err != nil {
 				return cli.Errorf(cli.Usage, "shorten it", "%w", err)
 			}
+		}
+		if err := w.Affords(cmd.Context(), chain, amount); err != nil {
+			return walletFault(err)
 		}
 		if err := h.confirm(cmd, fmt.Sprintf("Send %s GRAM to %s, and a fee below %s GRAM?", amount, to, wallet.FeeReserve)); err != nil {
 			return err

@@ -30,8 +30,9 @@ const (
 	// MaxMessages is how many messages the contract sends at once.
 	MaxMessages = 255
 	// FeeReserve is what must remain beside the amounts to pay the fees of one
-	// message: several times what a plain transfer costs.
-	FeeReserve = ton.Gram / 100
+	// message: several times what a plain transfer costs, and enough for a first
+	// order that deploys the wallet and, by it, a contract (0.0112 GRAM).
+	FeeReserve = ton.Gram / 50
 
 	wordCount    = 24
 	opSignedExt  = 0x7369676e // "sign"
@@ -168,6 +169,26 @@ func (w *Wallet) Balance(ctx context.Context, chain ton.Chain) (ton.Nano, error)
 	return acc.Balance, nil
 }
 
+// Affords returns ErrBalance unless the wallet holds the amount and FeeReserve.
+func (w *Wallet) Affords(ctx context.Context, chain ton.Chain, amount ton.Nano) error {
+	need, err := amount.Add(FeeReserve)
+	if err != nil {
+		return fmt.Errorf("wallet: %w", err)
+	}
+	balance, err := w.Balance(ctx, chain)
+	if err != nil {
+		return err
+	}
+	return w.covers(balance, need)
+}
+
+func (w *Wallet) covers(balance, need ton.Nano) error {
+	if balance < need {
+		return fmt.Errorf("wallet: %w: %s GRAM are needed with room for fees, %s holds %s: add GRAM to it", ErrBalance, need, w.addr, balance)
+	}
+	return nil
+}
+
 func (w *Wallet) check(chain ton.Chain) error {
 	if id := chain.GlobalID(); id != w.globalID {
 		return fmt.Errorf("wallet: %w: wallet %d, chain %d: import the words for this network", ErrNetwork, w.globalID, id)
@@ -219,8 +240,8 @@ func (w *Wallet) Sign(ctx context.Context, chain ton.Chain, msgs ...Message) (*O
 	if err != nil {
 		return nil, err
 	}
-	if acc.Balance < need {
-		return nil, fmt.Errorf("wallet: %w: %s GRAM are needed with room for fees, %s holds %s: add GRAM to it", ErrBalance, need, w.addr, acc.Balance)
+	if err = w.covers(acc.Balance, need); err != nil {
+		return nil, err
 	}
 	order := &Order{Expires: acc.Head.Time.Add(TTL), count: len(msgs)}
 	msg := &tlb.ExternalMessage{DstAddr: w.addr}
