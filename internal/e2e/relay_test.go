@@ -36,6 +36,13 @@ import (
 const roleVariable = "BOMBYX_BENCH_ROLE"
 
 func TestMain(m *testing.M) {
+	if config := os.Getenv(enclaveVariable); config != "" {
+		if err := beEnclave(config); err != nil {
+			fmt.Fprintln(os.Stderr, "enclave:", err)
+			os.Exit(1)
+		}
+		return
+	}
 	role := os.Getenv(roleVariable)
 	if role == "" {
 		os.Exit(m.Run())
