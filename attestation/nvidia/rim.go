@@ -22,10 +22,12 @@ import (
 )
 
 // Limits of a reference integrity manifest. NVIDIA's have 26 KiB and about
-// 130 elements.
+// 130 elements. The XML is read, copied and canonicalized as a tree, which
+// allocates about 40 times its size in all, most of it freed on the way: so
+// that no manifest makes more than 5 MiB of that.
 const (
-	MaxRIMSize     = 256 << 10
-	maxRIMElements = 2048
+	MaxRIMSize     = 128 << 10
+	maxRIMElements = 1024
 	maxRIMDepth    = 12
 	maxRIMCerts    = 8
 )

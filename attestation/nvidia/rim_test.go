@@ -2,7 +2,9 @@ package nvidia
 
 import (
 	"bytes"
+	"encoding/hex"
 	"fmt"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -186,5 +188,36 @@ func TestManifestTampering(t *testing.T) {
 	}
 	if accepted > 5 {
 		t.Errorf("%d of the changes were accepted", accepted)
+	}
+}
+
+// Reading a manifest takes a bounded multiple of its size, whatever it is made of.
+func TestManifestAllocation(t *testing.T) {
+	fg := newForge(t, layout{})
+	golden := map[int][]string{7: {hex.EncodeToString(forgedMeasurement(7))}}
+	filled := func(what string) []byte {
+		return fg.rim(manifest{golden: golden, body: func(s string) string { return s + strings.Repeat(what, (MaxRIMSize-16<<10)/len(what)) }})
+	}
+	allocated := func(b []byte) uint64 {
+		var before, after runtime.MemStats
+		runtime.ReadMemStats(&before)
+		ParseRIM(b)
+		runtime.ReadMemStats(&after)
+		return after.TotalAlloc - before.TotalAlloc
+	}
+	many := map[int][]string{}
+	for i := range 200 {
+		many[i] = golden[7]
+	}
+	for name, b := range map[string][]byte{
+		"usual": fg.rim(manifest{golden: golden}), "full": fg.rim(manifest{golden: many}), "text": filled("x"), "entities": filled("&lt;"), "comments": filled("<!---->"),
+		"elements": filled("<x/>"), "attributes": filled(`<x a="" b="" c="" d=""/>`), "namespaces": filled(`<x xmlns:b="c" b:d=""/>`),
+		"long attributes": filled(`<x a="` + strings.Repeat("y", 1000) + `"/>`), "open": bytes.Repeat([]byte("<x>"), MaxRIMSize/3),
+	} {
+		n := allocated(b)
+		t.Logf("%s: %d bytes, %.1f times that", name, len(b), float64(n)/float64(len(b)))
+		if n > 48*uint64(len(b))+512<<10 {
+			t.Errorf("%s: %d bytes allocated for %d", name, n, len(b))
+		}
 	}
 }
