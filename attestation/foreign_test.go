@@ -1,9 +1,11 @@
 package attestation_test
 
 import (
+	"bytes"
 	"crypto/ed25519"
 	"crypto/rand"
 	"crypto/sha256"
+	"crypto/sha3"
 	"crypto/sha512"
 	"crypto/x509"
 	"crypto/x509/pkix"
@@ -21,6 +23,7 @@ import (
 	"github.com/bombyx-network/bombyx/attestation"
 	"github.com/bombyx-network/bombyx/attestation/attestationtest"
 	"github.com/bombyx-network/bombyx/attestation/collateral"
+	"github.com/bombyx-network/bombyx/attestation/eventlog"
 	"github.com/bombyx-network/bombyx/attestation/policy"
 )
 
@@ -97,6 +100,9 @@ func TestTinfoil(t *testing.T) {
 			h := sha256.Sum256(raw)
 			d["cpu_evidence"].(map[string]any)["endorsed"].(map[string]any)["crypto_material_hash"] = hex.EncodeToString(h[:])
 		}, nonce, nil, []string{"composite.report_data"}},
+		{"stated hash exchanged", func(d map[string]any) {
+			d["cpu_evidence"].(map[string]any)["endorsed"].(map[string]any)["crypto_material_hash"] = strings.Repeat("00", 32)
+		}, nonce, nil, []string{"foreign.sections"}},
 		{"unknown device", func(d map[string]any) {
 			d["device_evidence"] = base64.StdEncoding.EncodeToString([]byte(`{"format":"https://tinfoil.sh/device-evidence/v1","items":[{"id":"x","kind":"tpu","vendor":"x","format":"x","evidence":{}}]}`))
 		}, nonce, nil, []string{"composite.parse"}},
@@ -156,6 +162,131 @@ func TestCocoon(t *testing.T) {
 		r := appraiseSaved(t, cocoon(t, c.config, c.change), attestation.Expected{}, c.policy)
 		if got := failing(r); !slices.Equal(got, c.want) {
 			t.Errorf("%s: refused by %q, want %q\n%v", c.name, got, c.want, r.Err())
+		}
+	}
+}
+
+// dstackEvents makes an event log as dstack writes it, and the registers that it leads to; change is made to the log afterwards.
+func dstackEvents(t *testing.T, change func(events []map[string]any)) (log []byte, registers *[4][48]byte) {
+	t.Helper()
+	events := []map[string]any{}
+	for i := range 3 {
+		digest := sha512.Sum384([]byte{byte(i)})
+		events = append(events, map[string]any{"imr": i, "event_type": 0x80000008, "digest": hex.EncodeToString(digest[:]), "event": "boot", "event_payload": ""})
+	}
+	for _, name := range []string{"app-id", "compose-hash"} {
+		payload := sha256.Sum256([]byte(name + " of the example"))
+		if name == "compose-hash" {
+			payload = sha256.Sum256([]byte(composeFile))
+		}
+		events = append(events, map[string]any{"imr": 3, "event_type": uint32(eventlog.EventDstackRuntime), "digest": "", "event": name, "event_payload": hex.EncodeToString(payload[:])})
+	}
+	encode := func() []byte {
+		b, err := json.Marshal(events)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return b
+	}
+	parsed, err := eventlog.ParseDstack(encode())
+	if err != nil {
+		t.Fatal(err)
+	}
+	replayed, err := eventlog.Replay(parsed)
+	if err != nil {
+		t.Fatal(err)
+	}
+	registers = new([4][48]byte)
+	for i := range registers {
+		registers[i] = [48]byte(replayed[i])
+	}
+	for i := range events {
+		events[i]["digest"] = hex.EncodeToString(parsed.Events[i].Digest)
+	}
+	if change != nil {
+		change(events)
+	}
+	return encode(), registers
+}
+
+const composeFile = `{"manifest_version":2}`
+
+// anyRegisters accepts TDs that an event log explains, whatever it says.
+func anyRegisters(p *policy.Policy) {
+	for i := range p.TDX.Images[0].RTMR {
+		p.TDX.Images[0].RTMR[i] = policy.Want{Any: true}
+	}
+}
+
+func TestMockDstack(t *testing.T) {
+	set := func(i int, member, value string) func([]map[string]any) {
+		return func(events []map[string]any) { events[i][member] = value }
+	}
+	for _, c := range []struct {
+		name   string
+		change func(events []map[string]any)
+		want   []string
+	}{
+		{"good", nil, nil},
+		{"payload exchanged", set(3, "event_payload", strings.Repeat("00", 32)), []string{"eventlog.digests"}},
+		{"name exchanged", set(4, "event", "key-provider"), []string{"eventlog.digests"}},
+		{"boot event exchanged", set(1, "digest", strings.Repeat("00", 48)), []string{"eventlog.rtmr1"}},
+		{"event of another register", func(events []map[string]any) { events[2]["imr"] = 0 }, []string{"eventlog.rtmr0", "eventlog.rtmr2"}},
+	} {
+		log, registers := dstackEvents(t, c.change)
+		doc, err := json.Marshal(map[string]any{"quote": hex.EncodeToString(node(t, attestationtest.NodeConfig{RTMR: registers}).Quote([64]byte{1})), "event_log": string(log)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		r := appraiseSaved(t, doc, attestation.Expected{}, anyRegisters)
+		if got := failing(r); r.Kind != attestation.KindDstack || !slices.Equal(got, c.want) {
+			t.Errorf("%s: %s refused by %q, want %q\n%v", c.name, r.Kind, got, c.want, r.Err())
+		}
+	}
+}
+
+func TestMockNEAR(t *testing.T) {
+	const alphabet = "123456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz"
+	base58 := func(key []byte) string {
+		n, s := new(big.Int).SetBytes(key), ""
+		for n.Sign() > 0 {
+			digit := new(big.Int)
+			n.DivMod(n, big.NewInt(58), digit)
+			s = string(alphabet[digit.Int64()]) + s
+		}
+		return "ed25519:" + s
+	}
+	p2p, signer := bytes.Repeat([]byte{7}, 32), bytes.Repeat([]byte{8}, 32)
+	rd := [64]byte{1: 1}
+	sum := sha3.Sum384(append(bytes.Clone(p2p), signer...))
+	copy(rd[2:], sum[:])
+	log, registers := dstackEvents(t, nil)
+	for _, c := range []struct {
+		name       string
+		p2p        []byte
+		compose    string
+		reportData [64]byte
+		want       []string
+	}{
+		{"good", p2p, composeFile, rd, nil},
+		{"another key", signer, composeFile, rd, []string{"composite.report_data"}},
+		{"another compose file", p2p, composeFile + " ", rd, []string{"foreign.compose"}},
+		{"report data of another version", p2p, composeFile, func() [64]byte { v := rd; v[1] = 2; return v }(), []string{"composite.report_data"}},
+	} {
+		quote := []int{}
+		for _, b := range node(t, attestationtest.NodeConfig{RTMR: registers}).Quote(c.reportData) {
+			quote = append(quote, int(b))
+		}
+		doc, err := json.Marshal(map[string]any{"near_signer_public_key": base58(signer), "near_p2p_public_key": base58(c.p2p), "near_responder_public_keys": []string{},
+			"tee_participant_info": map[string]any{"Dstack": map[string]any{"quote": quote, "collateral": map[string]any{}, "tcb_info": map[string]any{
+				"mrtd": "", "rtmr0": "", "rtmr1": "", "rtmr2": "", "rtmr3": "", "os_image_hash": "", "compose_hash": "", "device_id": "",
+				"app_compose": c.compose, "event_log": json.RawMessage(log)}}}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		r := appraiseSaved(t, doc, attestation.Expected{}, anyRegisters)
+		if got := failing(r); r.Kind != attestation.KindNEAR || !slices.Equal(got, c.want) {
+			t.Errorf("%s: %s refused by %q, want %q\n%v", c.name, r.Kind, got, c.want, r.Err())
 		}
 	}
 }

@@ -19,6 +19,8 @@ import (
 	"github.com/bombyx-network/bombyx/attestation/keyset"
 	"github.com/bombyx-network/bombyx/attestation/nvidia"
 	"github.com/bombyx-network/bombyx/attestation/policy"
+
+	"github.com/bombyx-network/bombyx/attestation/internal/alone"
 )
 
 var (
@@ -116,8 +118,17 @@ func failing(r *attestation.Result) []string {
 	for _, c := range e.Failed {
 		ids = append(ids, c.ID)
 	}
+	if len(ids) != 1 || e.Failed[0].Status == attestation.Fail {
+		failures.Failed(ids)
+	}
 	return ids
 }
+
+// failures is what the tests of this package saw fail.
+var failures alone.Recorder
+
+// Every check must have been seen to fail alone: see package alone.
+func TestMain(m *testing.M) { failures.Main(m, nil) }
 
 func TestVerified(t *testing.T) {
 	for name, c := range map[string]attestationtest.NodeConfig{
@@ -304,6 +315,11 @@ func TestRefusedForOneReason(t *testing.T) {
 			e.Mode = attestation.ModeSingleGPU
 			return encode(t, e)
 		}, options{}, []string{"gpu0.policy.cc_mode", "nvidia.node.topology"}},
+		{"GPU in the mode for several, alone", func(t *testing.T) []byte {
+			return collect(t, attestationtest.NodeConfig{GPUs: 1, MultiPass: true})
+		}, options{}, []string{"gpu0.policy.cc_mode"}},
+		{"SMT where it is not accepted", func(t *testing.T) []byte { return collect(t, attestationtest.NodeConfig{}) },
+			options{policy: func(p *policy.Policy) { p.TDX.TCB.AllowSMT = false }}, []string{"policy.platform"}},
 		{"driver below the floor", func(t *testing.T) []byte {
 			return collect(t, attestationtest.NodeConfig{GPUs: 1, Driver: "580.99"})
 		}, options{collateral: attestationtest.CollateralOptions{Drivers: []string{"580.99"}}}, []string{"gpu0.policy.driver"}},

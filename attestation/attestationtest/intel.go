@@ -203,6 +203,9 @@ func (n *Node) tdReport(reportData [64]byte) []byte {
 	le(n.config.TDAttributes)
 	le(uint64(0x61ae7)) // XFAM of a Sapphire Rapids guest: x87 to AMX
 	m := n.auth.Image(n.config.Image)
+	if n.config.RTMR != nil {
+		m.RTMR = *n.config.RTMR
+	}
 	b.Write(m.MRTD[:])
 	b.Write(make([]byte, 3*48)) // MRCONFIGID, MROWNER, MROWNERCONFIG
 	for _, r := range m.RTMR {

@@ -20,8 +20,12 @@ type NodeConfig struct {
 	GPUs int `json:"gpus,omitempty"`
 	// Switches is the number of LS10 NVSwitches; with any, the node is in protected-PCIe mode.
 	Switches int `json:"switches,omitempty"`
+	// MultiPass has the GPUs say that they are in multi-GPU passthrough, in which they encrypt NVLink themselves.
+	MultiPass bool `json:"multi_pass,omitempty"`
 	// Image names the measured guest image; "" is the default image.
 	Image string `json:"image,omitempty"`
+	// RTMR replaces the image's run-time registers, for instance with what an event log leads to.
+	RTMR *[4][48]byte `json:"rtmr,omitempty"`
 	// QuoteVersion is 4 (the default, a TD 1.0 report) or 5 (a TD 1.5 report).
 	QuoteVersion int `json:"quote_version,omitempty"`
 	// SNP makes the node an AMD SEV-SNP one (Genoa); of Platform only UpToDate and OutOfDate then count.

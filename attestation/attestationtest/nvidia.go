@@ -196,6 +196,9 @@ func (n *Node) gpuOpaque(d *device) []byte {
 	if len(n.switches) > 0 {
 		feature, ppcie = 2, 0xaa // protected PCIe
 	}
+	if n.config.MultiPass {
+		feature, ppcie = 1, 0x55
+	}
 	f.add(21, []byte{ppcie})
 	var links []byte // 18 NVLinks, spread over the switches
 	for i := range 18 {

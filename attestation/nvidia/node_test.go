@@ -109,7 +109,9 @@ func TestNodeNegatives(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			g, s := x.change(clone(good.GPUs), clone(good.Switches))
-			for _, c := range Node(g, s) {
+			checks := Node(g, s)
+			recordFailures(checks)
+			for _, c := range checks {
 				if (c.Status == Fail) != (c.ID == x.id) || c.ID == x.id && !strings.Contains(c.Detail, x.why) {
 					t.Errorf("%+v", c)
 				}
@@ -171,4 +173,48 @@ func TestNodeNegatives(t *testing.T) {
 			t.Error(got)
 		}
 	})
+}
+
+// The rules between devices, each broken alone, on a node that nobody had to capture.
+func TestNodeRules(t *testing.T) {
+	node := func() (gpus, switches []*Result) {
+		for i := range byte(2) {
+			gpus = append(gpus, &Result{Report: &Report{Kind: KindGPU, Mode: ModeProtectedPCIe, ProtectedPCIe: ToggleEnabled, SwitchPDIs: []PDI{{9}, {8}, {}}},
+				Device: &Device{PDI: PDI{1 + i}, Leaf: Fingerprint{1, i}, Identity: Fingerprint{2, i}}})
+			switches = append(switches, &Result{Report: &Report{Kind: KindSwitch, DevicePDI: PDI{8 + i}, GPUPDIs: []PDI{{1}, {2}}},
+				Device: &Device{PDI: PDI{8 + i}, Leaf: Fingerprint{3, i}, Identity: Fingerprint{4, i}}})
+		}
+		return gpus, switches
+	}
+	for name, c := range map[string]struct {
+		change func(g, s []*Result)
+		id     string // "": nothing fails
+	}{
+		"good":                    {func(g, s []*Result) {}, ""},
+		"switch of another nonce": {func(g, s []*Result) { s[1].Report.Nonce[0] = 1 }, CheckNodeNonce},
+		"one leaf":                {func(g, s []*Result) { g[1].Device.Leaf = g[0].Device.Leaf }, CheckNodeDistinct},
+		"one identity":            {func(g, s []*Result) { s[1].Device.Identity = s[0].Device.Identity }, CheckNodeDistinct},
+		"a switch as GPU":         {func(g, s []*Result) { g[0].Report.Kind = KindSwitch }, CheckNodeDistinct},
+		"two modes":               {func(g, s []*Result) { g[1].Report.Mode = ModeUnknown }, CheckNodeMode},
+		"contradicting mode": {func(g, s []*Result) {
+			g[0].Report.ProtectedPCIe, g[1].Report.ProtectedPCIe = ToggleDisabled, ToggleDisabled
+		}, CheckNodeMode},
+		"a switch that nobody attested": {func(g, s []*Result) {
+			g[0].Report.SwitchPDIs[2] = PDI{7}
+		}, CheckNodeTopology},
+		"a GPU that nobody attested": {func(g, s []*Result) { s[0].Report.GPUPDIs = append(s[0].Report.GPUPDIs, PDI{3}) }, CheckNodeTopology},
+		"a GPU wired to none":        {func(g, s []*Result) { g[1].Report.SwitchPDIs = nil }, CheckNodeTopology},
+	} {
+		t.Run(name, func(t *testing.T) {
+			g, s := node()
+			c.change(g, s)
+			checks := Node(g, s)
+			recordFailures(checks)
+			for _, k := range checks {
+				if (k.Status == Fail) != (k.ID == c.id) {
+					t.Errorf("%+v", k)
+				}
+			}
+		})
+	}
 }

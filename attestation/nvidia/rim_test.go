@@ -2,6 +2,7 @@ package nvidia
 
 import (
 	"bytes"
+	"crypto/x509"
 	"encoding/hex"
 	"fmt"
 	"runtime"
@@ -219,5 +220,74 @@ func TestManifestAllocation(t *testing.T) {
 		if n > 48*uint64(len(b))+512<<10 {
 			t.Errorf("%s: %d bytes allocated for %d", name, n, len(b))
 		}
+	}
+}
+
+// Each of the two manifests is judged by itself: what is wrong with one fails its own check and no other.
+func TestEachManifestAlone(t *testing.T) {
+	f := newForge(t, layout{})
+	// The other manifest is signed under a root of its own, so that what happens to one signer does not happen to both.
+	good := newForge(t, layout{})
+	expired := newForge(t, layout{change: func(i int, c *x509.Certificate) {
+		if i == 0 {
+			c.NotAfter = at.Add(-time.Hour)
+		}
+	}})
+	stranger := newForge(t, layout{})
+	v, err := NewVerifier(Config{DeviceRoots: f.roots(), RIMRoots: append(append(f.roots(), good.roots()...), expired.roots()...)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	pick := func(driver bool, o *forge) *RIM {
+		d, b := o.goldenRIMs()
+		if driver {
+			return d
+		}
+		return b
+	}
+	for _, role := range []struct {
+		name                                      string
+		driver                                    bool
+		version, signature, chain, validity, ocsp string
+	}{
+		{"driver", true, CheckDriverRIMVersion, CheckDriverRIMSignature, CheckDriverRIMChain, CheckDriverRIMValidity, CheckDriverRIMOCSP},
+		{"vbios", false, CheckVBIOSRIMVersion, CheckVBIOSRIMSignature, CheckVBIOSRIMChain, CheckVBIOSRIMValidity, CheckVBIOSRIMOCSP},
+	} {
+		version := "96.00.5E.00.01"
+		if role.driver {
+			version = "545.00"
+		}
+		bent := func(m manifest) *RIM {
+			if m.version == "" {
+				m.version = version
+			}
+			m.golden = map[int][]string{7: {hex.EncodeToString(forgedMeasurement(7))}}
+			r, err := ParseRIM(f.rim(m))
+			if err != nil {
+				t.Fatal(err)
+			}
+			return r
+		}
+		other := version[:len(version)-1] + "9"
+		for _, c := range []struct {
+			rim *RIM
+			id  string
+			why string
+		}{
+			{bent(manifest{version: other}), role.version, "other versions"},
+			{bent(manifest{key: f.keys[1]}), role.signature, "does not verify"},
+			{pick(role.driver, stranger), role.chain, "not among the pinned"},
+			{pick(role.driver, expired), role.validity, "not valid at the appraisal time"},
+		} {
+			t.Run(c.id, func(t *testing.T) {
+				o := Options{Nonce: forgedNonce, Time: at, Collateral: Collateral{RIMs: []*RIM{c.rim, pick(!role.driver, good)}}}
+				onlyFails(t, v.Verify(f.evidence(gpu()), o), c.id, c.why)
+			})
+		}
+		t.Run(role.ocsp, func(t *testing.T) {
+			revoked := OCSP{Response: f.ocsp(answer{cert: f.certs[0], issuer: f.certs[1], signer: f.keys[1], status: RevocationRevoked, reason: 4})}
+			o := Options{Nonce: forgedNonce, Time: at, Collateral: Collateral{RIMs: []*RIM{pick(role.driver, f), pick(!role.driver, good)}, OCSP: []OCSP{revoked}}}
+			onlyFails(t, v.Verify(f.evidence(gpu()), o), role.ocsp, "is revoked, reason 4")
+		})
 	}
 }

@@ -10,6 +10,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/bombyx-network/bombyx/attestation/internal/alone"
 )
 
 // vectorsDir holds real evidence captured by public projects. It is not part
@@ -96,6 +98,7 @@ func newVerifier(t testing.TB) *Verifier {
 
 func (res *Result) check(t testing.TB, id string) Check {
 	t.Helper()
+	recordFailures(res.Checks)
 	for _, c := range res.Checks {
 		if c.ID == id {
 			return c
@@ -104,6 +107,22 @@ func (res *Result) check(t testing.TB, id string) Check {
 	t.Fatalf("no check %s in %v", id, res.Checks)
 	return Check{}
 }
+
+func recordFailures(checks []Check) {
+	var ids []string
+	for _, c := range checks {
+		if c.Status == Fail {
+			ids = append(ids, c.ID)
+		}
+	}
+	failures.Failed(ids)
+}
+
+// failures is what the tests of this package saw fail.
+var failures alone.Recorder
+
+// Every check must have been seen to fail alone: see package alone.
+func TestMain(m *testing.M) { failures.Main(m, nil) }
 
 // wantStatus fails the test unless every check that is not named has passed or
 // was skipped, and the named ones have the given status.
