@@ -2,6 +2,9 @@ package policy
 
 import _ "embed"
 
+//go:embed genuine.json
+var genuine string
+
 //go:embed strict.json
 var strict string
 
@@ -15,16 +18,22 @@ var example string
 var fromRegistry string
 
 // builtin holds the documents by name.
-var builtin = map[string]string{"strict": strict, "cocoon-like": cocoonLike, "example": example, "registry": fromRegistry}
+var builtin = map[string]string{"genuine": genuine, "strict": strict, "cocoon-like": cocoonLike, "example": example, "registry": fromRegistry}
 
 // Builtin lists the names of the built-in policies.
-func Builtin() []string { return []string{"strict", "cocoon-like", "example", "registry"} }
+func Builtin() []string { return []string{"genuine", "strict", "cocoon-like", "example", "registry"} }
 
 // Document returns the document of a built-in policy, to use or to start from; ok is false when there is none of that name.
 func Document(name string) (document []byte, ok bool) {
 	d, ok := builtin[name]
 	return []byte(d), ok
 }
+
+// Genuine returns the policy "genuine": hardware that its makers vouch for under their production roots, closed to its host, and
+// any guest on it. It is the first question of whoever looks at evidence, of whatever age: Intel's TCB status must be UpToDate by
+// the collateral given, AMD's reports are not compared with any floor, and there is none for drivers and firmware of devices, whose
+// RIMs are required. It is not a policy to send a prompt under.
+func Genuine() *Policy { return mustParse(genuine) }
 
 // Strict returns the policy "strict": genuine, closed, up-to-date hardware under the makers' production roots, and any guest on
 // it, since only its user can say which guests to trust. Its numbers, as of November 2026:

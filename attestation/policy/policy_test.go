@@ -414,6 +414,15 @@ func TestBuiltin(t *testing.T) {
 			t.Error("strict accepts Milan")
 		}
 	}
+	g := policy.Genuine()
+	for _, p := range []snp.Product{snp.Milan, snp.Genoa, snp.Turin} {
+		if f := g.SNP.JudgeTCB(&snp.Report{Version: 2}, p); f.Err != nil {
+			t.Errorf("genuine: %v", f.Err)
+		}
+	}
+	if len(g.TDX.TCB.Tolerated)+len(g.SGX.TCB.Tolerated) != 0 || g.Devices.GPU.RIM != policy.Required || g.Devices.GPU.OCSP != policy.Required {
+		t.Errorf("genuine tolerates %+v", g)
+	}
 	if len(policy.CocoonLike().TDX.TCB.Tolerated) == 0 || policy.Example().TDX.Images[0].MRTD.Any {
 		t.Error("cocoon-like tolerates nothing, or the example accepts any guest")
 	}

@@ -123,7 +123,7 @@ func run(request js.Value) (*attestation.Result, [][]attestation.Excerpt, error)
 	}
 	v, err := attestation.NewVerifier(pol, bundle)
 	if errors.Is(err, policy.ErrNoSnapshot) {
-		return nil, fmt.Errorf("%w. This page cannot read registries: use bombyx verify.", err)
+		return nil, nil, fmt.Errorf("%w. This page cannot read registries: use bombyx verify.", err)
 	}
 	if err != nil {
 		return nil, nil, fmt.Errorf("%w. Add the root certificates that the policy pins to the collateral.", err)

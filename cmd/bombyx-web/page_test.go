@@ -160,8 +160,11 @@ func TestPage(t *testing.T) {
 	if got := text("summary"); got != "Choose the evidence." {
 		t.Errorf("at first the page says %q", got)
 	}
-	// The built-in policies are there to choose and to read; strict is chosen.
-	for _, name := range []string{"cocoon-like", "example", "strict"} {
+	// The built-in policies are there to choose and to read; genuine is chosen.
+	if got := b.eval("document.getElementById('builtin').value"); got != "genuine" {
+		t.Errorf("at first the policy is %v", got)
+	}
+	for _, name := range []string{"cocoon-like", "example", "strict", "genuine"} {
 		set("builtin", name)
 		document, _ := policy.Document(name)
 		if got := b.eval("document.getElementById('document').value"); got != string(document) {
@@ -305,9 +308,10 @@ func TestPage(t *testing.T) {
 		if failed := b.eval("[...document.querySelectorAll('#checks tr[data-status=FAIL] code')].map((c) => c.textContent).join()"); failed != "policy.tcb.freshness" {
 			t.Errorf("strict refuses for %v", failed)
 		}
+		set("builtin", "genuine")
+		b.await(state("verified"))
 		strict, _ := policy.Document("strict")
-		old := strings.ReplaceAll(strings.ReplaceAll(string(strict), `"min_evaluation_data_number": 19`, `"min_evaluation_data_number": 17`), `"min_date": "2025-05-14T00:00:00Z"`, `"min_date": "2024-03-13T00:00:00Z"`)
-		set("document", old)
+		set("document", strings.ReplaceAll(strings.ReplaceAll(string(strict), `"min_evaluation_data_number": 19`, `"min_evaluation_data_number": 17`), `"min_date": "2025-05-14T00:00:00Z"`, `"min_date": "2024-03-13T00:00:00Z"`))
 		b.await(state("verified"))
 		if got := b.eval("document.getElementById('builtin').value"); got != "" {
 			t.Errorf("an edited policy is shown as %v", got)

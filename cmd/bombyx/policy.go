@@ -14,6 +14,8 @@ func policyCommand() *cobra.Command {
 	return &cobra.Command{Use: "policy NAME", Short: "Print a built-in appraisal policy", ValidArgs: policy.Builtin(), Args: cobra.ExactArgs(1),
 		Long: `policy prints a built-in appraisal policy, to read or to start from:
 
+  genuine      what the makers vouch for, of any age, and any guest on it: to look at
+               evidence, not to send a prompt under
   strict       genuine, closed, up-to-date hardware, and any guest on it
   cocoon-like  how Cocoon judges: an out-of-date TCB tolerated for a while, no GPU evidence
   example      strict about the guest as well; refuses everything until you replace its

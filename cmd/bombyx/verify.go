@@ -18,7 +18,7 @@ import (
 	"github.com/bombyx-network/bombyx/internal/cli"
 )
 
-const strictName = "strict"
+const defaultPolicy = "genuine"
 
 type verifyOptions struct {
 	policy, at, nonce, reportData, certChain string
@@ -43,10 +43,10 @@ and the value wanted. A skip is never a pass. Nothing given with --nonce or
 --expect-report-data means that nothing says what the evidence was made for, or when.
 
 The policy is --policy FILE, else policy.json in the home directory, else the built-in
-one, which "--policy strict" names and every result shows: the makers' production
-roots, debug refused, TCB status UpToDate and current collateral. It accepts any guest:
-only a policy of your own can say what may run there; "bombyx policy" prints some to
-start from.
+one "genuine": the makers' production roots, debug refused, TCB status UpToDate and
+collateral in force. "--policy strict" adds the patch levels of today. Both accept any
+guest: only a policy of your own can say what may run there; "bombyx policy" prints some
+to start from.
 
 Exit codes: 0 every file verified, 1 one was rejected, 2 usage or policy, 3 nothing
 speaks against the evidence, but collateral is missing.`,
@@ -218,8 +218,8 @@ func (o *verifyOptions) readPolicy(cmd *cobra.Command, h *home) (*policy.Policy,
 		if exists(own) {
 			path = own
 		} else {
-			fmt.Fprintf(cmd.ErrOrStderr(), "bombyx: no policy given: using the built-in one (--policy %s), which accepts any guest\n", strictName)
-			path = strictName
+			fmt.Fprintf(cmd.ErrOrStderr(), "bombyx: no policy given: using the built-in one (--policy %s), which accepts any guest\n", defaultPolicy)
+			path = defaultPolicy
 		}
 	}
 	if document, ok := policy.Document(path); ok {
