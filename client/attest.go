@@ -41,7 +41,11 @@ func (t *Transport) currentCard(ctx context.Context) (*card.Card, *apierror.Erro
 	if fault != nil {
 		return nil, fault
 	}
-	c, err := card.Verify(string(b), t.cfg.HostKey, t.cfg.Now())
+	key, fault := t.hostKey(ctx)
+	if fault != nil {
+		return nil, fault
+	}
+	c, err := card.Verify(string(b), key, t.cfg.Now())
 	if err != nil {
 		return nil, badCard(err)
 	}

@@ -5,9 +5,11 @@ import (
 	"crypto/ed25519"
 	"errors"
 	"net/http"
+	"strings"
 
 	"github.com/bombyx-network/bombyx/internal/apierror"
 	"github.com/bombyx-network/bombyx/internal/card"
+	"github.com/bombyx-network/bombyx/internal/ton/adnl"
 )
 
 // Card is what a host offers, signed by it.
@@ -17,7 +19,8 @@ type Card = card.Card
 type Error = apierror.Error
 
 // FetchCard asks a host for its card and verifies it under the host's key. Whoever opens a channel needs it: it names the
-// payee, the closing delay and the prices. Only Host, HostKey, Timeout, Base and Now of the configuration are used.
+// payee, the closing delay and the prices. Only Host, Network, HostKey, Timeout, Base and Now of the configuration are
+// used.
 func FetchCard(ctx context.Context, cfg Config) (*Card, error) {
 	t, err := connect(cfg)
 	if err != nil {
@@ -27,7 +30,11 @@ func FetchCard(ctx context.Context, cfg Config) (*Card, error) {
 	if fault != nil {
 		return nil, fault
 	}
-	c, err := card.Verify(string(b), t.cfg.HostKey, t.cfg.Now())
+	key, fault := t.hostKey(ctx)
+	if fault != nil {
+		return nil, fault
+	}
+	c, err := card.Verify(string(b), key, t.cfg.Now())
 	if err != nil {
 		return nil, badCard(err)
 	}
@@ -81,6 +88,9 @@ func (t *Transport) closeTogether(ctx context.Context) *apierror.Error {
 
 // connect is a Transport that can talk to its host, and no more than that.
 func connect(cfg Config) (*Transport, error) {
+	if strings.HasPrefix(cfg.Host, adnl.Scheme) {
+		return overADNL(cfg)
+	}
 	if err := checkHost(cfg.Host); err != nil {
 		return nil, err
 	}

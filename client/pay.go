@@ -290,7 +290,11 @@ func (u *purse) openSession(ctx context.Context) (string, *apierror.Error) {
 	if token != "" {
 		return token, nil
 	}
-	req := session.Request{Host: [32]byte(u.t.cfg.HostKey), Channel: u.address, Time: u.t.cfg.Now().UnixNano()}
+	key, fault := u.t.hostKey(ctx)
+	if fault != nil {
+		return "", fault
+	}
+	req := session.Request{Host: [32]byte(key), Channel: u.address, Time: u.t.cfg.Now().UnixNano()}
 	b, fault := u.t.call(ctx, http.MethodPost, "/v1/session", req.Sign(u.p.Key), "Content-Type", "application/octet-stream")
 	if fault != nil {
 		return "", fault

@@ -42,6 +42,7 @@ import (
 	"github.com/bombyx-network/bombyx/internal/price"
 	"github.com/bombyx-network/bombyx/internal/receipt"
 	"github.com/bombyx-network/bombyx/internal/strictjson"
+	"github.com/bombyx-network/bombyx/internal/ton/adnl"
 	"github.com/bombyx-network/bombyx/internal/ton/channel"
 )
 
@@ -63,11 +64,17 @@ type Prices = price.Prices
 
 // Config is what a Transport needs. Fields are required unless they say so.
 type Config struct {
-	// Host is the provider's URL: https, or http on a loopback address.
+	// Host is the provider's URL: https, or http on a loopback address. Or it
+	// is "adnl:" and the provider's ADNL id, 64 hexadecimal digits: then the
+	// host is found in TON's DHT and reached over ADNL.
 	Host string
+	// Network is TON's global.config.json, which names the nodes of the DHT.
+	// Only ADNL hosts need it.
+	Network []byte
 	// HostKey is the provider's identity, 32 bytes, from a source that the
 	// user trusts: a registry, or the provider's own word. Prices and the
-	// payee are believed only under its signature.
+	// payee are believed only under its signature. Nil is the key behind the
+	// ADNL id, where Host is one.
 	HostKey ed25519.PublicKey
 	// Policy decides which Evidence to believe.
 	Policy *policy.Policy
@@ -89,7 +96,7 @@ type Config struct {
 	// the prompt's processing included. Zero is two minutes.
 	Timeout time.Duration
 	// Base carries the requests to the host. Nil is an http.Transport of its
-	// own, with HTTP/2 and without proxies.
+	// own, with HTTP/2 and without proxies; to an ADNL host, nil is all.
 	Base http.RoundTripper
 	// Now is the clock that judges expiry. Nil is time.Now.
 	Now func() time.Time
@@ -113,6 +120,7 @@ type Trace struct {
 type Transport struct {
 	cfg   Config
 	base  string
+	adnl  *adnl.Dialer // nil over HTTP
 	purse *purse
 
 	mu       sync.Mutex

@@ -7,14 +7,19 @@ import (
 	"time"
 )
 
-// NewServer returns a server for clients: HTTP/1.1 and HTTP/2, over TLS or on
-// loopback without.
+// writeTimeout ends connections whose peer has stopped reading: not the reading
+// of one answer, which HTTP/2's flow control holds back by itself, but of all.
+const writeTimeout = 30 * time.Second
+
+// NewServer returns a server for clients: HTTP/1.1 and HTTP/2, over TLS, or
+// without on loopback and over ADNL.
 func NewServer(h *Host) *http.Server {
 	p := new(http.Protocols)
 	p.SetHTTP1(true)
 	p.SetHTTP2(true)
 	p.SetUnencryptedHTTP2(true)
-	return &http.Server{Handler: h.Handler(), Protocols: p, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 16 << 10}
+	return &http.Server{Handler: h.Handler(), Protocols: p, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 16 << 10,
+		HTTP2: &http.HTTP2Config{WriteByteTimeout: writeTimeout}}
 }
 
 // EnclaveTransport speaks to an enclave, over connections that dial makes.

@@ -12,11 +12,11 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net"
 	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"text/tabwriter"
 	"time"
 
@@ -34,7 +34,7 @@ import (
 
 // config is host.json. Every member is required unless it says optional.
 type config struct {
-	Listen       string     `json:"listen"`        // address and port; without TLS a loopback address
+	Listen       string     `json:"listen"`        // address and port; without TLS a loopback address; optional with adnl
 	TLSCert      string     `json:"tls_cert"`      // optional: PEM chain; clients pin the host key, this hides who talks to whom
 	TLSKey       string     `json:"tls_key"`       // optional: PEM key
 	Identity     string     `json:"identity"`      // file with the Ed25519 seed in hexadecimal: lose it, and every client must be told a new key
@@ -51,7 +51,11 @@ type config struct {
 	Ledger       string     `json:"ledger"`        // SQLite file or postgres:// URL: the money; back it up
 	Collateral   string     `json:"collateral"`    // optional: bundle handed to clients; a new one is taken up when the file is replaced
 	Epoch        uint32     `json:"epoch"`         // optional: seconds that one evidence document serves all clients whose policies accept it; without, each has its own made
-	Claims       struct {
+	ADNL         struct {
+		Listen  string `json:"listen"`  // address and port
+		Address string `json:"address"` // optional: what is published, where it is another; IP and port
+	} `json:"adnl"` // optional: clients find the host by its ADNL id, without a name or a certificate
+	Claims struct {
 		Every     uint32 `json:"every"`     // seconds between looks at the channels
 		Threshold uint64 `json:"threshold"` // nanogram worth a claim's fee
 		Age       uint32 `json:"age"`       // seconds after which less is claimed too
@@ -132,12 +136,7 @@ func setUp(ctx context.Context, c *config, dir string, log *slog.Logger) (h *hos
 			shut()
 		}
 	}()
-	at := func(path string) string { // relative paths are relative to the file
-		if path == "" || filepath.IsAbs(path) {
-			return path
-		}
-		return filepath.Join(dir, path)
-	}
+	at := func(path string) string { return in(dir, path) }
 	cfg := host.Config{Network: c.GlobalID, Prices: c.Prices, Window: c.Window, MinDeposit: c.MinDeposit,
 		ClosingDelay: seconds(c.ClosingDelay), CardLifetime: seconds(c.CardLifetime),
 		Claims: host.Claims{Every: seconds(c.Claims.Every), Threshold: c.Claims.Threshold, Age: seconds(c.Claims.Age), Margin: seconds(c.Claims.Margin)},
@@ -206,6 +205,14 @@ func setUp(ctx context.Context, c *config, dir string, log *slog.Logger) (h *hos
 	return h, shut, nil
 }
 
+// in makes a path of the configuration absolute: relative ones are relative to the file.
+func in(dir, path string) string {
+	if path == "" || filepath.IsAbs(path) {
+		return path
+	}
+	return filepath.Join(dir, path)
+}
+
 func seconds(n uint32) time.Duration { return time.Duration(n) * time.Second }
 
 func serve(cmd *cobra.Command, path string) error {
@@ -220,27 +227,22 @@ func serve(cmd *cobra.Command, path string) error {
 		return err
 	}
 	defer closeAll()
-	l, err := net.Listen("tcp", c.Listen)
+	doors, err := entrances(&c, filepath.Dir(path), h.Key())
 	if err != nil {
-		return cli.Errorf(cli.Usage, "choose another address", "%w", err)
-	}
-	if c.TLSCert == "" && !l.Addr().(*net.TCPAddr).IP.IsLoopback() {
-		l.Close()
-		return cli.Errorf(cli.Usage, "set tls_cert and tls_key, or listen on 127.0.0.1 behind a proxy", "%s is not a loopback address", c.Listen)
+		return err
 	}
 	srv := host.NewServer(h)
-	done := make(chan error, 1)
-	claims, stopClaims := context.WithCancel(ctx)
-	claimed := make(chan struct{})
-	go func() { defer close(claimed); h.Run(claims) }()
-	go func() {
-		if c.TLSCert != "" {
-			done <- srv.ServeTLS(l, c.TLSCert, c.TLSKey)
-		} else {
-			done <- srv.Serve(l)
+	done := make(chan error, len(doors))
+	running, stop := context.WithCancel(ctx)
+	var work sync.WaitGroup
+	work.Go(func() { h.Run(running) })
+	for _, d := range doors {
+		go func() { done <- d.serve(srv) }()
+		if d.announce != nil {
+			work.Go(func() { d.announce(running, log) })
 		}
-	}()
-	fmt.Fprintf(cmd.OutOrStdout(), "host %x serves on %s\n", h.Key(), l.Addr())
+		fmt.Fprintln(cmd.OutOrStdout(), "host", d.name)
+	}
 	select {
 	case err = <-done:
 	case <-ctx.Done():
@@ -249,8 +251,8 @@ func serve(cmd *cobra.Command, path string) error {
 		srv.Shutdown(grace)
 		srv.Close()
 	}
-	stopClaims()
-	<-claimed
+	stop()
+	work.Wait()
 	if errors.Is(err, http.ErrServerClosed) {
 		return nil
 	}

@@ -145,7 +145,7 @@ The wallet pays fees below 0.012 GRAM for it.`,
 		if err != nil {
 			return err
 		}
-		card, err := fetchCard(cmd.Context(), cfg.URL, key)
+		card, err := h.fetchCard(cmd.Context(), cfg.URL, key)
 		if err != nil {
 			return err
 		}

@@ -146,7 +146,12 @@ func (p *payer) together(c store.Channel) error {
 		return err
 	}
 	defer clear(pay.Key)
-	if err := client.CloseTogether(p.cmd.Context(), client.Config{Host: c.Host, HostKey: c.HostKey, Payment: pay}); err != nil {
+	cfg, err := p.h.reach(c.Host, c.HostKey)
+	if err != nil {
+		return err
+	}
+	cfg.Payment = pay
+	if err := client.CloseTogether(p.cmd.Context(), cfg); err != nil {
 		return err
 	}
 	return p.gone(c.Address())

@@ -14,7 +14,7 @@ import (
 )
 
 func devnetCommand() *cobra.Command {
-	var dir, listen, control, config string
+	var dir, listen, dht, control, config string
 	var blockTime time.Duration
 	c := &cobra.Command{Use: "devnet", Short: "Run a local TON network for development", Args: cobra.NoArgs,
 		Long: `devnet runs a TON blockchain in one process: a real state machine behind the real
@@ -33,6 +33,7 @@ The control endpoint takes JSON, on loopback:
 	f := c.Flags()
 	f.StringVar(&dir, "dir", "", "keep the chain here across restarts (default: memory only)")
 	f.StringVar(&listen, "listen", "127.0.0.1:0", "liteserver address, IPv4")
+	f.StringVar(&dht, "dht", "127.0.0.1:0", "address of a DHT node, IPv4, where hosts publish theirs")
 	f.StringVar(&control, "control", "127.0.0.1:0", "control endpoint, on loopback")
 	f.StringVar(&config, "config", "", "write the network's global.config.json here")
 	f.DurationVar(&blockTime, "block-time", time.Second, "time between blocks")
@@ -50,6 +51,11 @@ The control endpoint takes JSON, on loopback:
 			return cli.Errorf(cli.Usage, "choose another --listen", "%w", err)
 		}
 		defer ls.Close()
+		node, err := chain.ServeDHT(cmd.Context(), dht)
+		if err != nil {
+			return cli.Errorf(cli.Usage, "choose another --dht", "%w", err)
+		}
+		defer node.Close()
 		l, err := net.Listen("tcp", control)
 		if err != nil {
 			return cli.Errorf(cli.Usage, "choose another --control", "%w", err)
@@ -67,7 +73,7 @@ The control endpoint takes JSON, on loopback:
 		go srv.Serve(l)
 		defer srv.Close()
 		json.NewEncoder(cmd.OutOrStdout()).Encode(map[string]any{
-			"liteserver": ls.Addr().String(), "control": "http://" + l.Addr().String(), "global_id": chain.GlobalID(), "config": config})
+			"liteserver": ls.Addr().String(), "dht": node.Addr().String(), "control": "http://" + l.Addr().String(), "global_id": chain.GlobalID(), "config": config})
 		if err := chain.Run(cmd.Context(), blockTime); cmd.Context().Err() == nil {
 			return err
 		}

@@ -23,6 +23,7 @@ import (
 	"github.com/bombyx-network/bombyx/client/store"
 	"github.com/bombyx-network/bombyx/internal/cli"
 	"github.com/bombyx-network/bombyx/internal/ton"
+	"github.com/bombyx-network/bombyx/internal/ton/adnl"
 	"github.com/bombyx-network/bombyx/internal/ton/channel"
 	"github.com/bombyx-network/bombyx/internal/ton/wallet"
 )
@@ -101,7 +102,14 @@ type hostConfig struct {
 	Window    uint64        `json:"window"`     // nanogram ahead of delivery
 }
 
-func parseHostKey(s string) (ed25519.PublicKey, error) {
+// overADNL says that a host is named by its ADNL id.
+func overADNL(host string) bool { return strings.HasPrefix(host, adnl.Scheme) }
+
+// parseHostKey reads the key of a host. Without one, an ADNL id stands for it: nil.
+func parseHostKey(host, s string) (ed25519.PublicKey, error) {
+	if s == "" && overADNL(host) {
+		return nil, nil
+	}
 	b, err := hex.DecodeString(s)
 	if err != nil || len(b) != ed25519.PublicKeySize {
 		return nil, cli.Errorf(cli.Usage, "ask the provider for its key, or take it from a registry that you trust", "host key %.80q is not 64 hexadecimal digits", s)
@@ -113,9 +121,8 @@ func parseHostKey(s string) (ed25519.PublicKey, error) {
 type hostChoice struct{ url, key string }
 
 func (o *hostChoice) flags(c *cobra.Command) {
-	c.Flags().StringVar(&o.url, "host", "", "use this host's URL instead of the one that host add recorded")
-	c.Flags().StringVar(&o.key, "host-key", "", "the host's identity key, 64 hexadecimal digits")
-	c.MarkFlagsRequiredTogether("host", "host-key")
+	c.Flags().StringVar(&o.url, "host", "", "use this host instead of the one that host add recorded: its URL, or adnl:ID")
+	c.Flags().StringVar(&o.key, "host-key", "", "the host's identity key, 64 hexadecimal digits; an ADNL id needs none")
 }
 
 // host returns which host to use. One that was given on the command line, not recorded, is asked for its card, and the prices
@@ -134,20 +141,24 @@ func (h *home) host(cmd *cobra.Command, o hostChoice) (*hostConfig, ed25519.Publ
 			return nil, nil, cli.Errorf(cli.Usage, "write it anew: bombyx host add URL KEY", "%s: version %d, this program reads 1", path, c.Version)
 		}
 	}
-	if o.url != "" && (o.url != c.URL || o.key != c.Key) {
+	if o.url == "" && o.key != "" {
+		return nil, nil, cli.Errorf(cli.Usage, "give --host too", "--host-key alone names no host")
+	}
+	if o.url != "" && (o.url != c.URL || o.key != c.Key && (o.key != "" || !overADNL(o.url))) {
 		c = hostConfig{Version: 1, URL: o.url, Key: o.key}
 	} else if c.URL == "" {
 		return nil, nil, cli.Errorf(cli.Usage, "bombyx host add URL KEY, or give --host and --host-key", "no host is known")
 	}
-	key, err := parseHostKey(c.Key)
+	key, err := parseHostKey(c.URL, c.Key)
 	if err != nil {
 		return nil, nil, err
 	}
 	if c.Window == 0 {
-		card, err := fetchCard(cmd.Context(), c.URL, key)
+		card, err := h.fetchCard(cmd.Context(), c.URL, key)
 		if err != nil {
 			return nil, nil, err
 		}
+		key, c.Key = card.Key(), card.Host
 		c.accept(card, "")
 		fmt.Fprintf(cmd.ErrOrStderr(), "%s asks %s\n", c.URL, pricesText(c.MaxPrices))
 	}
@@ -163,8 +174,22 @@ func (c *hostConfig) accept(card *client.Card, model string) {
 	c.MaxPrices = card.Prices[c.Model]
 }
 
-func fetchCard(ctx context.Context, url string, key ed25519.PublicKey) (*client.Card, error) {
-	c, err := client.FetchCard(ctx, client.Config{Host: url, HostKey: key, Timeout: 20 * time.Second})
+// reach is the part of a client's configuration that says where a host is.
+func (h *home) reach(url string, key ed25519.PublicKey) (cfg client.Config, err error) {
+	cfg.Host, cfg.HostKey = url, key
+	if overADNL(url) {
+		cfg.Network, err = h.network()
+	}
+	return cfg, err
+}
+
+func (h *home) fetchCard(ctx context.Context, url string, key ed25519.PublicKey) (*client.Card, error) {
+	cfg, err := h.reach(url, key)
+	if err != nil {
+		return nil, err
+	}
+	cfg.Timeout = 20 * time.Second
+	c, err := client.FetchCard(ctx, cfg)
 	if err != nil {
 		return nil, fault(err)
 	}
@@ -220,8 +245,8 @@ func (h *home) collateral() (*collateral.Bundle, error) {
 	return newBundle(inputs)
 }
 
-// chain connects to the network that network.json describes.
-func (h *home) chain(ctx context.Context) (*ton.Client, error) {
+// network reads network.json.
+func (h *home) network() ([]byte, error) {
 	path, err := h.at(networkFile)
 	if err != nil {
 		return nil, err
@@ -229,7 +254,12 @@ func (h *home) chain(ctx context.Context) (*ton.Client, error) {
 	if !exists(path) {
 		return nil, cli.Errorf(cli.Usage, "put the network's global.config.json there (TON publishes it; bombyx devnet --config writes one)", "%s: no network", path)
 	}
-	b, err := cli.ReadFile(path, 1<<20)
+	return cli.ReadFile(path, 1<<20)
+}
+
+// chain connects to the network that network.json describes.
+func (h *home) chain(ctx context.Context) (*ton.Client, error) {
+	b, err := h.network()
 	if err != nil {
 		return nil, err
 	}

@@ -27,29 +27,36 @@ only under that key's signature. The host itself is not trusted with anything el
 
 func hostAdd(h *home) *cobra.Command {
 	var model, window string
-	c := &cobra.Command{Use: "add URL KEY", Short: "Pin a host and accept its prices", Args: cobra.ExactArgs(2),
+	c := &cobra.Command{Use: "add URL KEY | adnl:ID", Short: "Pin a host and accept its prices", Args: cobra.RangeArgs(1, 2),
 		Long: `add asks the host for its card, verifies it under KEY (64 hexadecimal digits, from a
 registry or from the provider itself), and records in host.json: URL, key, the model to
 use, its present prices as the limit, and the credit that an answer gets ahead of its
 delivery. A host that raises its prices is refused until you add it again. It replaces the
-host that was there before; channels with that one stay.`,
-		Example: "  bombyx host add https://host.example 5f3c... --model qwen3-8b"}
+host that was there before; channels with that one stay.
+
+A host that is named by its ADNL id needs no key: the id is its hash. It is found in the DHT
+of the network that network.json describes, without DNS or certificates.`,
+		Example: "  bombyx host add https://host.example 5f3c... --model qwen3-8b\n  bombyx host add adnl:3b6a..."}
 	c.Flags().StringVarP(&model, "model", "m", "", "model to use unless a request names another (default the first on the card)")
 	c.Flags().StringVar(&window, "window", "", "the most, in GRAM, that the host can take without delivering (default the card's)")
 	h.yesFlag(c)
 	c.RunE = func(cmd *cobra.Command, args []string) error {
-		key, err := parseHostKey(args[1])
+		url, text := args[0], ""
+		if len(args) > 1 {
+			text = args[1]
+		}
+		key, err := parseHostKey(url, text)
 		if err != nil {
 			return err
 		}
-		card, err := fetchCard(cmd.Context(), args[0], key)
+		card, err := h.fetchCard(cmd.Context(), url, key)
 		if err != nil {
 			return err
 		}
 		if model != "" && card.Enclave(model) == nil {
 			return cli.Errorf(cli.Usage, "choose one of "+strings.Join(models(card), ", "), "the host does not serve %.100q", model)
 		}
-		cfg := hostConfig{Version: 1, URL: args[0], Key: args[1]}
+		cfg := hostConfig{Version: 1, URL: url, Key: card.Host}
 		cfg.accept(card, model)
 		if window != "" {
 			n, err := parseAmount(window)
@@ -97,7 +104,7 @@ func hostShow(h *home) *cobra.Command {
 		if err != nil {
 			return err
 		}
-		card, err := fetchCard(cmd.Context(), cfg.URL, key)
+		card, err := h.fetchCard(cmd.Context(), cfg.URL, key)
 		if err != nil {
 			return err
 		}

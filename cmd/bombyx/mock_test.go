@@ -37,6 +37,7 @@ import (
 	"github.com/bombyx-network/bombyx/internal/manifest"
 	"github.com/bombyx-network/bombyx/internal/price"
 	"github.com/bombyx-network/bombyx/internal/ton"
+	"github.com/bombyx-network/bombyx/internal/ton/adnl"
 	"github.com/bombyx-network/bombyx/internal/ton/channel"
 	"github.com/bombyx-network/bombyx/internal/ton/wallet"
 )
@@ -227,7 +228,7 @@ func mockCheapen() *cobra.Command {
 }
 
 // mockProvider runs a provider: a real host and a real enclave on mock hardware, around an engine that says the alphabet. It
-// is paid on the network that NETWORK describes. OUT gets URL and KEY, POLICY a policy that pins its hardware.
+// is paid on the network that NETWORK describes. OUT gets URL, KEY and ADNL, POLICY a policy that pins its hardware.
 func mockProvider() *cobra.Command {
 	return &cobra.Command{Use: "provider NETWORK OUT POLICY", Args: cobra.ExactArgs(3), RunE: func(cmd *cobra.Command, args []string) error {
 		return provide(cmd.Context(), args[0], args[1], args[2])
@@ -328,6 +329,22 @@ func provide(ctx context.Context, network, out, policyPath string) error {
 	go outer.Serve(hl)
 	defer outer.Close()
 
+	// The same host once more, for clients that know nothing but its ADNL id.
+	al, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return err
+	}
+	overADNL := host.NewServer(h)
+	go overADNL.Serve(adnl.Listen(al, identity))
+	defer overADNL.Close()
+	tonDHT, err := adnl.ParseNetwork(config)
+	if err != nil {
+		return err
+	}
+	if err := tonDHT.Publish(ctx, identity, al.Addr().(*net.TCPAddr).AddrPort()); err != nil {
+		return err
+	}
+
 	p := openPolicy(a, time.Now())
 	b, err := p.Encode()
 	if err != nil {
@@ -338,7 +355,7 @@ func provide(ctx context.Context, network, out, policyPath string) error {
 		return err
 	}
 	// Renamed into place: whoever sees the file sees all of it.
-	text := fmt.Sprintf("URL=http://%s\nKEY=%x\n", hl.Addr(), h.Key())
+	text := fmt.Sprintf("URL=http://%s\nKEY=%x\nADNL=%s\n", hl.Addr(), h.Key(), adnl.IDOf(h.Key()))
 	if err := errors.Join(os.WriteFile(out+".new", []byte(text), 0o644), os.Rename(out+".new", out)); err != nil {
 		return err
 	}

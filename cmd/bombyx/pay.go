@@ -104,8 +104,12 @@ func (h *home) dial(cmd *cobra.Command, o lineOptions) (_ *line, err error) {
 		return nil, err
 	}
 	l.key = pay.Key
-	cfg := client.Config{Host: host.URL, HostKey: key, Policy: pol, Collateral: bundle, Payment: pay, MaxPrices: host.MaxPrices,
-		Window: host.Window, Timeout: o.timeout, Trace: l.trace(cmd.ErrOrStderr(), o.verbose)}
+	cfg, err := h.reach(host.URL, key)
+	if err != nil {
+		return nil, err
+	}
+	cfg.Policy, cfg.Collateral, cfg.Payment, cfg.MaxPrices, cfg.Window = pol, bundle, pay, host.MaxPrices, host.Window
+	cfg.Timeout, cfg.Trace = o.timeout, l.trace(cmd.ErrOrStderr(), o.verbose)
 	if pol.Epoch != nil {
 		l.blocks = &blocks{home: h, network: pay.Network}
 		cfg.Blocks = l.blocks

@@ -16,10 +16,17 @@ type Dialer struct {
 
 	mu     sync.Mutex
 	record *Record
+	key    ed25519.PublicKey // of any record so far: an id has one
 }
 
 // Key returns the host's key, from its record in the DHT: the one whose hash is the id.
 func (d *Dialer) Key(ctx context.Context) (ed25519.PublicKey, error) {
+	d.mu.Lock()
+	key := d.key
+	d.mu.Unlock()
+	if key != nil {
+		return key, nil
+	}
 	r, _, err := d.find(ctx)
 	if err != nil {
 		return nil, err
@@ -68,7 +75,7 @@ func (d *Dialer) find(ctx context.Context) (r *Record, fresh bool, err error) {
 		return nil, false, err
 	}
 	d.mu.Lock()
-	d.record = r
+	d.record, d.key = r, r.Key
 	d.mu.Unlock()
 	return r, true, nil
 }

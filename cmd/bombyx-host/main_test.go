@@ -1,0 +1,193 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/bombyx-network/bombyx/internal/ton/adnl"
+	"github.com/bombyx-network/bombyx/internal/ton/devnet"
+	"github.com/bombyx-network/bombyx/internal/ton/wallet"
+)
+
+// configure writes a host.json for a local network, and an identity. The enclave that it names is not there.
+func configure(t *testing.T, change func(map[string]any)) (path string) {
+	t.Helper()
+	dir := t.TempDir()
+	chain, err := devnet.New(devnet.Config{SealOnSend: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { chain.Close() })
+	if _, err := chain.Serve(t.Context(), "127.0.0.1:0"); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "nodht.json"), chain.GlobalConfig(), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := chain.ServeDHT(t.Context(), "127.0.0.1:0"); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "network.json"), chain.GlobalConfig(), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	w, err := wallet.New(chain.GlobalID())
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := map[string]any{"listen": "127.0.0.1:0", "identity": "identity", "network": "network.json", "global_id": chain.GlobalID(),
+		"payee": w.Address().String(), "prices": map[string]any{"m": map[string]any{"prompt": 1, "cached_prompt": 1, "completion": 1, "reasoning": 1}},
+		"window": 1, "min_deposit": 1, "closing_delay": 3600, "card_lifetime": 3600, "ledger": "ledger.db",
+		"claims":   map[string]any{"every": 3600, "threshold": 1, "age": 3600, "margin": 60},
+		"enclaves": []any{map[string]any{"id": "a", "address": "unix:" + filepath.Join(dir, "enclave.sock")}}}
+	if change != nil {
+		change(c)
+	}
+	b, err := json.Marshal(c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	path = filepath.Join(dir, "host.json")
+	if err := os.WriteFile(path, b, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if out, err := run(t.Context(), "init", filepath.Join(dir, "identity")); err != nil {
+		t.Fatal(out, err)
+	}
+	return path
+}
+
+func run(ctx context.Context, args ...string) (string, error) {
+	c := root()
+	c.SilenceUsage = true
+	var out strings.Builder
+	c.SetOut(&out)
+	c.SetErr(io.Discard)
+	c.SetArgs(args)
+	err := c.ExecuteContext(ctx)
+	return out.String(), err
+}
+
+// start serves until the test ends and returns what the host said of itself, by pattern.
+func start(t *testing.T, path string, patterns ...string) (said [][]string) {
+	t.Helper()
+	r, w := io.Pipe()
+	c := root()
+	c.SetOut(w)
+	c.SetErr(io.Discard)
+	c.SetArgs([]string{"serve", "--config", path})
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() {
+		err := c.ExecuteContext(ctx)
+		w.CloseWithError(fmt.Errorf("the host ended: %w", err))
+		ended <- err
+	}()
+	t.Cleanup(func() {
+		cancel()
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+	})
+	lines := bufio.NewReader(r)
+	for _, p := range patterns {
+		line, err := lines.ReadString('\n')
+		if err != nil {
+			t.Fatal(err)
+		}
+		m := regexp.MustCompile(p).FindStringSubmatch(line)
+		if m == nil {
+			t.Fatalf("%q does not match %s", line, p)
+		}
+		said = append(said, m)
+	}
+	return said
+}
+
+// The same host answers at both entrances, and is found in the DHT.
+func TestServesOverADNL(t *testing.T) {
+	path := configure(t, func(c map[string]any) { c["adnl"] = map[string]any{"listen": "127.0.0.1:0"} })
+	said := start(t, path, `^host ([0-9a-f]{64}) serves on (127\.0\.0\.1:\d+)\n$`, `^host (adnl:[0-9a-f]{64}) serves on (\S+), published as (\S+)\n$`)
+	id, err := adnl.ParseID(said[1][1])
+	if err != nil || said[1][2] != said[1][3] {
+		t.Fatal(said, err)
+	}
+	config, err := os.ReadFile(filepath.Join(filepath.Dir(path), "network.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	network, err := adnl.ParseNetwork(config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var record *adnl.Record
+	for begin := time.Now(); record == nil; { // publishing takes a moment
+		if record, err = network.Find(t.Context(), id); err != nil && time.Since(begin) > 20*time.Second {
+			t.Fatal(err)
+		}
+	}
+	if fmt.Sprintf("%x", record.Key) != said[0][1] || record.Addrs[0].String() != said[1][2] {
+		t.Fatalf("%+v, want %v", record, said)
+	}
+	d := &adnl.Dialer{Network: network, ID: id}
+	for url, tr := range map[string]http.RoundTripper{"http://" + said[0][2]: http.DefaultTransport, "http://host": d.Transport()} {
+		req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, url+"/v1/card", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp, err := tr.RoundTrip(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		b, err := io.ReadAll(resp.Body)
+		resp.Body.Close()
+		if resp.StatusCode != http.StatusServiceUnavailable || !strings.Contains(string(b), "no_enclave") || err != nil {
+			t.Errorf("%s: %s %s, %v", url, resp.Status, b, err)
+		}
+	}
+}
+
+func TestServesOverADNLAlone(t *testing.T) {
+	start(t, configure(t, func(c map[string]any) {
+		delete(c, "listen")
+		c["adnl"] = map[string]any{"listen": "127.0.0.1:0", "address": "192.0.2.1:443"}
+	}), `^host adnl:[0-9a-f]{64} serves on 127\.0\.0\.1:\d+, published as 192\.0\.2\.1:443\n$`)
+}
+
+func TestServeRefuses(t *testing.T) {
+	taken, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer taken.Close()
+	overADNL := func(listen, address string) func(map[string]any) {
+		return func(c map[string]any) { c["adnl"] = map[string]any{"listen": listen, "address": address} }
+	}
+	for want, change := range map[string]func(map[string]any){
+		"no address to listen on":        func(c map[string]any) { delete(c, "listen") },
+		"is not a loopback address":      func(c map[string]any) { c["listen"] = "0.0.0.0:0" },
+		"no address to connect to":       overADNL("0.0.0.0:0", ""),
+		"adnl.address":                   overADNL("127.0.0.1:0", "host.example:443"),
+		"adnl.address: adnl: 0.0.0.0:44": overADNL("127.0.0.1:0", "0.0.0.0:44"),
+		"adnl.listen":                    overADNL(taken.Addr().String(), ""),
+		"listen: listen":                 func(c map[string]any) { c["listen"] = taken.Addr().String() },
+		"no DHT node": func(c map[string]any) {
+			c["network"] = "nodht.json"
+			overADNL("127.0.0.1:0", "")(c)
+		},
+	} {
+		if out, err := run(t.Context(), "serve", "--config", configure(t, change)); err == nil || !strings.Contains(err.Error(), want) || out != "" {
+			t.Errorf("want %q: %q, %v", want, out, err)
+		}
+	}
+}
