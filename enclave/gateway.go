@@ -48,7 +48,7 @@ var errSettled = errors.New("enclave: the host ended the stream")
 func (e *Enclave) serveSealed(w http.ResponseWriter, r *http.Request) {
 	id, channel := r.Header.Get("Bombyx-Stream"), r.Header.Get("Bombyx-Channel")
 	credit, err := strconv.ParseUint(r.Header.Get("Bombyx-Credit"), 10, 63)
-	if !validHex(id, 16) || !validChannel(channel) || err != nil {
+	if !receipt.IsHex(id, 16) || !validChannel(channel) || err != nil {
 		apierror.New(400, "malformed_header", "Bombyx-Stream, Bombyx-Channel or Bombyx-Credit is malformed", "see docs/protocol.md").Write(w)
 		return
 	}
@@ -221,7 +221,7 @@ func (j *job) meta(r *http.Request) *apierror.Error {
 	}
 	h := r.Header
 	id, ch, ev := h.Get("Bombyx-Id"), h.Get("Bombyx-Channel"), h.Get("Bombyx-Evidence")
-	if !validHex(id, 16) || !validHex(ev, 32) || !validHex(h.Get("Bombyx-Salt"), 32) || !validChannel(ch) {
+	if !receipt.IsHex(id, 16) || !receipt.IsHex(ev, 32) || !receipt.IsHex(h.Get("Bombyx-Salt"), 32) || !validChannel(ch) {
 		return bad("bombyx-id, bombyx-channel, bombyx-evidence or bombyx-salt is malformed", "see docs/protocol.md")
 	}
 	var digest receipt.Digest
@@ -467,21 +467,9 @@ func (j *job) engineFault(err error) *apierror.Error {
 	return apierror.New(502, "engine_error", "the engine failed", "try again, or another host")
 }
 
-func validHex(s string, bytes int) bool {
-	if len(s) != 2*bytes {
-		return false
-	}
-	for _, c := range []byte(s) {
-		if (c < '0' || c > '9') && (c < 'a' || c > 'f') {
-			return false
-		}
-	}
-	return true
-}
-
 func validChannel(s string) bool {
 	wc, id, ok := strings.Cut(s, ":")
-	return ok && (wc == "0" || wc == "-1") && validHex(id, 32)
+	return ok && (wc == "0" || wc == "-1") && receipt.IsHex(id, 32)
 }
 
 // A pipe carries finished bytes from one goroutine to another and merges what

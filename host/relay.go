@@ -20,6 +20,7 @@ import (
 	"github.com/bombyx-network/bombyx/internal/card"
 	"github.com/bombyx-network/bombyx/internal/manifest"
 	"github.com/bombyx-network/bombyx/internal/price"
+	"github.com/bombyx-network/bombyx/internal/receipt"
 	"github.com/bombyx-network/bombyx/internal/session"
 	"github.com/bombyx-network/bombyx/internal/ton/channel"
 )
@@ -239,7 +240,7 @@ func (h *Host) serveSealed(w http.ResponseWriter, r *http.Request) {
 	allot, fault := parseAllot(r.Header.Get("Bombyx-Allot"))
 	switch {
 	case fault != nil:
-	case !validStream(id):
+	case !receipt.IsHex(id, 16):
 		fault = apierror.New(400, "malformed_header", "Bombyx-Stream is not 32 lower-case hexadecimal digits", "choose a random one")
 	case r.Header.Get("Content-Type") != requestType:
 		fault = apierror.New(415, "wrong_type", "the request is not "+requestType, "seal it: see docs/protocol.md")
@@ -463,18 +464,6 @@ func parseAllot(s string) (uint64, *apierror.Error) {
 		return 0, apierror.New(400, "malformed_header", "Bombyx-Allot is not a decimal amount of nanogram", "see docs/protocol.md")
 	}
 	return v, nil
-}
-
-func validStream(s string) bool {
-	if len(s) != 32 {
-		return false
-	}
-	for _, c := range []byte(s) {
-		if (c < '0' || c > '9') && (c < 'a' || c > 'f') {
-			return false
-		}
-	}
-	return true
 }
 
 // An upstream is an enclave behind its transport.

@@ -8,10 +8,8 @@ package engine
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"net/http"
 )
 
 // The paths that every [Engine] serves.
@@ -111,45 +109,4 @@ func (e *RequestError) Error() string {
 		return fmt.Sprintf("engine: %d: %s (%s)", e.Status, e.Message, e.Param)
 	}
 	return fmt.Sprintf("engine: %d: %s", e.Status, e.Message)
-}
-
-// JSON returns OpenAI's error object: {"error":{"message":...,"type":...,"param":...,"code":...}}, where an empty param
-// or code is null.
-func (e *RequestError) JSON() []byte {
-	optional := func(s string) *string {
-		if s == "" {
-			return nil
-		}
-		return &s
-	}
-	var body struct {
-		Error struct {
-			Message string  `json:"message"`
-			Type    string  `json:"type"`
-			Param   *string `json:"param"`
-			Code    *string `json:"code"`
-		} `json:"error"`
-	}
-	body.Error.Message = e.Message
-	body.Error.Type = e.Type
-	if e.Type == "" {
-		body.Error.Type = defaultType(e.Status)
-	}
-	body.Error.Param = optional(e.Param)
-	body.Error.Code = optional(e.Code)
-	b, err := json.Marshal(body)
-	if err != nil {
-		panic(err) // strings always marshal
-	}
-	return b
-}
-
-func defaultType(status int) string {
-	switch {
-	case status == http.StatusTooManyRequests:
-		return "rate_limit_error"
-	case status >= 500:
-		return "server_error"
-	}
-	return "invalid_request_error"
 }

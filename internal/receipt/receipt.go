@@ -71,6 +71,20 @@ type Receipt struct {
 	Time     int64       `json:"time"` // Unix seconds by the enclave's clock, which the host controls
 }
 
+// IsHex reports whether s is n bytes in lower-case hexadecimal, as ids, digests
+// and addresses are written.
+func IsHex(s string, n int) bool {
+	if len(s) != 2*n {
+		return false
+	}
+	for _, c := range []byte(s) {
+		if (c < '0' || c > '9') && (c < 'a' || c > 'f') {
+			return false
+		}
+	}
+	return true
+}
+
 func (r *Receipt) check() error {
 	switch r.Finish {
 	case Complete, OutOfCredit, Cancelled, Failed:
@@ -82,7 +96,7 @@ func (r *Receipt) check() error {
 		return fmt.Errorf("receipt: version %d, want 1", r.Version)
 	case r.Cost > MaxCost:
 		return fmt.Errorf("receipt: cost %d nanogram, limit %d", r.Cost, uint64(MaxCost))
-	case len(r.ID) != 32 || len(r.Channel) > 100 || r.Model == "" || len(r.Model) > price.MaxModelName:
+	case !IsHex(r.ID, 16) || len(r.Channel) > 100 || r.Model == "" || len(r.Model) > price.MaxModelName:
 		return errors.New("receipt: id, channel or model is malformed")
 	}
 	return r.Usage.Check()

@@ -40,6 +40,7 @@ func TestRefuses(t *testing.T) {
 		"finish":  func(r *Receipt) { r.Finish = "well" },
 		"cost":    func(r *Receipt) { r.Cost = MaxCost + 1 },
 		"id":      func(r *Receipt) { r.ID = "1" },
+		"id case": func(r *Receipt) { r.ID = strings.ToUpper(r.ID) },
 		"model":   func(r *Receipt) { r.Model = "" },
 		"usage":   func(r *Receipt) { r.Usage.Cached = 9 },
 	} {
