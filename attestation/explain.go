@@ -141,9 +141,16 @@ func (x *explainer) document(kind Kind, raw []byte, want Expected) {
 		x.cpu(&e.CPU)
 		x.devices(e.Devices)
 	case KindDstack:
-		q, log, err := parseDstack(raw)
-		if err == nil {
-			x.logged(q, log)
+		d, err := parseDstack(raw)
+		switch {
+		case err != nil:
+		case d.quote != nil:
+			x.logged(d.quote, d.log)
+		default:
+			x.find("document", raw, "configuration", d.config, CheckHostData)
+			x.add("report", d.report, "HOST_DATA", 0xc0, 0xe0, CheckHostData)
+			x.find("document", raw, "report", d.report, CheckMode)
+			x.snp(d.report, d.certificates)
 		}
 	case KindNEAR:
 		q, log, reportData, compose, err := parseNEAR(raw)

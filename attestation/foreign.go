@@ -9,7 +9,6 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/asn1"
-	"encoding/hex"
 	"encoding/json"
 	"encoding/pem"
 	"errors"
@@ -80,8 +79,7 @@ func (v *Verifier) appraiseForeign(now time.Time, kind Kind, raw []byte, want Ex
 	case KindTinfoil:
 		a.tinfoil(raw, want.Nonce)
 	case KindDstack:
-		q, log, err := parseDstack(raw)
-		a.dstack(q, log, err, want.ReportData)
+		a.dstack(raw, want.ReportData)
 	case KindNEAR:
 		a.near(raw)
 	case KindCocoon:
@@ -234,71 +232,6 @@ func (a *appraisal) noWorkload() {
 	}
 }
 
-// dstackDocument is what dstack's guest agent answers to a request for a quote.
-type dstackDocument struct {
-	Quote      string  `json:"quote"`
-	EventLog   string  `json:"event_log"`
-	ReportData *string `json:"report_data,optional"`
-	VMConfig   *string `json:"vm_config,optional"`
-	Algorithm  *string `json:"hash_algorithm,optional"`
-	Prefix     *string `json:"prefix,optional"`
-}
-
-func parseDstack(raw []byte) (*dcap.Quote, *eventlog.Log, error) {
-	var d dstackDocument
-	if err := strictjson.Unmarshal(raw, &d, MaxEvidence); err != nil {
-		return nil, nil, err
-	}
-	quote, err := hex.DecodeString(d.Quote)
-	if err != nil {
-		return nil, nil, errors.New("quote: not hexadecimal")
-	}
-	log, err := eventlog.ParseDstack([]byte(d.EventLog))
-	if err != nil {
-		return nil, nil, err
-	}
-	q, err := dcap.ParseQuote(quote)
-	return q, log, err
-}
-
-func (a *appraisal) dstack(q *dcap.Quote, log *eventlog.Log, err error, reportData []byte) {
-	const clause = "dstack guest agent, GetQuote"
-	if err != nil {
-		a.fail(CheckParse, clause, err)
-		return
-	}
-	a.pass(CheckParse, clause, fmt.Sprintf("%d events", len(log.Events)))
-	// The document repeats the report data; only the quote's own is believed.
-	a.intel(q, dcap.TEETDX, reportData)
-	a.judge(CheckMode, a.v.policy.Devices.JudgeMode(string(ModeCPU), 0, 0))
-	a.noWorkload()
-	if q.TD == nil {
-		return
-	}
-	registers := map[int][]byte{}
-	for i := range q.TD.RTMR {
-		registers[i] = q.TD.RTMR[i][:]
-	}
-	checks, err := eventlog.Verify(registers, log)
-	if err != nil {
-		a.fail(eventlog.CheckDigests, clause, err)
-		return
-	}
-	for _, c := range checks {
-		title := titles[c.ID]
-		if title == "" {
-			title = "event log explains " + strings.TrimPrefix(c.ID, "eventlog.")
-		}
-		a.add(Check{ID: c.ID, Title: title, Clause: c.Clause, Status: Status(c.Status.String()),
-			Seen: c.Seen, Wanted: c.Want, Detail: c.Detail})
-	}
-	for _, name := range []string{"app-id", "compose-hash", "instance-id", "os-image-hash", "key-provider"} {
-		if payload, err := log.Runtime(name); err == nil {
-			a.res.Claims["dstack."+name] = fmt.Sprintf("%x", payload)
-		}
-	}
-}
-
 // nearDocument is what a NEAR MPC node publishes.
 type nearDocument struct {
 	Signer     string         `json:"near_signer_public_key"`
@@ -379,10 +312,12 @@ func nearKey(s string) ([]byte, error) {
 
 func (a *appraisal) near(raw []byte) {
 	q, log, reportData, compose, err := parseNEAR(raw)
-	a.dstack(q, log, err, reportData)
 	if err != nil {
+		a.fail(CheckParse, "NEAR MPC node", err)
 		return
 	}
+	a.pass(CheckParse, "NEAR MPC node", fmt.Sprintf("%d events", len(log.Events)))
+	a.logged(q, log, reportData)
 	c := Check{ID: CheckCompose, Clause: "NEAR MPC node", Status: Pass, Seen: a.res.Claims["dstack.compose-hash"], Wanted: fmt.Sprintf("%x", compose)}
 	if c.Seen != c.Wanted {
 		c.Status, c.Detail = Fail, "the compose file shown is not the one that was measured"
@@ -457,11 +392,13 @@ func TakeApart(data, certificates []byte) (*Parts, error) {
 		}
 		p.CPU, p.Devices = e.CPU, e.Devices
 	case KindDstack:
-		q, _, err := parseDstack(raw)
+		d, err := parseDstack(raw)
 		if err != nil {
 			return nil, fmt.Errorf("attestation: %w", err)
 		}
-		p.CPU = CPU{Kind: CPUTDX, Quote: q.Raw}
+		if p.CPU = (CPU{Kind: CPUSNP, Quote: d.report, Certificates: d.certificates}); d.quote != nil {
+			p.CPU = CPU{Kind: CPUTDX, Quote: d.quote.Raw}
+		}
 	case KindNEAR:
 		q, _, _, _, err := parseNEAR(raw)
 		if err != nil {

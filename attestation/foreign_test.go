@@ -167,7 +167,7 @@ func TestCocoon(t *testing.T) {
 }
 
 // dstackEvents makes an event log as dstack writes it, and the registers that it leads to; change is made to the log afterwards.
-func dstackEvents(t *testing.T, change func(events []map[string]any)) (log []byte, registers *[4][48]byte) {
+func dstackEvents(t testing.TB, change func(events []map[string]any)) (log []byte, registers *[4][48]byte) {
 	t.Helper()
 	events := []map[string]any{}
 	for i := range 3 {
@@ -372,6 +372,8 @@ func FuzzAppraiseSaved(f *testing.F) {
 	f.Add(n.Devices(nonce)[0].Report)
 	f.Add([]byte(`{"format":"https://tinfoil.sh/predicate/attestation/v3"}`))
 	f.Add([]byte(`{"quote":"00","event_log":"[]"}`))
+	f.Add(dstackTDX(f, attestationtest.NodeConfig{}, nil))
+	f.Add(dstackSNP(f, ""))
 	f.Add([]byte(`[{"arch":"HOPPER","evidence":"","certificate":"","nonce":""}]`))
 	f.Fuzz(func(t *testing.T, in []byte) {
 		r, err := v.AppraiseSaved(now, in, attestation.Expected{})

@@ -31,6 +31,9 @@ func Recognise(data []byte) (Kind, []byte, error) {
 	if k := foreignKind(data); k != "" {
 		return k, data, nil
 	}
+	if raw := dstackAttestation(data); isDstackSCALE(raw) {
+		return KindDstack, raw, nil
+	}
 	text := bytes.TrimSpace(data)
 	if block, rest := pem.Decode(text); block != nil && len(bytes.TrimSpace(rest)) == 0 {
 		if k := kindOf(block.Bytes); k != "" {
@@ -58,6 +61,15 @@ func kindOf(b []byte) Kind {
 	switch {
 	case isComposite(b):
 		return KindEvidence
+	case isDstackSCALE(b):
+		return KindDstack
+	}
+	return bareKind(b)
+}
+
+// bareKind is kindOf for a quote or report by itself.
+func bareKind(b []byte) Kind {
+	switch {
 	case len(b) >= 48 && b[1] == 0 && b[0] >= 3 && b[0] <= 5 && binary.LittleEndian.Uint16(b[2:]) == 2:
 		switch dcap.TEEType(binary.LittleEndian.Uint32(b[4:])) {
 		case dcap.TEETDX:

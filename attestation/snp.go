@@ -112,12 +112,13 @@ func (a *appraisal) snpCollateral(r *snp.Report, certificates []byte) (*snp.Coll
 	if err != nil {
 		return nil, err
 	}
-	if len(given) > 0 {
-		c.Key = given[0]
-		c.Intermediates = slices.Concat(given[1:], a.v.intermediates)
+	c.Intermediates = a.v.intermediates
+	// The key comes first by convention, and last in what some networks publish.
+	if i := slices.IndexFunc(given, func(c *x509.Certificate) bool { return !c.IsCA }); i >= 0 {
+		c.Key = given[i]
+		c.Intermediates = slices.Concat(given[:i], given[i+1:], a.v.intermediates)
 		return c, nil
 	}
-	c.Intermediates = a.v.intermediates
 	for _, e := range a.v.endorsers {
 		if k := e.key; k.Kind == r.SigningKey && r.ReportedTCB.Parts(k.Product) == k.TCB && (k.Kind == snp.VLEK || bytes.HasPrefix(r.ChipID[:], k.HWID)) {
 			c.Key = e.cert

@@ -108,6 +108,7 @@ func (n *Node) SNPReport(reportData [64]byte) []byte {
 	}
 	le.PutUint64(b[8:], policy)
 	le.PutUint32(b[0x30:], n.config.VMPL)
+	copy(b[0xc0:], n.config.HostData[:])
 	le.PutUint32(b[0x34:], 1) // ECDSA P-384 with SHA-384
 	le.PutUint64(b[0x38:], p.tcb)
 	le.PutUint64(b[0x40:], 1|1<<5) // SMT, alias check complete

@@ -34,6 +34,8 @@ type NodeConfig struct {
 	VLEK bool `json:"vlek,omitempty"`
 	// VMPL is the privilege level that the SEV-SNP report was asked for from.
 	VMPL uint32 `json:"vmpl,omitempty"`
+	// HostData is what the host had bound into the SEV-SNP report at launch.
+	HostData [32]byte `json:"host_data"`
 	// Platform, Module and QE are the TCB statuses that the mock Intel gives to the parts; "" is UpToDate.
 	Platform string `json:"platform,omitempty"`
 	Module   string `json:"module,omitempty"`

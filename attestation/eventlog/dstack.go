@@ -31,6 +31,35 @@ func ParseDstack(b []byte) (*Log, error) {
 	if len(events) > MaxEvents {
 		return nil, fmt.Errorf("eventlog: more than %d events", MaxEvents)
 	}
+	raw := make([]DstackEvent, len(events))
+	for i, x := range events {
+		payload, err := hex.DecodeString(x.Payload)
+		if err != nil {
+			return nil, fmt.Errorf("eventlog: event %d: payload: %w", i, err)
+		}
+		digest, err := hex.DecodeString(x.Digest)
+		if err != nil {
+			return nil, fmt.Errorf("eventlog: event %d: digest: %w", i, err)
+		}
+		raw[i] = DstackEvent{x.IMR, x.Type, digest, x.Name, payload}
+	}
+	return NewDstack(raw)
+}
+
+// A DstackEvent is one event of dstack's, in whatever encoding it came.
+type DstackEvent struct {
+	IMR     uint32 // RTMR 0 to 3
+	Type    uint32
+	Digest  []byte // SHA-384; may be empty for a runtime event
+	Name    string
+	Payload []byte
+}
+
+// NewDstack makes a log of events under the rules of ParseDstack.
+func NewDstack(events []DstackEvent) (*Log, error) {
+	if len(events) > MaxEvents {
+		return nil, fmt.Errorf("eventlog: more than %d events", MaxEvents)
+	}
 	l := &Log{Registers: RTMR, Algorithm: crypto.SHA384}
 	for i, x := range events {
 		e, err := x.event()
@@ -42,17 +71,11 @@ func ParseDstack(b []byte) (*Log, error) {
 	return l, nil
 }
 
-func (x *dstackEvent) event() (e Event, err error) {
+func (x *DstackEvent) event() (e Event, err error) {
 	if x.IMR > 3 {
 		return e, fmt.Errorf("register %d, want RTMR 0 to 3", x.IMR)
 	}
-	e.Register, e.Type, e.Name = int(x.IMR), Type(x.Type), x.Name
-	if e.Data, err = hex.DecodeString(x.Payload); err != nil {
-		return e, fmt.Errorf("payload: %w", err)
-	}
-	if e.Digest, err = hex.DecodeString(x.Digest); err != nil {
-		return e, fmt.Errorf("digest: %w", err)
-	}
+	e.Register, e.Type, e.Name, e.Data, e.Digest = int(x.IMR), Type(x.Type), x.Name, x.Payload, x.Digest
 	runtime := e.Type == EventDstackRuntime
 	switch {
 	case runtime && strings.Contains(e.Name, ":"):

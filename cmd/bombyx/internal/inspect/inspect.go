@@ -113,6 +113,10 @@ func Read(data []byte) (Tree, error) {
 		var doc any
 		if json.Unmarshal(raw, &doc) == nil {
 			parts = []Tree{documentTree("document", doc)}
+			break
+		}
+		if kind == attestation.KindDstack {
+			parts, err = inspectParts(raw)
 		} else {
 			parts, err = inspectChain("certificate", raw)
 		}
@@ -122,6 +126,18 @@ func Read(data []byte) (Tree, error) {
 	}
 	root.children = append(root.children, parts...)
 	return root, nil
+}
+
+// inspectParts shows the quote or report within a binary document.
+func inspectParts(raw []byte) ([]Tree, error) {
+	p, err := attestation.TakeApart(raw, nil)
+	if err != nil {
+		return nil, err
+	}
+	if p.CPU.Kind == attestation.CPUSNP {
+		return inspectSNP(p.CPU.Quote)
+	}
+	return inspectQuote(p.CPU.Quote)
 }
 
 func inspectQuote(raw []byte) ([]Tree, error) {

@@ -1,0 +1,181 @@
+package attestation_test
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/binary"
+	"encoding/hex"
+	"encoding/json"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/bombyx-network/bombyx/attestation"
+	"github.com/bombyx-network/bombyx/attestation/attestationtest"
+	"github.com/bombyx-network/bombyx/attestation/collateral"
+	"github.com/bombyx-network/bombyx/attestation/policy"
+)
+
+// A scale writes Parity's SCALE encoding.
+type scale struct{ bytes.Buffer }
+
+func (s *scale) length(n int) *scale {
+	switch {
+	case n < 1<<6:
+		s.WriteByte(byte(n << 2))
+	case n < 1<<14:
+		s.Write(binary.LittleEndian.AppendUint16(nil, uint16(n<<2|1)))
+	default:
+		s.Write(binary.LittleEndian.AppendUint32(nil, uint32(n<<2|2)))
+	}
+	return s
+}
+
+func (s *scale) sequence(b []byte) *scale {
+	s.length(len(b)).Write(b)
+	return s
+}
+
+// dstackTail is what both variants end with.
+func (s *scale) dstackTail() []byte {
+	s.length(1).sequence([]byte("system-ready")).sequence(nil)
+	s.Write(make([]byte, 64))
+	return s.sequence([]byte(`{"image":"x"}`)).Bytes()
+}
+
+// dstackTDX makes a version 0 attestation of a mock TD, whose log is as dstackEvents says.
+func dstackTDX(t testing.TB, c attestationtest.NodeConfig, change func(events []map[string]any)) []byte {
+	t.Helper()
+	log, registers := dstackEvents(t, change)
+	c.RTMR = registers
+	var events []struct {
+		IMR     uint32 `json:"imr"`
+		Type    uint32 `json:"event_type"`
+		Digest  string `json:"digest"`
+		Name    string `json:"event"`
+		Payload string `json:"event_payload"`
+	}
+	if err := json.Unmarshal(log, &events); err != nil {
+		t.Fatal(err)
+	}
+	s := new(scale)
+	s.Write([]byte{0, 0})
+	s.sequence(node(t, c).Quote([64]byte{1})).length(len(events))
+	for _, e := range events {
+		digest, _ := hex.DecodeString(e.Digest)
+		payload, _ := hex.DecodeString(e.Payload)
+		s.Write(binary.LittleEndian.AppendUint32(nil, e.IMR))
+		s.Write(binary.LittleEndian.AppendUint32(nil, e.Type))
+		s.sequence(digest).sequence([]byte(e.Name)).sequence(payload)
+	}
+	return s.dstackTail()
+}
+
+// dstackSNP makes one of a mock SEV-SNP guest that was launched with a configuration, and shows another if told so.
+func dstackSNP(t testing.TB, shown string) []byte {
+	t.Helper()
+	const config = `{"app_id":"aa","compose_hash":"bb","key_provider":"kms","version":3}`
+	if shown == "" {
+		shown = config
+	}
+	n := node(t, attestationtest.NodeConfig{SNP: true, HostData: sha256.Sum256([]byte("dstack-mr-config-v3:\x00" + config))})
+	s := new(scale)
+	s.Write([]byte{0, 3})
+	e, err := attestation.ParseEvidence(collect(t, attestationtest.NodeConfig{SNP: true}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.sequence(n.SNPReport([64]byte{1})).length(1).sequence(e.CPU.Certificates).sequence([]byte(shown))
+	return s.dstackTail()
+}
+
+func anyHostData(p *policy.Policy) { p.SNP.Images[0].HostData = policy.Want32{Any: true} }
+
+func TestMockDstackSCALE(t *testing.T) {
+	good := dstackTDX(t, attestationtest.NodeConfig{}, nil)
+	r := appraiseSaved(t, good, attestation.Expected{}, anyRegisters)
+	if err := r.Err(); err != nil || r.Kind != attestation.KindDstack || r.Claims["dstack.compose-hash"] == "" {
+		t.Fatalf("%v %s %v", err, r.Kind, r.Claims)
+	}
+	snp := dstackSNP(t, "")
+	r = appraiseSaved(t, snp, attestation.Expected{}, anyHostData)
+	if err := r.Err(); err != nil || r.Kind != attestation.KindDstack || r.Claims["dstack.compose-hash"] != "bb" {
+		t.Fatalf("%v %s %v", err, r.Kind, r.Claims)
+	}
+	r = appraiseSaved(t, []byte(`{"attestation":"`+hex.EncodeToString(snp)+`"}`), attestation.Expected{}, anyHostData)
+	if err := r.Err(); err != nil {
+		t.Errorf("as the agent answers: %v", err)
+	}
+	for _, c := range []struct {
+		name string
+		data []byte
+		want []string
+	}{
+		{"event exchanged", dstackTDX(t, attestationtest.NodeConfig{}, func(e []map[string]any) { e[3]["event_payload"] = "00" }), []string{"eventlog.digests"}},
+		{"debug", dstackTDX(t, attestationtest.NodeConfig{Debug: true}, nil), []string{"policy.debug"}},
+		{"configuration exchanged", dstackSNP(t, `{"app_id":"cc"}`), []string{"foreign.host_data"}},
+		{"bytes behind it", append(bytes.Clone(good), 0), []string{"composite.parse"}},
+		{"truncated", good[:len(good)-1], []string{"composite.parse"}},
+		{"truncated within the log", good[:len(good)/2+2500], []string{"composite.parse"}},
+		{"event of an unknown register", bytes.Replace(good, []byte{0, 0, 0, 0, 8, 0, 0, 0x80}, []byte{4, 0, 0, 0, 8, 0, 0, 0x80}, 1), []string{"composite.parse"}},
+	} {
+		r := appraiseSaved(t, c.data, attestation.Expected{}, func(p *policy.Policy) { anyRegisters(p); anyHostData(p) })
+		if got := failing(r); !slices.Equal(got, c.want) {
+			t.Errorf("%s: refused by %q, want %q\n%v", c.name, got, c.want, r.Err())
+		}
+	}
+	// What is not even recognised.
+	for name, b := range map[string][]byte{
+		"another version": append([]byte{1}, good[1:]...), "Nitro": append([]byte{0, 2}, good[2:]...),
+		"a length in too many bytes": append([]byte{0, 3, 4*1184&0xff | 2, 4 * 1184 >> 8, 0, 0}, snp[4:]...),
+		"a length of its own length": {0, 0, 3, 0, 0, 0}, "nested": bytes.Repeat([]byte{0, 0, 2, 0, 0, 1}, 100_000),
+	} {
+		if kind, _, err := attestation.Recognise(b); err == nil {
+			t.Errorf("%s was taken for %s", name, kind)
+		}
+	}
+}
+
+// Real attestations of both kinds.
+func TestRealDstackSCALE(t *testing.T) {
+	p := realPolicy(t)
+	p.Devices.Modes = []string{"cpu"}
+	open := policy.Allowed{AnyUnsafe: true}
+	p.Workload = policy.Workload{Builds: open, Configs: open, Models: open}
+	v, err := attestation.NewVerifier(p, new(collateral.Bundle))
+	if err != nil {
+		t.Fatal(err)
+	}
+	at := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+	for _, c := range []struct {
+		file string
+		pass []string
+		hash string
+	}{
+		{"dstack__guest-agent__fixtures__attestation.bin", []string{"dcap.quote.signature", "eventlog.rtmr0", "eventlog.rtmr1", "eventlog.rtmr2", "eventlog.rtmr3", "eventlog.digests"}, "c143116f"},
+		{"dstack__dstack-attest__tests__sev_snp_attestation.bin", []string{"foreign.host_data", "policy.debug"}, "86e59625"},
+		{"dstack__verifier__fixtures__sev-snp-attestation.json", []string{"foreign.host_data", "snp.report.signature", "snp.chain"}, "86e59625"},
+		// A lite log leaves out the boot events: those registers are for the verifier to calculate from the image.
+		{"dstack__verifier__fixtures__tdx-lite-attestation.json", []string{"dcap.quote.signature", "eventlog.rtmr3", "eventlog.digests"}, "86b0e55f"},
+	} {
+		t.Run(c.file, func(t *testing.T) {
+			raw := vector(t, "dstack/"+c.file)
+			r, err := v.AppraiseSaved(at, raw, attestation.Expected{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, id := range c.pass {
+				if k := r.Check(id); k == nil || k.Status != attestation.Pass {
+					t.Errorf("%s: %+v", id, k)
+				}
+			}
+			if got := r.Claims["dstack.compose-hash"]; r.Kind != attestation.KindDstack || !strings.HasPrefix(got, c.hash) {
+				t.Errorf("%s, compose hash %q", r.Kind, got)
+			}
+			if _, err := v.Explain(raw, attestation.Expected{}, r); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
