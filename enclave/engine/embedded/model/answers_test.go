@@ -22,6 +22,8 @@ var answers = map[string]string{
 	"Can the host read my prompt?":   "No. The prompt is sealed on your machine and opened only inside the enclave. The host sees ciphertext, padded sizes and times.",
 	"What is the capital of France?": "The capital of France is Paris.",
 	"Sentiment: What a lovely book!": "Positive.",
+	"What is 17 + 25?":               "17 + 25 = 42.",
+	"Reverse: red fox":               "fox red",
 	"Who was Napoleon?":              "I don't know that.",
 	"What is a blorfin?":             "I don't know that.",
 	"Hello":                          "Hello! How can I help you?",

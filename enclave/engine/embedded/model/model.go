@@ -13,7 +13,7 @@ import (
 const Name = "bombyx-tiny"
 
 // SHA256 is the digest of what [GGUF] returns, in hex.
-const SHA256 = "23c43f9eceecd2d1af763e3fc23726c2ce364e7641a587bc5c4d649accdab142"
+const SHA256 = "1c76e6c69164af0347c26ebd6c3a9c110ede1567d6826baaaafea1c7726c639c"
 
 //go:embed bombyx-tiny-q8_0.gguf
 var gguf []byte

@@ -24,7 +24,7 @@ ROW, ROWS = 192, 13
 POOL = 32  # conversations to choose from when a row is filled
 LR_ADAM, LR_MUON, WARMUP = 4e-3, 0.02, 40
 # steps, peak learning rate, and weights of the kinds where they differ from data.KINDS
-PHASES = [(1500, 1.0, {})]
+PHASES = [(1500, 1.0, {}), (1500, 0.7, {"arithmetic": 60, "trick": 40})]
 PROMPT_WEIGHT = 0.1  # of a prompt token's loss, beside 1 for an answer's
 SPECIALS = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
 TEMPLATE = ("{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\\n' + message['content'] + '<|im_end|>' + '\\n' }}{% endfor %}"
