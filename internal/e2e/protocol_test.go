@@ -320,6 +320,7 @@ var vectors = map[string]func(*vector){
 		}
 		v.want("hash of external message", external.Hash())
 	},
+	"adnl": adnlVector,
 	"registry": func(v *vector) {
 		v.want("code hash", registry.Code().Hash())
 		p := registry.Params{Owner: address.NewAddress(0, 0, v.hex("owner")), Delay: uint32(v.number("delay")), Salt: v.number("salt")}

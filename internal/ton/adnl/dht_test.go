@@ -64,6 +64,25 @@ func TestPublishAndFind(t *testing.T) {
 	if !r.Key.Equal(public(identity(1))) || len(r.Addrs) != 2 || r.Addrs[0] != want[0] || r.Addrs[1] != want[1] {
 		t.Fatalf("found %+v", r)
 	}
+	// As docs/protocol.md has it.
+	err = network.ask(t.Context(), func(ctx context.Context, c *dht.Client) error {
+		id := idOf(identity(1))
+		v, _, err := c.FindValue(ctx, &dht.Key{ID: id[:], Name: []byte("bombyx/1 tcp")})
+		if err != nil {
+			return err
+		}
+		var l address.List
+		if _, err := tl.Parse(&l, v.Data, true); err != nil {
+			return err
+		}
+		if l.ReinitDate != l.Version || l.Priority != 0 || l.ExpireAt != l.Version+3600 || v.TTL < l.ExpireAt || v.TTL > l.ExpireAt+60 {
+			t.Errorf("published %+v until %d", l, v.TTL)
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
 	if left := time.Until(r.Expires); left < 59*time.Minute || left > time.Hour {
 		t.Fatalf("it ends in %s", left)
 	}
