@@ -6,10 +6,14 @@ import (
 	"encoding/hex"
 	"fmt"
 	"sync"
+	"time"
 
 	"github.com/bombyx-network/bombyx/client"
 	"github.com/bombyx-network/bombyx/internal/ton/channel"
 )
+
+// gather is the least time between two transactions that nobody waits for: a busy client's receipts share them.
+const gather = 50 * time.Millisecond
 
 // Save returns a function for client.Payment.Save. It records progress and receipts in the order of the calls and returns at
 // once; Flush and Close wait until everything is on disk. A crash loses at most what was still on its way there: the host
@@ -42,6 +46,7 @@ func (s *Store) Failed() <-chan struct{} { return s.failed }
 func (s *Store) Flush() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.wake()
 	for want := s.queued; s.written < want && s.failure == nil; {
 		s.more.Wait()
 	}
@@ -58,6 +63,7 @@ func (s *Store) Close() error {
 	}
 	s.closed = true
 	s.more.Broadcast()
+	s.wake()
 	s.mu.Unlock()
 	<-s.done
 	if err := s.db.Close(); err != nil && s.failure == nil {
@@ -66,9 +72,21 @@ func (s *Store) Close() error {
 	return s.failure
 }
 
+// wake has the writer not wait for more.
+func (s *Store) wake() {
+	select {
+	case s.hurry <- struct{}{}:
+	default:
+	}
+}
+
 // write is the one goroutine that records saves: everything pending in one transaction.
 func (s *Store) write() {
 	defer close(s.done)
+	var r recorder
+	defer r.close()
+	pause := time.NewTimer(0)
+	defer pause.Stop()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for {
@@ -78,10 +96,17 @@ func (s *Store) write() {
 		if len(s.pending) == 0 {
 			return
 		}
+		s.mu.Unlock()
+		select {
+		case <-pause.C:
+		case <-s.hurry:
+		}
+		s.mu.Lock()
 		batch, upTo := s.pending, s.queued
 		s.pending = nil
 		s.mu.Unlock()
-		err := s.record(batch)
+		err := r.record(s.db, batch)
+		pause.Reset(gather)
 		s.mu.Lock()
 		if err != nil {
 			s.failure = fmt.Errorf("store: progress could not be recorded: %w", err)
@@ -95,35 +120,64 @@ func (s *Store) write() {
 	}
 }
 
-func (s *Store) record(batch []save) error {
+// A recorder is the writer's connection, with its statements.
+type recorder struct {
+	conn             *sql.Conn
+	advance, receipt *sql.Stmt
+}
+
+func (r *recorder) open(ctx context.Context, db *sql.DB) (err error) {
+	if r.conn, err = db.Conn(ctx); err != nil {
+		return err
+	}
+	// Totals only ever rise.
+	if r.advance, err = r.conn.PrepareContext(ctx, `UPDATE channels SET signed = max(signed, ?), settled = max(settled, ?), head = ? WHERE address = ?`); err != nil {
+		return err
+	}
+	r.receipt, err = r.conn.PrepareContext(ctx, `INSERT INTO receipts (channel, seq, receipt, head)
+		SELECT ?, coalesce(max(seq), 0) + 1, ?, ? FROM receipts WHERE channel = ?`)
+	return err
+}
+
+func (r *recorder) close() {
+	if r.conn != nil {
+		r.conn.Close()
+	}
+}
+
+func (r *recorder) record(db *sql.DB, batch []save) error {
 	ctx := context.Background()
-	tx, err := s.db.BeginTx(ctx, nil)
+	if r.receipt == nil {
+		if err := r.open(ctx, db); err != nil {
+			return err
+		}
+	}
+	tx, err := r.conn.BeginTx(ctx, nil)
 	if err != nil {
 		return err
 	}
 	defer tx.Rollback()
+	advance, receipt := tx.StmtContext(ctx, r.advance), tx.StmtContext(ctx, r.receipt)
+	reached := map[string]client.PaymentState{}
 	for _, w := range batch {
-		if err := recordOne(ctx, tx, w); err != nil {
+		before := reached[w.address]
+		w.state.Signed, w.state.Settled = max(w.state.Signed, before.Signed), max(w.state.Settled, before.Settled)
+		reached[w.address] = w.state
+	}
+	for address, state := range reached {
+		result, err := advance.ExecContext(ctx, int64(state.Signed), int64(state.Settled), hex.EncodeToString(state.Head[:]), address)
+		if err := changed(result, err, ErrUnknown); err != nil {
 			return err
 		}
 	}
+	for _, w := range batch {
+		if w.receipt != "" {
+			if _, err := receipt.ExecContext(ctx, w.address, w.receipt, hex.EncodeToString(w.state.Head[:]), w.address); err != nil {
+				return err
+			}
+		}
+	}
 	return tx.Commit()
-}
-
-func recordOne(ctx context.Context, tx *sql.Tx, w save) error {
-	head := hex.EncodeToString(w.state.Head[:])
-	// Totals only ever rise.
-	r, err := tx.ExecContext(ctx, `UPDATE channels SET signed = max(signed, ?), settled = max(settled, ?), head = ? WHERE address = ?`,
-		int64(w.state.Signed), int64(w.state.Settled), head, w.address)
-	if err := changed(r, err, ErrUnknown); err != nil {
-		return err
-	}
-	if w.receipt == "" {
-		return nil
-	}
-	_, err = tx.ExecContext(ctx, `INSERT INTO receipts (channel, seq, receipt, head)
-		SELECT ?, coalesce(max(seq), 0) + 1, ?, ? FROM receipts WHERE channel = ?`, w.address, w.receipt, head, w.address)
-	return err
 }
 
 // Acquire reserves a channel for this process, or returns ErrBusy: two processes that sign for one channel would each take

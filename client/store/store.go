@@ -81,6 +81,7 @@ type Store struct {
 	written uint64 // of them, those on disk
 	failure error  // of the writer; it has stopped
 	closed  bool
+	hurry   chan struct{} // capacity 1: somebody waits for the writer
 	failed  chan struct{}
 	done    chan struct{}
 }
@@ -102,7 +103,7 @@ func Open(ctx context.Context, path string, now func() time.Time) (*Store, error
 		return nil, fmt.Errorf("store: cannot open %s: %w", path, err)
 	}
 	db.SetMaxOpenConns(2)
-	s := &Store{db: db, path: path, now: now, failed: make(chan struct{}), done: make(chan struct{})}
+	s := &Store{db: db, path: path, now: now, hurry: make(chan struct{}, 1), failed: make(chan struct{}), done: make(chan struct{})}
 	s.more.L = &s.mu
 	go s.write()
 	return s, nil

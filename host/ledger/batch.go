@@ -59,23 +59,16 @@ func (l *Ledger) write(ctx context.Context, do func(context.Context, *transactio
 	return l.put(ctx, &write{do: do})
 }
 
+// patience is how long a booking may wait for a transaction to share.
+const patience = 20 * time.Millisecond
+
 // run is the only writer.
 func (l *Ledger) run() {
 	defer close(l.done)
 	for {
 		select {
 		case w := <-l.writes:
-			batch := append(make([]*write, 0, 16), w)
-			for len(batch) < maxBatch {
-				select {
-				case w := <-l.writes:
-					batch = append(batch, w)
-					continue
-				default:
-				}
-				break
-			}
-			l.commit(batch)
+			l.commit(l.gather(w))
 		case <-l.quit:
 			for {
 				select {
@@ -87,6 +80,41 @@ func (l *Ledger) run() {
 			}
 		}
 	}
+}
+
+// gather adds to a write what else is to be written now. Bookings alone, for
+// which no token waits, wait a little for others.
+func (l *Ledger) gather(w *write) []*write {
+	batch := append(make([]*write, 0, 16), w)
+	patient := w.booking != nil
+	var timeout <-chan time.Time
+	for len(batch) < maxBatch {
+		select {
+		case w := <-l.writes:
+			batch = append(batch, w)
+			patient = patient && w.booking != nil
+			continue
+		default:
+		}
+		if !patient {
+			return batch
+		}
+		if timeout == nil {
+			t := time.NewTimer(patience)
+			defer t.Stop()
+			timeout = t.C
+		}
+		select {
+		case w := <-l.writes:
+			batch = append(batch, w)
+			patient = w.booking != nil
+		case <-timeout:
+			patient = false
+		case <-l.quit:
+			patient = false
+		}
+	}
+	return batch
 }
 
 // commit applies a batch in one transaction. A write that is refused does not

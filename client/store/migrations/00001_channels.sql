@@ -25,7 +25,7 @@ CREATE TABLE receipts (
     receipt TEXT    NOT NULL, -- JWS compact serialization
     head    TEXT    NOT NULL, -- of the chain after it
     PRIMARY KEY (channel, seq)
-) WITHOUT ROWID;
+);
 
 -- +goose Down
 DROP TABLE receipts;
