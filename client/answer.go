@@ -25,6 +25,7 @@ var ErrReceipt = errors.New("client: the answer has no valid receipt")
 
 var (
 	meterPrefix = []byte(": bombyx ")
+	eventEnd    = []byte("\n\n")
 	doneEvent   = []byte("data: [DONE]\n\n")
 )
 
@@ -42,10 +43,11 @@ type answerBody struct {
 	hash   hash.Hash
 	events bool
 
-	in   []byte // read and not yet sorted
-	out  []byte // ready for the caller
-	done []byte // the kept-back end
 	buf  []byte
+	from int // buf[from:to] has been read and not yet sorted
+	to   int
+	out  []byte // ready for the caller; a part of buf before from
+	done bool   // the end is kept back
 	err  error
 	once sync.Once
 }
@@ -62,27 +64,18 @@ func (b *answerBody) Read(p []byte) (int, error) {
 	}
 	n := copy(p, b.out)
 	b.out = b.out[n:]
+	if len(b.out) == 0 && b.err == io.EOF {
+		return n, io.EOF // whoever forwards the answer can send its last part and its end as one
+	}
 	return n, nil
 }
 
+// fill reads on once everything that was ready has been handed out, and checks
+// the receipt at the end.
 func (b *answerBody) fill() {
-	if b.buf == nil {
-		b.buf = make([]byte, 16<<10)
-	}
-	n, err := b.src.Read(b.buf)
-	if !b.events {
-		b.hash.Write(b.buf[:n])
-		b.out = b.buf[:n]
-	} else {
-		b.in = append(b.in, b.buf[:n]...)
-		b.sort()
-		if len(b.in) > maxEvent {
-			err = fmt.Errorf("client: an event is longer than %d bytes", maxEvent)
-		}
-	}
-	switch {
+	switch err := b.read(); {
 	case err == io.EOF:
-		if len(b.in) > 0 {
+		if b.from < b.to {
 			b.fail(errors.New("client: the stream ends within an event"))
 			return
 		}
@@ -90,39 +83,68 @@ func (b *answerBody) fill() {
 			b.fail(err)
 			return
 		}
-		b.out = append(b.out, b.done...)
+		if b.done {
+			b.out = append(b.out, doneEvent...)
+		}
 		b.err = io.EOF
 	case err != nil:
 		b.fail(b.s.t.broken(b.ctx, err))
 	}
 }
 
-// sort moves whole events from in to out, meter comments and the end aside.
+// read gets the next part of the answer and moves what is ready to out.
+func (b *answerBody) read() error {
+	if b.buf == nil {
+		b.buf = make([]byte, 8<<10)
+	}
+	// In front there is room for an end that was none.
+	rest := b.buf[b.from:b.to]
+	b.from, b.to = len(doneEvent), len(doneEvent)+len(rest)
+	if b.to == len(b.buf) {
+		into := make([]byte, 2*len(b.buf))
+		copy(into[b.from:], rest)
+		b.buf = into
+	} else {
+		copy(b.buf[b.from:], rest)
+	}
+	n, err := b.src.Read(b.buf[b.to:])
+	b.to += n
+	if !b.events {
+		b.out = b.buf[b.from:b.to]
+		b.hash.Write(b.out)
+		b.from = b.to
+	} else {
+		b.sort()
+		if b.to-b.from > maxEvent {
+			err = fmt.Errorf("client: an event is longer than %d bytes", maxEvent)
+		}
+	}
+	return err
+}
+
+// sort moves whole events to out, in place, meter comments and the end aside.
 func (b *answerBody) sort() {
-	rest := b.in
-	out := b.out[:0]
+	out := b.buf[:0]
 	for {
-		i := bytes.Index(rest, []byte("\n\n"))
+		i := bytes.Index(b.buf[b.from:b.to], eventEnd)
 		if i < 0 {
 			break
 		}
-		event := rest[:i+2]
-		rest = rest[i+2:]
-		switch {
-		case bytes.HasPrefix(event, meterPrefix):
-			b.meter(string(event[len(meterPrefix):i]))
+		event := b.buf[b.from : b.from+i+len(eventEnd)]
+		b.from += len(event)
+		if text, ok := bytes.CutPrefix(event, meterPrefix); ok {
+			b.meter(string(text))
 			continue
-		case bytes.Equal(event, doneEvent):
-			b.done = doneEvent
-		default:
-			out = append(out, b.done...) // an end that was none
-			b.done = nil
-			out = append(out, event...)
 		}
 		b.hash.Write(event)
+		if b.done { // that end was none
+			out = append(out, doneEvent...)
+		}
+		if b.done = bytes.Equal(event, doneEvent); !b.done {
+			out = append(out, event...)
+		}
 	}
 	b.out = out
-	b.in = append(b.in[:0], rest...)
 }
 
 // meter reads "cost=N credit=N [need=N]".

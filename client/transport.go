@@ -170,7 +170,7 @@ func newTransport(cfg Config) *Transport {
 		p := new(http.Protocols)
 		p.SetHTTP1(true)
 		p.SetHTTP2(true)
-		cfg.Base = &http.Transport{Protocols: p, MaxIdleConnsPerHost: 64, IdleConnTimeout: time.Minute, DisableCompression: true,
+		cfg.Base = &http.Transport{Protocols: p, MaxIdleConnsPerHost: 64, IdleConnTimeout: time.Minute, DisableCompression: true, ReadBufferSize: 16 << 10,
 			DialContext: (&net.Dialer{Timeout: 10 * time.Second}).DialContext, TLSHandshakeTimeout: 10 * time.Second}
 	}
 	return &Transport{cfg: cfg, base: strings.TrimSuffix(cfg.Host, "/"), enclaves: map[string]*attested{}, lost: map[string]bool{}}

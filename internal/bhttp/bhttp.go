@@ -72,6 +72,10 @@ type Reader interface {
 	Discard(n int) (int, error)
 }
 
+// A completer is what a [Reader] may have: it reports that all of the message is buffered. The end of the content is then known,
+// and returned, with its last bytes.
+type completer interface{ Complete() bool }
+
 // Framing indicators, RFC 9292 section 3.3.
 const (
 	knownRequest          = 0

@@ -341,6 +341,9 @@ func (b *body) Read(p []byte) (int, error) {
 			}
 		}
 		if n := b.take(p); n > 0 || b.err != nil {
+			if c, ok := b.d.r.(completer); ok && b.err == nil && b.left == 0 && c.Complete() {
+				b.err = b.next()
+			}
 			return n, b.err
 		}
 		// What has arrived is not content.

@@ -38,6 +38,19 @@ func (b *block) free() {
 	blocks.Put(b)
 }
 
+// bigBlock has room for a whole chunk and what goes with it, for messages that are longer. They are used again likewise.
+type bigBlock [maxLead + maxSealed]byte
+
+// maxLead is the room in front of the plaintext of a response's first chunk.
+const maxLead = 32 + maxPrefix
+
+var bigBlocks = sync.Pool{New: func() any { return new(bigBlock) }}
+
+func (b *bigBlock) free() {
+	clear(b[:])
+	bigBlocks.Put(b)
+}
+
 // chunkReader decrypts a chunked stream. It returns io.EOF only after the final chunk has authenticated and been read.
 // It is a bhttp.Reader.
 type chunkReader struct {
@@ -46,7 +59,8 @@ type chunkReader struct {
 	plain  []byte // what has been decrypted and not been read; a part of buf
 	buf    []byte
 	block  *block // what buf is a part of, unless it has grown
-	r, w   int    // buf[r:w] is ciphertext that has not been decrypted
+	big    *bigBlock
+	r, w   int // buf[r:w] is ciphertext that has not been decrypted
 	final  bool
 	err    error
 }
@@ -62,6 +76,10 @@ func (c *chunkReader) release() {
 	if c.block != nil {
 		c.block.free()
 		c.block = nil
+	}
+	if c.big != nil {
+		c.big.free()
+		c.big = nil
 	}
 }
 
@@ -79,13 +97,16 @@ func (c *chunkReader) read(n int) error {
 	}
 	if c.r+n > len(c.buf) {
 		into, grow := c.buf, n > len(c.buf)
+		var big *bigBlock
 		if grow {
-			into = make([]byte, (n+1023)&^1023) // at most a chunk
+			big = bigBlocks.Get().(*bigBlock)
+			into = big[:]
 		}
 		copy(into, c.buf[c.r:c.w])
 		c.buf, c.r, c.w = into, 0, c.w-c.r
 		if grow {
 			c.release()
+			c.big = big
 		}
 	}
 	m, err := io.ReadAtLeast(c.src, c.buf[c.w:], n-(c.w-c.r))
@@ -205,6 +226,9 @@ func (c *chunkReader) ReadByte() (byte, error) {
 	c.plain = c.plain[1:]
 	return b, nil
 }
+
+// Complete reports that nothing is left to decrypt.
+func (c *chunkReader) Complete() bool { return c.final }
 
 func (c *chunkReader) Buffered() int { return len(c.plain) }
 

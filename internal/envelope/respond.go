@@ -35,13 +35,14 @@ type ResponseWriter struct {
 
 	buf    []byte // nonce or room for it, room for the length, plaintext, room for the tag
 	block  *block // what buf is, unless it has grown
-	lead   int    // where plaintext starts
-	room   int    // for plaintext, at most MaxChunk
-	nonce  int    // bytes of response nonce still to send
-	n      int    // bytes of plaintext
-	run    int    // where the open run of content starts, or -1
-	total  int64  // bytes of plaintext that are out
-	broken bool   // into chunks by a flush
+	big    *bigBlock
+	lead   int   // where plaintext starts
+	room   int   // for plaintext, at most MaxChunk
+	nonce  int   // bytes of response nonce still to send
+	n      int   // bytes of plaintext
+	run    int   // where the open run of content starts, or -1
+	total  int64 // bytes of plaintext that are out
+	broken bool  // into chunks by a flush
 	framed bool
 	status int
 	err    error
@@ -138,10 +139,11 @@ func (w *ResponseWriter) reserve(n int) {
 	if n <= w.room || w.room == MaxChunk {
 		return
 	}
-	buf := make([]byte, w.lead+MaxChunk+tagSize)
-	copy(buf, w.buf[:w.lead+w.n])
-	w.buf, w.room = buf, MaxChunk
+	big := bigBlocks.Get().(*bigBlock)
+	copy(big[:], w.buf[:w.lead+w.n])
+	w.buf, w.room = big[:], MaxChunk
 	w.release()
+	w.big = big
 }
 
 // release clears the block and gives it back. Nothing may refer to it any more.
@@ -149,6 +151,10 @@ func (w *ResponseWriter) release() {
 	if w.block != nil {
 		w.block.free()
 		w.block = nil
+	}
+	if w.big != nil {
+		w.big.free()
+		w.big = nil
 	}
 }
 
