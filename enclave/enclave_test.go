@@ -63,6 +63,7 @@ type eng struct {
 	size   int           // bytes of each event
 	usage  *engine.Usage // of every event, instead of its number
 	hold   bool          // Next waits for the end of the request
+	slow   bool          // no event is ready before Next waits for it
 
 	begun  atomic.Int64
 	given  atomic.Int64
@@ -109,6 +110,8 @@ func (s *engStream) Next() (engine.Event, error) {
 	}
 	return engine.Event{Data: fmt.Appendf(nil, `{"n":%d,"x":%q}`, s.n, strings.Repeat("x", s.e.size)), Usage: u}, nil
 }
+
+func (s *engStream) Ready() bool { return !s.e.hold && !s.e.slow }
 
 func (s *engStream) Close() error {
 	s.once.Do(func() { s.e.closed.Add(1) })
@@ -307,6 +310,39 @@ func TestAnswer(t *testing.T) {
 	answer, resp = p.ask(`{"model":"m","max_tokens":5}`, "100", nil)
 	if rec := p.receipt(resp); answer[0] != '{' || rec.Answer != sha256.Sum256([]byte(answer)) || rec.Cost != 1 {
 		t.Fatalf("%q %+v", answer, rec)
+	}
+}
+
+// Events that are ready together go out as one chunk, with the end of the
+// answer; those that are waited for go out one by one.
+func TestReadyEventsMerge(t *testing.T) {
+	for _, c := range []struct {
+		slow   bool
+		events int
+		chunks int
+	}{{false, 1, 1}, {false, 20, 1}, {true, 1, 2}, {true, 5, 6}, {false, 1000, 3}} {
+		r := newRig(t, &eng{events: c.events, slow: c.slow})
+		p := r.peer()
+		wire, _ := p.seal(body, nil)
+		sealed, err := io.ReadAll(p.send(t.Context(), wire, newID(), "10000").Body)
+		if err != nil {
+			t.Fatal(err)
+		}
+		n := 0
+		for rest := sealed[32:]; ; n++ { // behind the response nonce
+			prefix := 1 << (rest[0] >> 6)
+			size := int(rest[0] & 0x3f)
+			for _, b := range rest[1:prefix] {
+				size = size<<8 | int(b)
+			}
+			if size == 0 {
+				break
+			}
+			rest = rest[prefix+size:]
+		}
+		if n+1 != c.chunks {
+			t.Errorf("%d events, slow %v: %d chunks, want %d", c.events, c.slow, n+1, c.chunks)
+		}
 	}
 }
 

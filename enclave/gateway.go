@@ -12,7 +12,6 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/bombyx-network/bombyx/enclave/engine"
@@ -25,12 +24,12 @@ import (
 )
 
 const (
-	// maxPending is how many bytes of finished events may wait for the
-	// transport: beyond it the engine is not asked for more.
-	maxPending = 8 << 10
-	// flushInterval is the least time between two flushes of one answer. Who
-	// streams faster than that has its events merged, which spares every hop
-	// their cost and the observer their lengths.
+	// maxGathered is how many bytes of events are gathered at most before
+	// they are sent.
+	maxGathered = 8 << 10
+	// flushInterval is how long an engine that is faster than that is left to
+	// itself after each flush of its answer. Its events are merged, which
+	// spares every hop their cost and the observer their lengths.
 	flushInterval = time.Millisecond
 )
 
@@ -147,6 +146,7 @@ type job struct {
 	rec    receipt.Receipt
 	gen    *generation
 	prices price.Prices
+	timer  *time.Timer // of pause
 }
 
 // run answers the request. A fault is returned only while nothing has been
@@ -330,9 +330,8 @@ func (j *job) whole(st engine.Stream) *apierror.Error {
 	return nil
 }
 
-// stream answers event by event. One goroutine takes events from the engine
-// and meters them; this one seals what has gathered, so that a slow transport
-// merges events instead of queueing chunks.
+// stream answers event by event. What the engine has ready goes out together;
+// a slow transport holds the engine up.
 func (j *job) stream(st engine.Stream) *apierror.Error {
 	// The first event decides between a fault and an answer.
 	ev, err := st.Next()
@@ -343,43 +342,46 @@ func (j *job) stream(st engine.Stream) *apierror.Error {
 	h.Set("Content-Type", "text/event-stream")
 	h.Set("Trailer", "Bombyx-Receipt")
 	j.w.WriteHeader(http.StatusOK)
-
-	p := newPipe(maxPending)
-	finish := make(chan receipt.Finish, 1)
-	go func() {
-		f := j.pump(st, ev, err, p)
-		p.close()
-		finish <- f
-	}()
-	for {
-		b, ok := p.take()
-		if !ok {
-			break
-		}
-		if _, err := j.w.Write(b); err != nil {
-			j.s.cancel(err)
-		}
-		j.w.Flush()
-	}
-	j.sign(<-finish)
+	j.sign(j.pump(st, ev, err))
 	return nil
 }
 
-// pump meters events into p until the answer ends.
-func (j *job) pump(st engine.Stream, ev engine.Event, err error, p *pipe) receipt.Finish {
-	var buf []byte
-	content := func(b []byte) bool {
-		j.answer.Write(b)
-		return p.put(j.ctx, b)
+// pump meters and sends events until the answer ends. What came last is left
+// for Close to send.
+func (j *job) pump(st engine.Stream, ev engine.Event, err error) receipt.Finish {
+	gathered := 0
+	send := func(parts ...[]byte) bool {
+		for _, b := range parts {
+			if _, err := j.w.Write(b); err != nil {
+				j.s.cancel(err)
+			}
+			gathered += len(b)
+		}
+		return j.ctx.Err() == nil
 	}
-	for ; err == nil; ev, err = st.Next() {
+	content := func(parts ...[]byte) bool {
+		for _, b := range parts {
+			j.answer.Write(b)
+		}
+		return send(parts...)
+	}
+	flush := func() bool {
+		gathered = 0
+		if err := j.w.FlushError(); err != nil {
+			j.s.cancel(err)
+		}
+		return j.ctx.Err() == nil
+	}
+	fast := true // until the engine takes its time
+	for err == nil {
 		cost, cerr := j.cost(ev.Usage)
 		if cerr != nil {
 			err = cerr
 			break
 		}
 		if credit, _ := j.s.meter.limit(); credit < cost {
-			p.put(j.ctx, appendComment(nil, j.s.meter.spent(), credit, cost))
+			send(appendComment(nil, j.s.meter.spent(), credit, cost))
+			flush()
 			if werr := j.s.meter.wait(j.ctx, cost, j.e.cfg.Patience); werr != nil {
 				if errors.Is(werr, errNoCredit) {
 					content(errorEvent(apierror.New(402, "insufficient_credit", "the answer stopped because credit ran out", "give the request a larger window")))
@@ -388,13 +390,25 @@ func (j *job) pump(st engine.Stream, ev engine.Event, err error, p *pipe) receip
 				return receipt.Cancelled
 			}
 		}
-		buf = append(append(append(buf[:0], "data: "...), ev.Data...), "\n\n"...)
 		if credit, low := j.s.meter.charge(cost); low {
-			p.put(j.ctx, appendComment(nil, cost, credit, 0))
+			send(appendComment(nil, cost, credit, 0))
 		}
-		if !content(buf) {
+		if !content(eventStart, ev.Data, eventEnd) {
 			return receipt.Cancelled
 		}
+		if gathered >= maxGathered || !st.Ready() {
+			if !flush() {
+				return receipt.Cancelled
+			}
+			if fast && !j.pause(flushInterval) {
+				return receipt.Cancelled
+			}
+			asked := time.Now()
+			ev, err = st.Next()
+			fast = time.Since(asked) < flushInterval
+			continue
+		}
+		ev, err = st.Next()
 	}
 	if j.ctx.Err() != nil {
 		return receipt.Cancelled
@@ -403,8 +417,29 @@ func (j *job) pump(st engine.Stream, ev engine.Event, err error, p *pipe) receip
 		content(errorEvent(j.engineFault(err)))
 		return receipt.Failed
 	}
-	content([]byte("data: [DONE]\n\n"))
+	content(doneEvent)
 	return receipt.Complete
+}
+
+var (
+	eventStart = []byte("data: ")
+	eventEnd   = []byte("\n\n")
+	doneEvent  = []byte("data: [DONE]\n\n")
+)
+
+// pause lets d pass. It reports false when the request ends.
+func (j *job) pause(d time.Duration) bool {
+	if j.timer == nil {
+		j.timer = time.NewTimer(d)
+	} else {
+		j.timer.Reset(d)
+	}
+	select {
+	case <-j.timer.C:
+		return true
+	case <-j.ctx.Done():
+		return false
+	}
 }
 
 func errorEvent(f *apierror.Error) []byte {
@@ -470,95 +505,6 @@ func (j *job) engineFault(err error) *apierror.Error {
 func validChannel(s string) bool {
 	wc, id, ok := strings.Cut(s, ":")
 	return ok && (wc == "0" || wc == "-1") && receipt.IsHex(id, 32)
-}
-
-// A pipe carries finished bytes from one goroutine to another and merges what
-// is waiting.
-type pipe struct {
-	mu     sync.Mutex
-	buf    []byte
-	spare  []byte
-	limit  int
-	ended  bool
-	last   time.Time     // of the last take
-	ready  chan struct{} // capacity 1: something to take, or the end
-	urgent chan struct{} // capacity 1: much to take, or the end
-	room   chan struct{} // capacity 1: something was taken
-}
-
-func newPipe(limit int) *pipe {
-	return &pipe{limit: limit, ready: make(chan struct{}, 1), urgent: make(chan struct{}, 1), room: make(chan struct{}, 1)}
-}
-
-// put appends b, waiting while the pipe is full. It reports false when ctx ends.
-func (p *pipe) put(ctx context.Context, b []byte) bool {
-	for {
-		p.mu.Lock()
-		if len(p.buf) < p.limit {
-			p.buf = append(p.buf, b...)
-			much := len(p.buf) >= p.limit
-			p.mu.Unlock()
-			signal(p.ready)
-			if much {
-				signal(p.urgent)
-			}
-			return ctx.Err() == nil
-		}
-		p.mu.Unlock()
-		select {
-		case <-p.room:
-		case <-ctx.Done():
-			return false
-		}
-	}
-}
-
-func (p *pipe) close() {
-	p.mu.Lock()
-	p.ended = true
-	p.mu.Unlock()
-	signal(p.ready)
-	signal(p.urgent)
-}
-
-// take waits for bytes and returns all of them, valid until the next take; ok
-// is false at the end. It lets flushInterval pass between two takes unless
-// there is much to take, or no more to come.
-func (p *pipe) take() (b []byte, ok bool) {
-	for {
-		p.mu.Lock()
-		early := flushInterval - time.Since(p.last)
-		switch {
-		case len(p.buf) > 0 && (p.ended || len(p.buf) >= p.limit || early <= 0):
-			b = p.buf
-			p.buf, p.spare = p.spare[:0], b
-			p.last = time.Now()
-			p.mu.Unlock()
-			signal(p.room)
-			return b, true
-		case len(p.buf) > 0:
-			p.mu.Unlock()
-			t := time.NewTimer(early)
-			select {
-			case <-t.C:
-			case <-p.urgent:
-			}
-			t.Stop()
-		case p.ended:
-			p.mu.Unlock()
-			return nil, false
-		default:
-			p.mu.Unlock()
-			<-p.ready
-		}
-	}
-}
-
-func signal(c chan struct{}) {
-	select {
-	case c <- struct{}{}:
-	default:
-	}
 }
 
 // endedStreams remembers the cost of streams that are over, for /settle and

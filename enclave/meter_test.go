@@ -69,39 +69,6 @@ func TestMeterTells(t *testing.T) {
 	}
 }
 
-func TestPipe(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		p := newPipe(10)
-		ctx, cancel := context.WithCancel(t.Context())
-		put := 0
-		go func() {
-			for p.put(ctx, []byte("1234")) {
-				put++
-			}
-		}()
-		synctest.Wait()
-		if put != 3 { // the third goes beyond the limit, and is the last
-			t.Fatalf("%d puts went into a full pipe", put)
-		}
-		if b, ok := p.take(); !ok || string(b) != "123412341234" {
-			t.Fatalf("%q %v", b, ok)
-		}
-		synctest.Wait()
-		if put != 6 {
-			t.Fatalf("%d puts after a take", put)
-		}
-		cancel()
-		synctest.Wait()
-		p.close()
-		if b, ok := p.take(); !ok || len(b) != 12 {
-			t.Fatalf("%q %v: what was put before the end is lost", b, ok)
-		}
-		if _, ok := p.take(); ok {
-			t.Fatal("no end")
-		}
-	})
-}
-
 func TestEndedStreamsAreBounded(t *testing.T) {
 	var s endedStreams
 	now := time.Unix(1_800_000_000, 0)

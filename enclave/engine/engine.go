@@ -70,6 +70,10 @@ type Stream interface {
 	// stops the generation.
 	Next() (Event, error)
 
+	// Ready reports whether the next event has arrived, so that Next returns it, or the end, without much of a wait. It is
+	// called between two calls of Next.
+	Ready() bool
+
 	// Close cancels the generation at once and frees what the request holds. It is idempotent, and a Next in progress
 	// returns soon with an error.
 	Close() error

@@ -83,6 +83,9 @@ func (r *scripted) Next() (engine.Event, error) {
 	return engine.Event{Data: fmt.Appendf(nil, `{"id":"x","object":"chat.completion.chunk","choices":[{"index":0,"delta":{"content":%q}}]}`, r.content(r.n)), Usage: u}, nil
 }
 
+// Ready implements engine.Stream.
+func (r *scripted) Ready() bool { return r.s.Step == nil || r.n >= r.s.Chunks }
+
 func (r *scripted) content(i int) string {
 	b := make([]byte, max(r.s.Size, 1))
 	for k := range b {

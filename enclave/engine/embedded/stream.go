@@ -91,6 +91,9 @@ func (st *stream) Next() (engine.Event, error) {
 	return ev, err
 }
 
+// Ready implements [engine.Stream].
+func (st *stream) Ready() bool { return st.state == finished || st.state == done || len(st.s.out) > 0 }
+
 func (st *stream) next() (engine.Event, error) {
 	switch {
 	case st.state == finished && st.p.stream && st.p.includeUsage:

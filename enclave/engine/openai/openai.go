@@ -128,6 +128,7 @@ func New(cfg Config) (*Driver, error) {
 		},
 		DisableCompression:     true,
 		MaxIdleConnsPerHost:    64,
+		ReadBufferSize:         16 << 10,
 		IdleConnTimeout:        keepIdle,
 		MaxResponseHeaderBytes: 64 << 10,
 	}

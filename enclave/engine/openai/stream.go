@@ -88,6 +88,9 @@ func (s *stream) Next() (engine.Event, error) {
 	return ev, nil
 }
 
+// Ready implements [engine.Stream].
+func (s *stream) Ready() bool { return s.done != nil || s.holding || s.stream && s.events.ready() }
+
 func (s *stream) next() (engine.Event, error) {
 	if !s.stream {
 		return s.whole()
@@ -305,6 +308,28 @@ func (e *sse) next() ([]byte, error) {
 			return nil, errNotSSE
 		}
 	}
+}
+
+// ready reports whether the data of an event has been read from the body.
+func (e *sse) ready() bool {
+	for e.r != nil && e.r.Buffered() > 0 {
+		b, err := e.r.Peek(e.r.Buffered())
+		if err != nil {
+			return false
+		}
+		end := bytes.IndexByte(b, '\n')
+		if end < 0 {
+			return false
+		}
+		if bytes.HasPrefix(b, []byte("data:")) {
+			return true
+		}
+		if end > 1 { // not the blank line after an event
+			return false
+		}
+		e.r.Discard(end + 1)
+	}
+	return false
 }
 
 func (e *sse) line() ([]byte, error) {
