@@ -22,10 +22,12 @@ func NewServer(h *Host) *http.Server {
 		HTTP2: &http.HTTP2Config{WriteByteTimeout: writeTimeout}}
 }
 
-// EnclaveTransport speaks to an enclave, over connections that dial makes.
+// EnclaveTransport speaks to an enclave, over connections that dial makes:
+// HTTP/1.1 on kept connections, which costs both ends a third less than HTTP/2
+// where a connection costs nothing to make.
 func EnclaveTransport(dial func(context.Context) (net.Conn, error)) http.RoundTripper {
 	p := new(http.Protocols)
-	p.SetUnencryptedHTTP2(true)
-	return &http.Transport{Protocols: p, MaxIdleConnsPerHost: 64, DisableCompression: true,
+	p.SetHTTP1(true)
+	return &http.Transport{Protocols: p, MaxIdleConnsPerHost: 1024, IdleConnTimeout: time.Minute, DisableCompression: true, ReadBufferSize: relayBuffer,
 		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) { return dial(ctx) }}
 }

@@ -198,10 +198,7 @@ func executable() (d [32]byte, err error) {
 
 // Serve serves the host on l until ctx ends.
 func (e *Enclave) Serve(ctx context.Context, l net.Listener) error {
-	p := new(http.Protocols)
-	p.SetHTTP1(true)
-	p.SetUnencryptedHTTP2(true)
-	srv := &http.Server{Handler: e.Handler(), Protocols: p, ReadHeaderTimeout: 10 * time.Second, MaxHeaderBytes: 16 << 10}
+	srv := &http.Server{Handler: e.Handler(), ReadHeaderTimeout: 10 * time.Second, MaxHeaderBytes: 16 << 10}
 	done := make(chan error, 1)
 	go func() { done <- srv.Serve(l) }()
 	tick := time.NewTicker(time.Minute)

@@ -140,7 +140,7 @@ func Start(o Options) (s *Stack, err error) {
 	s.Chain = &Chain{channels: map[channel.Address]*host.OnChain{
 		params.Address(): {State: channel.State{Params: params, CloseAt: params.ExpiresAt}, Balance: o.Deposit + channel.Reserve, Time: o.Now()},
 	}}
-	up := Transport(func(ctx context.Context) (net.Conn, error) { return new(net.Dialer).DialContext(ctx, "unix", path) })
+	up := host.EnclaveTransport(func(ctx context.Context) (net.Conn, error) { return new(net.Dialer).DialContext(ctx, "unix", path) })
 	if o.Between != nil {
 		up = o.Between(up)
 	}
@@ -201,14 +201,6 @@ func (s *Stack) KillHost() {
 
 // RestartHost follows KillHost.
 func (s *Stack) RestartHost() error { return s.startHost(strings.TrimPrefix(s.URL, "http://")) }
-
-// Transport speaks to an enclave over connections that dial makes.
-func Transport(dial func(context.Context) (net.Conn, error)) http.RoundTripper {
-	p := new(http.Protocols)
-	p.SetHTTP1(true)
-	return &http.Transport{Protocols: p, MaxIdleConnsPerHost: 64, DisableCompression: true,
-		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) { return dial(ctx) }}
-}
 
 func (s *Stack) serve(l net.Listener, h http.Handler) {
 	srv := &http.Server{Handler: h, ReadHeaderTimeout: 10 * time.Second}
