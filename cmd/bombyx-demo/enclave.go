@@ -55,6 +55,7 @@ func enclaveCommand() *cobra.Command {
 			return err
 		}
 		fmt.Fprintf(cmd.OutOrStdout(), "enclave serves %s on %s\n", e.Manifest.Models[0].ID, addr)
+		cli.TuneServer()
 		return e.Serve(cmd.Context(), l)
 	}
 	return c

@@ -15,10 +15,7 @@ import (
 	"github.com/bombyx-network/bombyx/internal/cli"
 )
 
-func main() {
-	cli.TuneServer()
-	cli.Main(root())
-}
+func main() { cli.Main(root()) }
 
 func root() *cobra.Command {
 	c := &cobra.Command{Use: "bombyx-enclave", Short: "Serve sealed requests inside a confidential VM",
@@ -57,6 +54,7 @@ such hardware, run bombyx-demo.`}
 			return cli.Errorf(cli.Usage, "choose another address", "%w", err)
 		}
 		fmt.Fprintf(cmd.OutOrStdout(), "enclave on %s (%s) serves %d models on %s\n", collector.Kind(), devices.Mode(), len(e.Manifest.Models), addr)
+		cli.TuneServer()
 		return e.Serve(cmd.Context(), l)
 	}
 	c.AddCommand(serve)

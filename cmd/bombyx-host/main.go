@@ -67,10 +67,7 @@ type config struct {
 	} `json:"enclaves"`
 }
 
-func main() {
-	cli.TuneServer()
-	cli.Main(root())
-}
+func main() { cli.Main(root()) }
 
 func root() *cobra.Command {
 	c := &cobra.Command{Use: "bombyx-host", Short: "Relay sealed requests to enclaves and be paid on TON",
@@ -232,6 +229,7 @@ func serve(cmd *cobra.Command, path string) error {
 		return err
 	}
 	srv := host.NewServer(h)
+	cli.TuneServer()
 	done := make(chan error, len(doors))
 	running, stop := context.WithCancel(ctx)
 	var work sync.WaitGroup

@@ -50,6 +50,7 @@ whoever reaches it reads the answers and spends the channel.`,
 			handler = anyName(handler)
 		}
 		srv := &http.Server{Handler: handler, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute}
+		cli.TuneServer()
 		done := make(chan error, 1)
 		go func() { done <- srv.Serve(ln) }()
 		fmt.Fprintf(cmd.OutOrStdout(), "export OPENAI_BASE_URL=http://%s/v1 OPENAI_API_KEY=none\n", ln.Addr())

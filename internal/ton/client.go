@@ -127,7 +127,7 @@ type Client struct {
 	servers  []*server
 	current  atomic.Int32 // index of the server that answered last
 	globalID int32
-	machine  *tvm.TVM
+	machine  func() *tvm.TVM // made when first used: its dispatch tables take 12 MB
 
 	mu         sync.Mutex
 	config     *tvm.PreparedBlockchainConfig
@@ -160,7 +160,7 @@ func Dial(ctx context.Context, config []byte, opts Options) (*Client, error) {
 	if opts.Now == nil {
 		opts.Now = time.Now
 	}
-	c := &Client{opts: opts, machine: tvm.NewTVM()}
+	c := &Client{opts: opts, machine: sync.OnceValue(tvm.NewTVM)}
 	for _, ls := range cfg.Liteservers {
 		c.servers = append(c.servers, newServer(ls, cfg.Init, opts.Timeout))
 	}
@@ -371,7 +371,7 @@ func (c *Client) RunGetMethod(ctx context.Context, a *address.Address, method st
 		}
 		call := MethodCall{Address: a, Code: acc.Code, Data: acc.Data, Balance: acc.Balance.Coins().Nano(), Time: acc.time, LT: acc.lt,
 			Method: tlb.MethodNameHash(method), Args: args, Config: cfg}
-		res, exit, err := call.Run(c.machine)
+		res, exit, err := call.Run(c.machine())
 		if err != nil {
 			return permanent{fmt.Errorf("ton: %s: %w", method, err)}
 		}

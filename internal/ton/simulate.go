@@ -78,12 +78,12 @@ func (c *Client) simulate(acc *Account, dst *address.Address, msg *tvm.PreparedM
 		return nil, fmt.Errorf("ton: simulate: %w", err)
 	}
 	opts := tvm.TransactionOptions{LogicalTime: int64(acc.lt)}
-	if ok, err := c.machine.CheckExternalMessageAccepted(block, prepared, msg, opts); err != nil {
+	if ok, err := c.machine().CheckExternalMessageAccepted(block, prepared, msg, opts); err != nil {
 		return nil, fmt.Errorf("ton: simulate: %w", err)
 	} else if !ok {
 		return nil, fmt.Errorf("ton: simulate: %w", ErrRefused)
 	}
-	res, err := c.machine.EmulateTransaction(block, prepared, msg, opts)
+	res, err := c.machine().EmulateTransaction(block, prepared, msg, opts)
 	if err != nil {
 		return nil, fmt.Errorf("ton: simulate: %w", err)
 	}
