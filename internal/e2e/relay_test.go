@@ -3,13 +3,15 @@ package e2e
 import (
 	"bufio"
 	"bytes"
+	"encoding/json"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
 	"os"
 	"os/exec"
-	"os/signal"
+	"path/filepath"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -19,22 +21,25 @@ import (
 	"testing"
 	"time"
 
-	"github.com/bombyx-network/bombyx/client"
-	"github.com/bombyx-network/bombyx/enclave/engine"
-	"github.com/bombyx-network/bombyx/enclave/engine/openai"
+	"github.com/bombyx-network/bombyx/attestation/attestationtest"
 	"github.com/bombyx-network/bombyx/internal/cli"
+	"github.com/bombyx-network/bombyx/internal/manifest"
+	"github.com/bombyx-network/bombyx/internal/price"
+	"github.com/bombyx-network/bombyx/internal/ton/channel"
+	"github.com/bombyx-network/bombyx/internal/ton/wallet"
 )
 
 // The relay benchmark is Cocoon's: a stub engine that answers with 50 chunks
 // of 128 bytes, keep-alive connections, everything on the cores of one
-// machine. The load generator calls the engine directly and through the
-// client's proxy, host and enclave, attested, sealed, metered and paid, in one
-// run. Engine and load generator are processes of their own; the other three
-// share one, whose processor time and memory are what is reported, and speak
-// to each other over sockets all the same.
+// machine. The load generator calls the engine directly and through bombyx
+// proxy, bombyx-host and an enclave, attested, sealed, metered and paid on a
+// local TON network, in one run. Each is a process of its own, built and
+// started as a user does it; only the enclave's hardware is mock. Processor
+// time and memory are those of proxy, host and enclave together.
 
-const roleVariable = "BOMBYX_BENCH_ROLE"
+const roleVariable = "BOMBYX_BENCH_ENGINE_PACE"
 
+// TestMain lets this program be an enclave, or the stub engine.
 func TestMain(m *testing.M) {
 	if config := os.Getenv(enclaveVariable); config != "" {
 		if err := beEnclave(config); err != nil {
@@ -43,76 +48,21 @@ func TestMain(m *testing.M) {
 		}
 		return
 	}
-	role := os.Getenv(roleVariable)
-	if role == "" {
+	text := os.Getenv(roleVariable)
+	if text == "" {
 		os.Exit(m.Run())
 	}
-	if err := play(role); err != nil {
-		fmt.Fprintln(os.Stderr, role+":", err)
-		os.Exit(1)
+	pace, err := time.ParseDuration(text)
+	if err == nil {
+		var l net.Listener
+		if l, err = net.Listen("tcp", "127.0.0.1:0"); err == nil {
+			cli.TuneServer()
+			fmt.Println(l.Addr())
+			err = http.Serve(l, stubEngine(pace))
+		}
 	}
-}
-
-// play runs one party: it prints where it listens, and its CPU time when asked
-// for a line on standard input.
-func play(role string) error {
-	cli.TuneServer()
-	dir := os.Getenv("BOMBYX_BENCH_DIR")
-	var where string
-	switch role {
-	case "engine":
-		pace, err := time.ParseDuration(os.Getenv("BOMBYX_BENCH_PACE"))
-		if err != nil {
-			return err
-		}
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			return err
-		}
-		go http.Serve(l, stubEngine(pace))
-		where = l.Addr().String()
-	case "stack":
-		e, err := openai.New(openai.Config{Address: "http://" + os.Getenv("BOMBYX_BENCH_ENGINE"), Flavour: openai.VLLM,
-			Models: []engine.Model{{ID: Model, ContextLength: 4096}}})
-		if err != nil {
-			return err
-		}
-		s, err := Start(Options{Dir: dir, Engine: e, Deposit: 1 << 50, Window: 1 << 30})
-		if err != nil {
-			return err
-		}
-		defer s.Close()
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			return err
-		}
-		go http.Serve(l, client.Proxy(s.Client))
-		where = l.Addr().String()
-	default:
-		return fmt.Errorf("unknown role")
-	}
-	fmt.Println(where)
-	signal.Ignore(os.Interrupt)
-	in := bufio.NewScanner(os.Stdin)
-	for in.Scan() {
-		var u syscall.Rusage
-		if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
-			return err
-		}
-		fmt.Println(time.Duration(u.Utime.Nano()+u.Stime.Nano()).Microseconds(), resident())
-	}
-	return nil
-}
-
-// resident is the process's resident memory in KiB.
-func resident() int {
-	b, _ := os.ReadFile("/proc/self/statm")
-	f := strings.Fields(string(b))
-	if len(f) < 2 {
-		return 0
-	}
-	n, _ := strconv.Atoi(f[1])
-	return n * os.Getpagesize() >> 10
+	fmt.Fprintln(os.Stderr, "engine:", err)
+	os.Exit(1)
 }
 
 // stubEngine answers like vLLM with continuous usage.
@@ -146,21 +96,18 @@ func stubEngine(pace time.Duration) http.Handler {
 
 // A party is a process of the benchmark.
 type party struct {
-	cmd *exec.Cmd
-	in  io.WriteCloser
-	out *bufio.Scanner
-	at  string
+	name string
+	cmd  *exec.Cmd
+	out  *bufio.Scanner
+	at   string // address that it serves on
 }
 
-func launch(b testing.TB, role string, env ...string) *party {
+// begin starts a program that runs until the benchmark ends.
+func begin(b testing.TB, env []string, program string, args ...string) *party {
 	b.Helper()
-	p := &party{cmd: exec.Command(os.Args[0])}
-	p.cmd.Env = append(os.Environ(), append(env, roleVariable+"="+role, "BOMBYX_BENCH_DIR="+b.TempDir())...)
+	p := &party{name: filepath.Base(program), cmd: exec.Command(program, args...)}
+	p.cmd.Env = append(os.Environ(), env...)
 	p.cmd.Stderr = os.Stderr
-	var err error
-	if p.in, err = p.cmd.StdinPipe(); err != nil {
-		b.Fatal(err)
-	}
 	out, err := p.cmd.StdoutPipe()
 	if err != nil {
 		b.Fatal(err)
@@ -168,27 +115,146 @@ func launch(b testing.TB, role string, env ...string) *party {
 	if err := p.cmd.Start(); err != nil {
 		b.Fatal(err)
 	}
-	b.Cleanup(func() { p.in.Close(); p.cmd.Wait() })
+	b.Cleanup(func() { p.cmd.Process.Signal(os.Interrupt); p.cmd.Wait() })
 	p.out = bufio.NewScanner(out)
-	if !p.out.Scan() {
-		b.Fatalf("%s did not start", role)
-	}
-	p.at = p.out.Text()
 	return p
 }
 
-// usage is a party's CPU time so far and resident memory in KiB.
-func (p *party) usage(b testing.TB) (cpu time.Duration, rss int) {
+// line is the next line that the program prints.
+func (p *party) line(b testing.TB) string {
 	b.Helper()
-	fmt.Fprintln(p.in)
 	if !p.out.Scan() {
-		b.Fatal("a party is gone")
+		b.Fatalf("%s did not start", p.name)
 	}
-	var us int64
-	if _, err := fmt.Sscan(p.out.Text(), &us, &rss); err != nil {
+	return p.out.Text()
+}
+
+// usage is the party's CPU time so far, to the clock tick of 10 ms, and its
+// resident memory in bytes.
+func (p *party) usage(b testing.TB) (cpu time.Duration, resident int) {
+	b.Helper()
+	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", p.cmd.Process.Pid))
+	if err != nil {
+		b.Skip("needs Linux's /proc")
+	}
+	// The second field is the program's name in parentheses: count behind it.
+	f := strings.Fields(string(stat[bytes.LastIndexByte(stat, ')')+1:]))
+	const utime, stime, rss = 14 - 3, 15 - 3, 24 - 3
+	for _, at := range []int{utime, stime} {
+		ticks, err := strconv.Atoi(f[at])
+		if err != nil {
+			b.Fatal(err)
+		}
+		cpu += time.Duration(ticks) * 10 * time.Millisecond
+	}
+	pages, err := strconv.Atoi(f[rss])
+	if err != nil {
 		b.Fatal(err)
 	}
-	return time.Duration(us) * time.Microsecond, rss
+	return cpu, pages * os.Getpagesize()
+}
+
+// do runs a program to its end and returns what it prints.
+func do(b testing.TB, program string, args ...string) string {
+	b.Helper()
+	out, err := exec.Command(program, args...).CombinedOutput()
+	if err != nil {
+		b.Fatalf("%s %s: %v\n%s", program, args, err, out)
+	}
+	return string(out)
+}
+
+// launch starts everything, in front of an engine of that pace.
+func launch(b *testing.B, pace time.Duration) (engine, proxy, host, enclave *party) {
+	b.Helper()
+	dir, bin := b.TempDir(), b.TempDir()
+	at := func(name string) string { return filepath.Join(dir, name) }
+	program := func(name string) string { return filepath.Join(bin, name) }
+	must := func(err error) {
+		b.Helper()
+		if err != nil {
+			b.Fatal(err)
+		}
+	}
+	object := func(name string, v any) {
+		b.Helper()
+		doc, err := json.Marshal(v)
+		must(err)
+		must(os.WriteFile(at(name), doc, 0o600))
+	}
+	// As make build does it.
+	build := exec.Command("go", "build", "-trimpath", "-ldflags=-s", "-o", bin, "../../cmd/bombyx", "../../cmd/bombyx-host", "../../cmd/bombyx-demo")
+	build.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := build.CombinedOutput(); err != nil {
+		b.Fatalf("build: %v\n%s", err, out)
+	}
+
+	self, err := os.Executable()
+	must(err)
+	engine = begin(b, []string{roleVariable + "=" + pace.String()}, self)
+	engine.at = engine.line(b)
+
+	var net struct {
+		Control string
+		ID      int32 `json:"global_id"`
+	}
+	must(json.Unmarshal([]byte(begin(b, nil, program("bombyx"), "devnet", "--config", at("network.json"), "--block-time", "100ms").line(b)), &net))
+	fund := func(address string) {
+		b.Helper()
+		resp, err := http.Post(net.Control+"/fund", "application/json", strings.NewReader(fmt.Sprintf(`{"address":%q,"amount":"10"}`, address)))
+		must(err)
+		resp.Body.Close()
+	}
+
+	authority := attestationtest.New("relay benchmark")
+	// 0.1 and 0.3 GRAM per million tokens: a voucher for a window of 0.01 GRAM
+	// covers some six hundred answers.
+	prices := price.List{Model: {Prompt: 100_000_000, Cached: 10_000_000, Completion: 300_000_000, Reasoning: 300_000_000}}
+	object("machine.json", map[string]any{"authority": authority.Seed(), "node": attestationtest.NodeConfig{Name: "node", GPUs: 1}})
+	object("enclave.json", map[string]any{"listen": "unix:" + at("enclave.sock"), "prices": prices, "key_lifetime": 3600, "patience": 20, "replay_window": 120,
+		"engine": map[string]any{"kind": "openai", "address": "http://" + engine.at, "flavour": "vllm",
+			"models": []manifest.Model{{ID: Model, Format: "gguf", SHA256: strings.Repeat("00", 32), Size: 1, ContextLength: 4096}}}})
+	enclave = begin(b, nil, program("bombyx-demo"), "enclave", "--config", at("enclave.json"), "--machine", at("machine.json"))
+	enclave.line(b)
+
+	payee, err := wallet.New(net.ID)
+	must(err)
+	bundle, err := authority.Collateral(attestationtest.CollateralOptions{Now: time.Now()})
+	must(err)
+	must(os.WriteFile(at("collateral.json"), bundle, 0o600))
+	object("host.json", map[string]any{"listen": "127.0.0.1:0", "identity": "identity", "network": "network.json", "global_id": net.ID,
+		"payee": payee.Address().String(), "prices": prices, "window": 10_000_000, "min_deposit": 1, "closing_delay": channel.MinCloseDelay,
+		"card_lifetime": 3600, "ledger": "ledger.db", "collateral": "collateral.json",
+		"claims":   map[string]any{"every": 60, "threshold": 1_000_000_000, "age": 3600, "margin": channel.MinCloseDelay / 2},
+		"enclaves": []any{map[string]any{"id": "a", "address": "unix:" + at("enclave.sock")}}})
+	do(b, program("bombyx-host"), "init", at("identity"))
+	host = begin(b, nil, program("bombyx-host"), "serve", "--config", at("host.json"))
+	said := strings.Fields(host.line(b)) // "host KEY serves on ADDRESS"
+	if len(said) != 5 {
+		b.Fatalf("the host says %q", said)
+	}
+
+	pol := authority.Policy(time.Now())
+	pol.Devices.Modes, pol.Devices.Switch = []string{"single-gpu"}, nil
+	pol.Devices.GPU.MinCount, pol.Devices.GPU.MaxCount = 1, 1
+	doc, err := pol.Encode()
+	must(err)
+	must(os.WriteFile(at("policy.json"), doc, 0o600))
+	must(os.WriteFile(at("passphrase"), []byte("of the benchmark alone"), 0o600))
+	client := func(args ...string) string {
+		b.Helper()
+		return do(b, program("bombyx"), append([]string{"--home", dir}, args...)...)
+	}
+	// The home's host.json is the client's: the host has read its own.
+	must(os.Remove(at("host.json")))
+	created := client("wallet", "new", "--passphrase-file", at("passphrase"))
+	own := regexp.MustCompile(`UQ[\w-]{46}|0Q[\w-]{46}`).FindString(created)
+	fund(own)
+	client("host", "add", "--yes", "http://"+said[4], said[1])
+	client("channel", "open", "--yes", "--passphrase-file", at("passphrase"), "5")
+	proxy = begin(b, nil, program("bombyx"), "--home", dir, "proxy", "--listen", "127.0.0.1:0", "--passphrase-file", at("passphrase"))
+	proxy.at = regexp.MustCompile(`127\.0\.0\.1:\d+`).FindString(proxy.line(b))
+	return engine, proxy, host, enclave
 }
 
 // load sends n requests over as many keep-alive connections and returns the
@@ -255,39 +321,79 @@ func newRequest(at string, body []byte) *http.Request {
 
 // BenchmarkRelay reports, for 1, 10 and 30 connections, requests per second
 // through Bombyx over those of the engine called directly, and the CPU time
-// that each request costs all of our processes.
+// that each request costs all of our processes, and each. The cpu-ratio is the
+// ratio that the processor time of everybody, engine and load generator
+// included, would allow on cores that are busy with nothing else: what else
+// runs on the machine disturbs it less.
 func BenchmarkRelay(b *testing.B) {
-	engine := launch(b, "engine", "BOMBYX_BENCH_PACE=0s")
-	stack := launch(b, "stack", "BOMBYX_BENCH_ENGINE="+engine.at)
-	load(b, stack.at, 30, 200) // attest, open the session, warm up
-	load(b, engine.at, 30, 200)
+	engine, proxy, host, enclave := launch(b, 0)
+	load(b, proxy.at, 30, 300) // attest, open the session, warm up
+	load(b, engine.at, 30, 300)
 	for _, c := range []int{1, 10, 30} {
 		b.Run(strconv.Itoa(c), func(b *testing.B) {
-			n := max(b.N, 30*c)
-			direct, dt := load(b, engine.at, c, n)
-			before, _ := stack.usage(b)
-			through, tt := load(b, stack.at, c, n)
-			after, rss := stack.usage(b)
+			n := max(b.N, 50*c)
+			direct := measure(b, engine.at, c, n, engine)
+			through := measure(b, proxy.at, c, n, engine, proxy, host, enclave)
+			p, h, e := through.cpu[proxy], through.cpu[host], through.cpu[enclave]
+			var resident int
+			for _, p := range []*party{proxy, host, enclave} {
+				_, rss := p.usage(b)
+				resident += rss
+			}
+			each := func(d time.Duration) float64 { return float64(d.Microseconds()) / float64(n) / 1000 }
 			b.ReportMetric(0, "ns/op")
-			b.ReportMetric(through, "req/s")
-			b.ReportMetric(direct, "direct-req/s")
-			b.ReportMetric(through/direct, "ratio")
-			b.ReportMetric(float64((after-before).Microseconds())/float64(n)/1000, "cpu-ms/req")
-			b.ReportMetric(float64(rss)/1024, "MiB")
-			b.ReportMetric(float64((tt[n/2]-dt[n/2]).Microseconds())/1000, "added-ms-p50")
+			b.ReportMetric(through.rate, "req/s")
+			b.ReportMetric(direct.rate, "direct-req/s")
+			b.ReportMetric(through.rate/direct.rate, "ratio")
+			b.ReportMetric(float64(direct.total)/float64(through.total), "cpu-ratio")
+			b.ReportMetric(each(p+h+e), "cpu-ms/req")
+			b.ReportMetric(each(p), "proxy-ms/req")
+			b.ReportMetric(each(h), "host-ms/req")
+			b.ReportMetric(each(e), "enclave-ms/req")
+			b.ReportMetric(float64(resident)/(1<<20), "MiB")
+			b.ReportMetric(float64((through.took[n/2]-direct.took[n/2]).Microseconds())/1000, "added-ms-p50")
 		})
 	}
+}
+
+// A result is what a load did, and what it cost.
+type result struct {
+	rate  float64         // requests per second
+	took  []time.Duration // each request, sorted
+	cpu   map[*party]time.Duration
+	total time.Duration // of CPU: theirs, and the load generator's
+}
+
+// measure loads one address and takes the CPU time of those who serve it.
+func measure(b *testing.B, at string, connections, n int, serve ...*party) result {
+	b.Helper()
+	r := result{cpu: map[*party]time.Duration{}}
+	count := func(sign time.Duration) {
+		var u syscall.Rusage
+		if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
+			b.Fatal(err)
+		}
+		r.total += sign * time.Duration(u.Utime.Nano()+u.Stime.Nano())
+		for _, p := range serve {
+			cpu, _ := p.usage(b)
+			r.cpu[p] += sign * cpu
+			r.total += sign * cpu
+		}
+	}
+	count(-1)
+	r.rate, r.took = load(b, at, connections, n)
+	count(1)
+	return r
 }
 
 // BenchmarkRelayPaced is the same at 5 ms a chunk: what matters is what is
 // added to the slowest answers.
 func BenchmarkRelayPaced(b *testing.B) {
-	engine := launch(b, "engine", "BOMBYX_BENCH_PACE=5ms")
-	stack := launch(b, "stack", "BOMBYX_BENCH_ENGINE="+engine.at)
-	load(b, stack.at, 30, 60)
+	engine, proxy, _, _ := launch(b, 5*time.Millisecond)
+	load(b, proxy.at, 30, 60)
 	n := max(b.N, 600)
 	_, dt := load(b, engine.at, 30, n)
-	_, tt := load(b, stack.at, 30, n)
+	_, tt := load(b, proxy.at, 30, n)
 	p99 := func(d []time.Duration) time.Duration { return d[len(d)*99/100] }
 	b.ReportMetric(0, "ns/op")
 	b.ReportMetric(float64(p99(tt).Microseconds())/1000, "p99-ms")
