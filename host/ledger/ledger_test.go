@@ -149,60 +149,6 @@ func payable(t *testing.T, l *Ledger, earned, covers uint64) {
 	}
 }
 
-// Requests that end at the same time are booked each for itself, whatever
-// becomes of the others.
-func TestEndsShareATransaction(t *testing.T) {
-	stores(t, func(t *testing.T, source string) {
-		ctx := t.Context()
-		l := open(t, source)
-		for _, a := range []string{"0:a", "0:b"} {
-			if err := l.AddChannel(ctx, a, key); err != nil {
-				t.Fatal(err)
-			}
-		}
-		if err := l.SetStream(ctx, Stream{Channel: "0:b", ID: "s7", Enclave: "e1", Cost: 1}); err != nil {
-			t.Fatal(err)
-		}
-		var wg sync.WaitGroup
-		errs := make([]error, 90)
-		for i := range errs {
-			s := Stream{Channel: []string{"0:a", "0:b", "0:none"}[i%3], Enclave: []string{"e0", "e1"}[i%2], Cost: uint64(i)}
-			if i == 7 {
-				s.ID = "s7"
-			}
-			wg.Go(func() { errs[i] = l.EndStream(ctx, s) })
-		}
-		wg.Wait()
-		var spent [2]uint64
-		var earned [2]uint64
-		for i, err := range errs {
-			if i%3 == 2 {
-				if !errors.Is(err, ErrUnknown) {
-					t.Errorf("%d, of no channel: %v", i, err)
-				}
-				continue
-			}
-			if err != nil {
-				t.Error(i, err)
-			}
-			spent[i%3] += uint64(i)
-			earned[i%2] += uint64(i)
-		}
-		for i, a := range []string{"0:a", "0:b"} {
-			if c, err := l.Channel(ctx, a); err != nil || c.Spent != spent[i] || c.Answers != 30 {
-				t.Errorf("%s: %+v, %v", a, c, err)
-			}
-		}
-		days, err := l.Earnings(ctx, time.Unix(0, 0))
-		if err != nil || len(days) != 2 || days[0].Earned != earned[0] || days[1].Earned != earned[1] || days[0].Answers != 30 {
-			t.Errorf("%+v, %v", days, err)
-		}
-		if left, err := l.Streams(ctx); err != nil || len(left) != 0 {
-			t.Errorf("left running: %v, %v", left, err)
-		}
-	})
-}
-
 func TestPayable(t *testing.T) {
 	stores(t, func(t *testing.T, source string) {
 		ctx := t.Context()

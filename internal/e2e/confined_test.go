@@ -21,6 +21,7 @@ import (
 
 	"github.com/bombyx-network/bombyx/attestation/attestationtest"
 	launcher "github.com/bombyx-network/bombyx/enclave/launch" // launch is a function of this package
+	"github.com/bombyx-network/bombyx/host"
 )
 
 const enclaveVariable = "BOMBYX_TEST_ENCLAVE" // the configuration document of a process that is an enclave
@@ -115,7 +116,7 @@ func TestEnclaveIsConfined(t *testing.T) {
 				t.Fatalf("the enclave did not start: %q, %v", line, err)
 			}
 			s := start(t, Options{Engine: &Script{}, Deposit: 1 << 50, Window: 1 << 30, Between: func(http.RoundTripper) http.RoundTripper {
-				return Transport(func(ctx context.Context) (net.Conn, error) { return new(net.Dialer).DialContext(ctx, "unix", socket) })
+				return host.EnclaveTransport(func(ctx context.Context) (net.Conn, error) { return new(net.Dialer).DialContext(ctx, "unix", socket) })
 			}})
 			for body, status := range map[string]int{streaming: 200, `{"model":"test-model","stream":true,"n":7}`: 400} {
 				for range 2 {
