@@ -12,7 +12,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
-	"runtime"
 	"strconv"
 	"strings"
 	"testing"
@@ -43,6 +42,9 @@ func TestSessions(t *testing.T) {
 			if err != nil {
 				return err
 			}
+			if vectors, err := filepath.Abs("../../../shared/vectors"); err == nil {
+				e.Setenv("V", vectors)
+			}
 			e.Setenv("CONTROL", control)
 			e.Setenv("PROXY", proxy)
 			e.Setenv("BOMBYX_HOME", filepath.Join(e.WorkDir, "home"))
@@ -52,8 +54,15 @@ func TestSessions(t *testing.T) {
 			}
 			return os.WriteFile(filepath.Join(e.WorkDir, "passphrase"), []byte("correct horse battery\n"), 0o600)
 		},
+		Condition: func(name string) (bool, error) {
+			if name != "vectors" {
+				return false, fmt.Errorf("unknown condition %q", name)
+			}
+			_, err := os.Stat("../../../shared/vectors")
+			return err == nil, nil
+		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"fund": fund, "advance": advance, "keep": keep, "read": read, "spent": spent, "await": await, "get": get, "post": post, "lay": lay, "exit": exit,
+			"fund": fund, "advance": advance, "keep": keep, "read": read, "spent": spent, "await": await, "get": get, "post": post, "exit": exit,
 		},
 	})
 }
@@ -177,17 +186,6 @@ func talk(ts *testscript.TestScript, neg bool, method, url, body, pattern string
 	if (resp.StatusCode == http.StatusOK) == neg || !regexp.MustCompile(pattern).Match(b.Bytes()) {
 		ts.Fatalf("%s %s: %s\n%s", method, url, resp.Status, b.Bytes())
 	}
-}
-
-// lay NAME DIR makes a folder of the project's real evidence visible, or skips the script when it is not there.
-func lay(ts *testscript.TestScript, neg bool, args []string) {
-	_, file, _, _ := runtime.Caller(0)
-	dir := filepath.Join(filepath.Dir(file), "../../../shared/vectors", args[1])
-	if _, err := os.Stat(dir); err != nil {
-		ts.Setenv(args[0], "")
-		return
-	}
-	ts.Setenv(args[0], dir)
 }
 
 // exit CODE COMMAND... runs a command that must end with this exit code.
