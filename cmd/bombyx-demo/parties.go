@@ -77,9 +77,12 @@ func (d *demo) startAll(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	var dn struct{ Control, Liteserver string }
-	if err := json.Unmarshal([]byte(line), &dn); err != nil {
-		return unexpected("devnet", err)
+	var dn struct {
+		Control     string
+		Liteservers []string
+	}
+	if err := json.Unmarshal([]byte(line), &dn); err != nil || len(dn.Liteservers) == 0 {
+		return unexpected("devnet", fmt.Errorf("it said %q: %v", line, err))
 	}
 	p.control = dn.Control
 	if p.config, err = os.ReadFile(netFile); err != nil {
@@ -88,7 +91,7 @@ func (d *demo) startAll(ctx context.Context) error {
 	if p.chain, err = ton.Dial(ctx, p.config, ton.Options{Resend: time.Second}); err != nil {
 		return unexpected("chain", err)
 	}
-	d.out.pass("TON network  pid %-7d liteserver %s, global id %d, proofs checked", dev.cmd.Process.Pid, dn.Liteserver, p.chain.GlobalID())
+	d.out.pass("TON network  pid %-7d liteserver %s, global id %d, proofs checked", dev.cmd.Process.Pid, dn.Liteservers[0], p.chain.GlobalID())
 
 	// Authorities for this run alone: their seed is random and nothing else
 	// trusts them.

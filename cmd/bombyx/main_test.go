@@ -62,7 +62,7 @@ func TestSessions(t *testing.T) {
 			return err == nil, nil
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"fund": fund, "advance": advance, "keep": keep, "read": read, "spent": spent, "await": await, "get": get, "post": post, "exit": exit,
+			"fund": fund, "control": tell, "advance": advance, "keep": keep, "read": read, "spent": spent, "await": await, "get": get, "post": post, "exit": exit,
 		},
 	})
 }
@@ -101,6 +101,9 @@ func fund(ts *testscript.TestScript, neg bool, args []string) {
 func advance(ts *testscript.TestScript, neg bool, args []string) {
 	control(ts, "/advance", fmt.Sprintf(`{"seconds":%s}`, args[0]))
 }
+
+// control PATH BODY asks the devnet for something.
+func tell(ts *testscript.TestScript, neg bool, args []string) { control(ts, args[0], args[1]) }
 
 func control(ts *testscript.TestScript, path, body string) {
 	resp, err := http.Post("http://"+ts.Getenv("CONTROL")+path, "application/json", strings.NewReader(body))

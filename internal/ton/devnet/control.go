@@ -62,7 +62,10 @@ func (c *Chain) Control() http.Handler {
 	}) error {
 		to, err := address.ParseAddr(in.Address)
 		if err != nil {
-			return fmt.Errorf("address: %w", err)
+			to, err = address.ParseRawAddr(in.Address)
+		}
+		if err != nil {
+			return fmt.Errorf("no address: %q: give one such as UQ... or EQ...", in.Address)
 		}
 		n, err := ton.ParseNano(in.Amount)
 		if err != nil {
@@ -96,6 +99,11 @@ func (c *Chain) Control() http.Handler {
 		}
 		return servers[n].SetFaults(f)
 	})
+	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Type", "application/json")
+		w.WriteHeader(http.StatusNotFound)
+		fmt.Fprintln(w, `{"error":"there are GET /status and /global.config.json; POST /fund, /advance, /seal, /delay and /faults/0"}`)
+	})
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if !localHost(r.Host) {
 			http.Error(w, `{"error":"the devnet is not under this host name"}`, http.StatusForbidden)
@@ -109,7 +117,7 @@ func (c *Chain) Control() http.Handler {
 func post[T any](mux *http.ServeMux, c *Chain, path string, do func(*http.Request, T) error) {
 	mux.HandleFunc("POST "+path, func(w http.ResponseWriter, r *http.Request) {
 		if t, _, err := mime.ParseMediaType(r.Header.Get("Content-Type")); err != nil || t != "application/json" {
-			respond(w, nil, errors.New("the request must be application/json"))
+			respond(w, nil, errors.New("the request must be application/json: curl -H 'Content-Type: application/json' -d '{...}'"))
 			return
 		}
 		var in T

@@ -36,6 +36,7 @@ func TestControl(t *testing.T) {
 	to := addr(0, 1).Bounce(false).String()
 	for _, v := range []struct{ path, body string }{
 		{"/fund", `{"address":"` + to + `","amount":"12.5"}`},
+		{"/fund", `{"address":"` + addr(0, 2).StringRaw() + `","amount":"1"}`},
 		{"/advance", `{"seconds":3600}`},
 		{"/seal", `{}`},
 		{"/delay", `{"blocks":2}`},
@@ -64,6 +65,9 @@ func TestControl(t *testing.T) {
 		if code, out := call(v.path, v.kind, v.body); code != 400 || !strings.Contains(out, `"error"`) {
 			t.Errorf("%s: %d %s", name, code, out)
 		}
+	}
+	if code, out := call("/mint", "application/json", `{}`); code != 404 || !strings.Contains(out, "/fund") {
+		t.Errorf("an unknown path: %d %s", code, out)
 	}
 	req, err := http.NewRequest("GET", srv.URL+"/status", nil)
 	if err != nil {

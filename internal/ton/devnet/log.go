@@ -25,6 +25,9 @@ const (
 	logVersion = 1
 )
 
+// ErrInUse means that another process has the chain's directory.
+var ErrInUse = errors.New("in use by another devnet")
+
 type blockLog struct {
 	f    *os.File
 	size int64
@@ -59,7 +62,7 @@ func openLog(dir string, cfg Config, g *genesis) (_ *blockLog, _ []*sealed, err 
 		}
 	}()
 	if err = lockFile(f); err != nil {
-		return nil, nil, fmt.Errorf("devnet: %s is in use by another devnet: %w", f.Name(), err)
+		return nil, nil, fmt.Errorf("devnet: %s: %w: %w", f.Name(), ErrInUse, err)
 	}
 	l := &blockLog{f: f}
 	r := bufio.NewReader(f)
