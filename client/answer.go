@@ -201,7 +201,7 @@ func (b *answerBody) finish() error {
 	}
 	b.end(func() {
 		allot, _ := s.end()
-		s.t.purse.settle(allot, r, raw)
+		s.t.purse.settle(allot, s.era, r, raw)
 	})
 	if s.t.cfg.Trace.Receipt != nil {
 		s.t.cfg.Trace.Receipt(r, raw)
@@ -226,7 +226,8 @@ func (b *answerBody) fail(err error) {
 
 // abandon settles without a receipt, by the enclave's last word.
 func (b *answerBody) abandon() {
-	b.s.t.purse.release(b.s.end())
+	allot, cost := b.s.end()
+	b.s.t.purse.release(allot, cost, b.s.era)
 }
 
 // Close ends the exchange. An answer that was not read to its end is

@@ -58,6 +58,7 @@ type purse struct {
 	mu       sync.Mutex
 	state    PaymentState
 	reserved uint64
+	era      uint64 // grows when the host's books are taken over: what began before is in state.Settled
 	token    string
 	sent     uint64     // total of the highest voucher that the host has acknowledged
 	closed   bool       // by agreement, or about to be
@@ -104,24 +105,28 @@ func (u *purse) suits(c *card.Card) *apierror.Error {
 }
 
 // reserve sets allot aside for a request and makes sure that the host holds a
-// voucher that covers it. It returns the session's token.
-func (u *purse) reserve(ctx context.Context, allot uint64) (string, *apierror.Error) {
+// voucher that covers it. It returns the session's token, and the era in which
+// the request begins.
+func (u *purse) reserve(ctx context.Context, allot uint64) (token string, era uint64, fault *apierror.Error) {
 	u.mu.Lock()
 	if u.closed {
 		u.mu.Unlock()
-		return "", apierror.New(402, "channel_closed", "the channel is closed", "open another")
+		return "", 0, apierror.New(402, "channel_closed", "the channel is closed", "open another")
 	}
 	u.reserved += allot
-	token, enough := u.token, u.sent >= u.state.Settled+u.reserved
+	token, era = u.token, u.era
+	enough := u.sent >= u.state.Settled+u.reserved
 	u.mu.Unlock()
 	if token != "" && enough {
-		return token, nil
+		return token, era, nil
 	}
-	token, fault := u.fund(ctx, nil)
-	if fault != nil {
-		u.release(allot, 0)
+	if token, fault = u.fund(ctx, nil); fault != nil {
+		u.release(allot, 0, era)
+		return "", 0, fault
 	}
-	return token, fault
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	return token, u.era, nil
 }
 
 // hold sets more aside for a running request, as far as the deposit goes, and
@@ -142,22 +147,24 @@ func (u *purse) raise(ctx context.Context, stream string, want uint64) *apierror
 }
 
 // release ends a reservation; cost is what the answer was worth so far.
-func (u *purse) release(allot, cost uint64) {
+func (u *purse) release(allot, cost, era uint64) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	u.reserved -= allot
-	if cost > 0 {
+	if cost > 0 && era == u.era {
 		u.state.Settled += cost
 		u.save("")
 	}
 }
 
 // settle ends a reservation with a verified receipt.
-func (u *purse) settle(allot uint64, r *receipt.Receipt, serialized string) {
+func (u *purse) settle(allot, era uint64, r *receipt.Receipt, serialized string) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	u.reserved -= allot
-	u.state.Settled += r.Cost
+	if era == u.era {
+		u.state.Settled += r.Cost
+	}
 	u.state.Head = receipt.NextHead(u.state.Head, serialized)
 	u.save(serialized)
 }
@@ -340,13 +347,25 @@ func (u *purse) dropSession(token string) {
 // resync takes over the host's view of what has been spent, which may be ahead
 // of ours after a crash or a cut: never beyond what was signed, so never more
 // than was at risk. It reports whether that changed anything.
+//
+// Requests that end here later must not count twice. When nothing runs at the
+// host, its view includes all that began; otherwise any of those that run here
+// may be in it, up to what they were allotted.
 func (u *purse) resync(b balances) bool {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	if b.Spent <= u.state.Settled || b.Spent > u.state.Signed {
+	spent, era := b.Spent, u.era+1
+	if b.Reserved > 0 {
+		spent, era = spent-min(spent, u.reserved), u.era
+	}
+	if spent < u.state.Settled || spent > u.state.Signed {
 		return false
 	}
-	u.state.Settled = b.Spent
+	u.era = era
+	if spent == u.state.Settled {
+		return false
+	}
+	u.state.Settled = spent
 	u.save("")
 	return true
 }

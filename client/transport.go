@@ -285,15 +285,16 @@ func (t *Transport) try(ctx context.Context, a *ask) (*http.Response, *apierror.
 	if fault != nil {
 		return nil, fault
 	}
-	token, fault := t.purse.reserve(ctx, allot)
+	token, era, fault := t.purse.reserve(ctx, allot)
 	if fault != nil {
 		return nil, fault
 	}
 	a.session = token
-	s := &exchange{t: t, e: e, allot: allot, granted: allot, offered: allot, bound: bound, token: token, path: a.path, id: randomHex(16), stream: randomHex(16), request: sha256.Sum256(a.body), model: a.Model}
+	s := &exchange{t: t, e: e, allot: allot, granted: allot, offered: allot, bound: bound, token: token, era: era, path: a.path, id: randomHex(16), stream: randomHex(16), request: sha256.Sum256(a.body), model: a.Model}
 	resp, fault := s.send(ctx, a)
 	if fault != nil {
-		t.purse.release(s.end())
+		allot, cost := s.end()
+		t.purse.release(allot, cost, era)
 		return nil, fault
 	}
 	return resp, nil
@@ -335,6 +336,7 @@ type exchange struct {
 	id      string
 	stream  string
 	token   string
+	era     uint64
 	model   string
 	request [32]byte
 
@@ -462,7 +464,7 @@ func (s *exchange) raise(ctx context.Context) {
 			s.granted = want
 		} else if !s.ended {
 			// The failure shows in the answer, which ends for want of credit.
-			s.t.purse.release(s.allot-s.granted, 0)
+			s.t.purse.release(s.allot-s.granted, 0, s.era)
 			s.allot = s.granted
 		}
 	}
