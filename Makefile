@@ -10,8 +10,9 @@ export CGO_CFLAGS ?= -O2 -g -Wno-deprecated-declarations
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 FUZZTIME  ?= 10s
 BENCHTIME ?= 1s
+KILLS     ?= 1000
 
-.PHONY: help build enclave-gpu cross demo test race lint bench memory fuzz fees contracts tongo sandbox web clean
+.PHONY: help build enclave-gpu cross demo test race kills lint bench memory fuzz fees contracts tongo sandbox web clean
 
 help: ## list the targets
 	@awk -F': .*## ' '/^[a-z-]+:.*## /{printf "  %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -39,6 +40,9 @@ race: ## run the tests of everything concurrent under the race detector
 	$(GO) test -race $(RACE)
 
 RACE := ./attestation/... ./client/... ./cmd/... ./enclave/... ./host/... ./internal/...
+
+kills: ## kill host, client and PostgreSQL KILLS times under load (default 1000 for each database)
+	KILLS=$(KILLS) $(GO) test -count=1 -timeout 3h -v -run TestKills ./cmd/bombyx-host
 
 lint: ## gofmt, vet and staticcheck
 	@out=$$(gofmt -l .); if [ -n "$$out" ]; then echo "gofmt: $$out" >&2; exit 1; fi

@@ -1,0 +1,706 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"crypto/ed25519"
+	crand "crypto/rand"
+	"crypto/sha256"
+	"database/sql"
+	"encoding/json"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"os/exec"
+	"os/user"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"filippo.io/age"
+	"filippo.io/age/armor"
+	_ "github.com/jackc/pgx/v5/stdlib"
+	"github.com/xssnick/tonutils-go/tlb"
+
+	"github.com/bombyx-network/bombyx/attestation/attestationtest"
+	"github.com/bombyx-network/bombyx/attestation/keyset"
+	"github.com/bombyx-network/bombyx/enclave"
+	"github.com/bombyx-network/bombyx/internal/manifest"
+	"github.com/bombyx-network/bombyx/internal/price"
+	"github.com/bombyx-network/bombyx/internal/ton"
+	"github.com/bombyx-network/bombyx/internal/ton/channel"
+	"github.com/bombyx-network/bombyx/internal/ton/devnet"
+	"github.com/bombyx-network/bombyx/internal/ton/wallet"
+)
+
+// The crash test runs bombyx-host, and a client of the library with its store,
+// as processes of their own over real sockets and files and a local chain, and
+// kills them at random moments: while they start, migrate, serve, claim and
+// close; PostgreSQL, too. After every kill and at the end it compares what lies
+// in the databases with what its witnesses saw (kill_oracle_test.go): no
+// acknowledged voucher is lost, nothing counts twice, nothing is released
+// without a durable voucher, and nobody pays more than a window of what runs
+// ahead of what was released. In the end the chain accounts for every nanogram.
+//
+//	make kills KILLS=1000            both databases; SEED=N repeats the moments of run N
+
+const (
+	killWindow  = 2_000_000 // twenty tokens
+	killWorkers = 4
+	killDeposit = 200_000_000_000
+	killEpoch   = 40 // kills in the life of one channel
+)
+
+var killPrices = price.Prices{Completion: 100_000_000_000, Reasoning: 100_000_000_000}
+
+func TestMain(m *testing.M) {
+	switch role := os.Getenv("BOMBYX_KILLS_ROLE"); role {
+	case "":
+		os.Exit(m.Run())
+	case "host":
+		os.Args = []string{"bombyx-host", "serve", "--config", os.Getenv("BOMBYX_KILLS_CONFIG")}
+		main()
+	default:
+		if err := play(role); err != nil {
+			fmt.Fprintln(os.Stderr, role+":", err)
+			os.Exit(1)
+		}
+	}
+}
+
+func TestKills(t *testing.T) {
+	kills := 20
+	if s := os.Getenv("KILLS"); s != "" {
+		var err error
+		if kills, err = strconv.Atoi(s); err != nil || kills < 1 {
+			t.Fatalf("KILLS=%q is no number of kills", s)
+		}
+	}
+	seed := rand.Uint64()
+	if s := os.Getenv("SEED"); s != "" {
+		var err error
+		if seed, err = strconv.ParseUint(s, 10, 64); err != nil {
+			t.Fatal(err)
+		}
+	}
+	t.Run("sqlite", func(t *testing.T) {
+		t.Parallel()
+		k := newKiller(t, seed)
+		k.run(kills, filepath.Join(k.dir, "ledger.db"), "sqlite", "file:"+filepath.Join(k.dir, "ledger.db")+"?_pragma=busy_timeout(10000)")
+	})
+	t.Run("postgres", func(t *testing.T) {
+		t.Parallel()
+		k := newKiller(t, seed)
+		k.pg = startPostgres(t)
+		k.run(kills, k.pg.url, "pgx", k.pg.url)
+	})
+}
+
+// A killer runs the parties and kills them.
+type killer struct {
+	t        *testing.T
+	ctx      context.Context
+	seed     uint64
+	rng      *rand.Rand
+	dir      string
+	began    time.Time
+	tap      *tap
+	talker   *talker
+	books    *books
+	receipts ed25519.PublicKey
+	chain    *devnet.Chain
+	api      *ton.Client
+	owner    *wallet.Wallet // pays for channels
+	payee    *wallet.Wallet
+	host     *exec.Cmd
+	client   *exec.Cmd
+	pg       *postgres
+	hostURL  string
+	hostKey  []byte
+	startup  time.Duration // of the host
+	old      []*killChannel
+
+	count    map[string]int // kills
+	together int            // channels closed by agreement
+}
+
+func (k *killer) fault(format string, args ...any) {
+	k.t.Helper()
+	k.t.Errorf("seed %d, after %v: "+format, append([]any{k.seed, k.count}, args...)...)
+}
+
+func newKiller(t *testing.T, seed uint64) *killer {
+	k := &killer{t: t, ctx: t.Context(), seed: seed, rng: rand.New(rand.NewPCG(seed, 0)), dir: t.TempDir(), began: time.Now(),
+		tap: &tap{streams: map[string]*released{}, ended: map[string]uint64{}}, talker: &talker{}, count: map[string]int{}}
+	must := func(err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	var err error
+	k.chain, err = devnet.New(devnet.Config{})
+	must(err)
+	t.Cleanup(func() { k.chain.Close() })
+	_, err = k.chain.Serve(k.ctx, "127.0.0.1:0")
+	must(err)
+	running, stop := context.WithCancel(context.Background())
+	ended := make(chan struct{})
+	go func() { defer close(ended); k.chain.Run(running, 100*time.Millisecond) }()
+	t.Cleanup(func() { stop(); <-ended })
+	must(os.WriteFile(k.at("network.json"), k.chain.GlobalConfig(), 0o600))
+	k.api, err = ton.Dial(k.ctx, k.chain.GlobalConfig(), ton.Options{})
+	must(err)
+	t.Cleanup(k.api.Close)
+
+	authority := attestationtest.New("kills")
+	node, err := authority.NewNode(attestationtest.NodeConfig{Name: "node"})
+	must(err)
+	m := manifest.Manifest{Version: 1, Models: []manifest.Model{{ID: "m", Format: "gguf", SHA256: strings.Repeat("0", 64), Size: 1, ContextLength: 4096}}}
+	doc, err := m.Encode()
+	must(err)
+	prices := price.List{"m": killPrices}
+	e, err := enclave.New(enclave.Config{Engine: k.talker, Collector: node, Manifest: doc, Prices: prices, Build: sha256.Sum256([]byte("build")),
+		Digest: sha256.Sum256([]byte("config")), KeyLifetime: 24 * time.Hour, Patience: 3 * time.Second, Window: 2 * time.Minute, Now: time.Now})
+	must(err)
+	k.tap.enclave = e.Handler()
+	l, err := net.Listen("unix", k.at("enclave.sock"))
+	must(err)
+	p := new(http.Protocols)
+	p.SetHTTP1(true)
+	p.SetUnencryptedHTTP2(true)
+	srv := &http.Server{Handler: k.tap, Protocols: p, ReadHeaderTimeout: 10 * time.Second}
+	go srv.Serve(l)
+	t.Cleanup(func() { srv.Close() })
+	rec := httptest.NewRecorder()
+	e.Handler().ServeHTTP(rec, httptest.NewRequest("GET", "/keyset", nil))
+	keys, err := keyset.Parse(rec.Body.Bytes())
+	must(err)
+	k.receipts = keys.ReceiptKey
+
+	k.owner, err = wallet.New(k.chain.GlobalID())
+	must(err)
+	k.payee, err = wallet.New(k.chain.GlobalID())
+	must(err)
+	must(k.chain.Fund(k.owner.Address(), 1000*killDeposit/100))
+	must(k.chain.Fund(k.payee.Address(), 10_000_000_000))
+	must(os.WriteFile(k.at("passphrase"), []byte("kills"), 0o600))
+	must(sealQuickly(k.payee, k.at("wallet.age")))
+
+	pub, identity, err := ed25519.GenerateKey(crand.Reader)
+	must(err)
+	k.hostKey = pub
+	must(os.WriteFile(k.at("identity"), fmt.Appendf(nil, "%x\n", identity.Seed()), 0o600))
+	bundle, err := authority.Collateral(attestationtest.CollateralOptions{Now: time.Now()})
+	must(err)
+	must(os.WriteFile(k.at("collateral"), bundle, 0o600))
+	free, err := net.Listen("tcp", "127.0.0.1:0")
+	must(err)
+	k.hostURL = "http://" + free.Addr().String()
+	free.Close()
+	return k
+}
+
+func (k *killer) at(name string) string { return filepath.Join(k.dir, name) }
+
+// config writes host.json.
+func (k *killer) config(ledger string) {
+	b, err := json.Marshal(map[string]any{
+		"listen": strings.TrimPrefix(k.hostURL, "http://"), "identity": "identity", "network": "network.json", "global_id": k.chain.GlobalID(),
+		"payee": k.payee.Address().String(), "wallet": "wallet.age", "passphrase": "passphrase",
+		"prices": price.List{"m": killPrices}, "window": killWindow, "min_deposit": 1_000_000, "closing_delay": channel.MinCloseDelay, "card_lifetime": 86400,
+		"ledger": ledger, "collateral": "collateral",
+		"claims":   map[string]any{"every": 1, "threshold": 60_000_000, "age": 86400, "margin": channel.MinCloseDelay / 2},
+		"enclaves": []any{map[string]any{"id": "a", "address": "unix:" + k.at("enclave.sock")}}})
+	if err == nil {
+		err = os.WriteFile(k.at("host.json"), b, 0o600)
+	}
+	if err != nil {
+		k.t.Fatal(err)
+	}
+}
+
+// start runs this program again in a role.
+func (k *killer) start(role string, env ...string) *exec.Cmd {
+	k.t.Helper()
+	log, err := os.OpenFile(k.at(role+".log"), os.O_WRONLY|os.O_APPEND|os.O_CREATE, 0o600)
+	if err != nil {
+		k.t.Fatal(err)
+	}
+	defer log.Close()
+	cmd := exec.Command(os.Args[0])
+	cmd.Env = append(os.Environ(), append(env, "BOMBYX_KILLS_ROLE="+role)...)
+	cmd.Stdout, cmd.Stderr = log, log
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	if err := cmd.Start(); err != nil {
+		k.t.Fatal(err)
+	}
+	return cmd
+}
+
+func kill(cmd *exec.Cmd) {
+	if cmd != nil {
+		cmd.Process.Kill()
+		cmd.Wait()
+	}
+}
+
+func (k *killer) startHost() { k.host = k.start("host", "BOMBYX_KILLS_CONFIG="+k.at("host.json")) }
+
+func (k *killer) startClient(c *killChannel) {
+	k.client = k.start("load", "BOMBYX_KILLS_PAYER="+c.config)
+}
+
+// moment waits for a random part of the longest.
+func (k *killer) moment(longest time.Duration) {
+	time.Sleep(time.Duration(k.rng.Int64N(int64(longest))))
+}
+
+// wait waits for something that the parties bring about.
+func (k *killer) wait(what string, ok func() bool) bool {
+	k.t.Helper()
+	for end := time.Now().Add(60 * time.Second); !ok(); time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(end) {
+			k.fault("%s: not within a minute", what)
+			return false
+		}
+	}
+	return true
+}
+
+func (k *killer) serving() bool {
+	c, err := net.Dial("tcp", strings.TrimPrefix(k.hostURL, "http://"))
+	if err != nil {
+		return false
+	}
+	c.Close()
+	return true
+}
+
+func (k *killer) run(kills int, source, driver, dsn string) {
+	db, err := sql.Open(driver, dsn)
+	if err != nil {
+		k.t.Fatal(err)
+	}
+	defer db.Close()
+	k.books = &books{db}
+	k.tap.books = k.books
+	k.config(source)
+	defer func() {
+		kill(k.host)
+		kill(k.client)
+		if k.t.Failed() {
+			files := []string{k.at("host.log"), k.at("load.log"), k.at("look.log")}
+			if len(k.old) > 0 {
+				files = append(files, k.old[len(k.old)-1].payer.Account)
+			}
+			for _, f := range files {
+				b, _ := os.ReadFile(f)
+				k.t.Logf("--- the end of %s\n%s", filepath.Base(f), b[max(0, len(b)-2000):])
+			}
+		}
+	}()
+	// Killed while it makes its schema: as often as not before it serves.
+	for range 3 + kills/20 {
+		k.startHost()
+		k.moment(300 * time.Millisecond)
+		kill(k.host)
+		k.count["starting"]++
+	}
+	began := time.Now()
+	k.startHost()
+	k.wait("the host to start", k.serving)
+	k.startup = time.Since(began)
+
+	for k.sum() < kills && !k.t.Failed() {
+		c := k.open()
+		k.epoch(c, kills)
+		if k.t.Failed() {
+			return
+		}
+		k.close(c)
+	}
+	k.finish()
+	k.report(kills)
+}
+
+func (k *killer) sum() (n int) {
+	for _, v := range k.count {
+		n += v
+	}
+	return n
+}
+
+// open opens a channel, and makes its client.
+func (k *killer) open() *killChannel {
+	t := k.t
+	c := &killChannel{}
+	pub, key, _ := ed25519.GenerateKey(crand.Reader)
+	owner, _ := channel.AddressOf(k.owner.Address())
+	payee, _ := channel.AddressOf(k.payee.Address())
+	c.params = channel.Params{Payee: payee, Client: owner, ClientKey: [32]byte(pub), CloseDelay: channel.MinCloseDelay,
+		ExpiresAt: uint32(k.chain.Now().Add(30 * 24 * time.Hour).Unix()), Salt: k.rng.Uint64()}
+	address := c.params.Address()
+	c.name = address.Raw()
+	m := channel.Open(c.params, killDeposit)
+	if _, err := k.owner.Send(k.ctx, k.api, wallet.Message{To: address.Std(), Amount: killDeposit, Init: m.StateInit}); err != nil {
+		t.Fatal(err)
+	}
+	k.wait("the channel to open", func() bool { _, err := channel.Load(k.ctx, k.api, address); return err == nil })
+	id := fmt.Sprint(len(k.old))
+	c.payer = payer{Host: k.hostURL, HostKey: k.hostKey, Authority: "kills", Network: k.chain.GlobalID(), Channel: c.params, Key: key.Seed(),
+		Deposit: killDeposit - channel.Reserve - 100_000_000, Store: k.at("client" + id + ".db"), Account: k.at("client" + id + ".txt"), Workers: killWorkers}
+	b, err := json.Marshal(c.payer)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.config = k.at("client" + id + ".json")
+	if err := os.WriteFile(c.config, b, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	k.old = append(k.old, c)
+	return c
+}
+
+// epoch kills under load.
+func (k *killer) epoch(c *killChannel, kills int) {
+	k.startClient(c)
+	for range min(killEpoch, kills-k.sum()) {
+		k.moment(2*k.startup + 200*time.Millisecond)
+		switch n := k.rng.IntN(100); {
+		case k.pg != nil && n < 4:
+			k.pg.stop()
+			k.count["postgres"]++
+			k.moment(200 * time.Millisecond)
+			k.pg.start()
+			k.wait("PostgreSQL", func() bool { return k.books.db.Ping() == nil })
+			k.check(c)
+		case n < 50:
+			kill(k.host)
+			k.count["host"]++
+			k.check(c)
+			k.startHost()
+		case n < 90:
+			kill(k.client)
+			k.count["client"]++
+			k.check(c)
+			k.checkStore(c)
+			k.startClient(c)
+		default:
+			kill(k.host)
+			kill(k.client)
+			k.count["both"]++
+			k.check(c)
+			k.checkStore(c)
+			k.startHost()
+			k.startClient(c)
+		}
+		if k.t.Failed() {
+			return
+		}
+	}
+	k.settle(c)
+	k.t.Logf("%s: %d kills so far", time.Since(k.began).Round(time.Second), k.sum())
+}
+
+// settle lets everything end: then all books agree to the nanogram.
+func (k *killer) settle(c *killChannel) {
+	kill(k.client)
+	k.client = nil
+	k.wait("the host to serve", k.serving)
+	k.wait("requests to end", func() bool { _, _, n := k.tap.state(c.name); return n == 0 })
+	ended, _, _ := k.tap.state(c.name)
+	var row bookRow
+	if !k.wait("the ledger to have everything that was released", func() bool { row, _ = k.books.channel(c.name); return row.spent >= ended }) || row.spent != ended {
+		k.fault("UNPAID or TWICE: the ledger says %d were delivered, the tap %d", row.spent, ended)
+		return
+	}
+	k.check(c)
+	// The client goes on from its store and the host's word, with one token.
+	look := k.start("look", "BOMBYX_KILLS_PAYER="+c.config)
+	if err := look.Wait(); err != nil {
+		k.fault("the client does not come back: %v", err)
+		return
+	}
+	k.wait("the last request to end", func() bool { _, _, n := k.tap.state(c.name); return n == 0 })
+	ended, _, _ = k.tap.state(c.name)
+	if signed, _, settled, _, _ := c.noted(); settled != ended {
+		k.fault("the client says %d are due, the tap %d (%d signed)", settled, ended, signed)
+	}
+	if !k.wait("the ledger to have the last request", func() bool { row, _ = k.books.channel(c.name); return row.spent == ended }) {
+		return
+	}
+	k.checkStore(c)
+	var spent, earned int64
+	if err := k.books.db.QueryRow(`SELECT (SELECT COALESCE(SUM(spent), 0) FROM channels), (SELECT COALESCE(SUM(earned), 0) FROM earnings)`).Scan(&spent, &earned); err != nil || spent != earned {
+		k.fault("channels have spent %d, earnings are %d, %v", spent, earned, err)
+	}
+	k.talker.mu.Lock()
+	defer k.talker.mu.Unlock()
+	k.tap.mu.Lock()
+	defer k.tap.mu.Unlock()
+	var all uint64
+	for _, n := range k.tap.ended {
+		all += n
+	}
+	// The engine's own count; of each answer that was cut, one token may have waited for credit.
+	if price := killPrices.Completion / 1_000_000; all > k.talker.tokens*price || all+k.talker.spoke*20*price < k.talker.tokens*price {
+		k.fault("the enclave charged %d for %d tokens", all, k.talker.tokens)
+	}
+}
+
+// close ends a channel, with kills: together, or alone.
+func (k *killer) close(c *killChannel) {
+	ended, _, _ := k.tap.state(c.name)
+	address := c.params.Address()
+	if k.rng.IntN(2) == 0 {
+		closing := k.start("close", "BOMBYX_KILLS_PAYER="+c.config)
+		k.moment(time.Second)
+		if k.rng.IntN(2) == 0 {
+			kill(k.host)
+			k.count["host, closing"]++
+			k.startHost()
+		} else {
+			kill(closing)
+			k.count["client, closing"]++
+		}
+		closing.Wait()
+		for end := time.Now().Add(5 * time.Second); time.Now().Before(end); time.Sleep(50 * time.Millisecond) {
+			if on, err := channel.Load(k.ctx, k.api, address); err == nil && on.Closing() && on.Balance == 0 {
+				if on.Paid != ended {
+					k.fault("closed together over %d, and %d were released", on.Paid, ended)
+				}
+				k.together++
+				return
+			}
+		}
+	}
+	// It did not come to that, or was not to: the client leaves alone.
+	if _, err := k.owner.Send(k.ctx, k.api, wallet.Message{To: address.Std(), Amount: channel.GasValue, Bounce: true, Body: channel.CloseStart(address, channel.GasValue).Body}); err != nil {
+		k.t.Fatal(err)
+	}
+	c.closing, c.ended = true, ended
+	for range 1 + k.rng.IntN(3) {
+		k.moment(k.startup + time.Second)
+		kill(k.host)
+		k.count["host, closing"]++
+		k.startHost()
+	}
+}
+
+// finish waits for the last claims, lets the deadline pass, and accounts.
+func (k *killer) finish() {
+	if k.t.Failed() {
+		return
+	}
+	var most uint64
+	for _, c := range k.old {
+		if !c.closing {
+			continue
+		}
+		k.wait("the last claim of "+c.name, func() bool {
+			on, err := channel.Load(k.ctx, k.api, c.params.Address())
+			return err == nil && on.Paid >= c.ended
+		})
+	}
+	kill(k.host)
+	k.host = nil
+	if err := k.chain.Advance((channel.MinCloseDelay + 60) * time.Second); err != nil {
+		k.t.Fatal(err)
+	}
+	for _, c := range k.old {
+		a := c.params.Address()
+		if c.closing {
+			if _, err := k.owner.Send(k.ctx, k.api, wallet.Message{To: a.Std(), Amount: channel.GasValue, Bounce: true, Body: channel.CloseFinish(a, channel.GasValue).Body}); err != nil {
+				k.t.Fatal(err)
+			}
+		}
+		k.wait("the rest to come back from "+c.name, func() bool {
+			on, err := channel.Load(k.ctx, k.api, a)
+			return err == nil && on.Balance == 0
+		})
+		on, err := channel.Load(k.ctx, k.api, a)
+		if err != nil {
+			k.t.Fatal(err)
+		}
+		ended, _, _ := k.tap.state(c.name)
+		if on.Paid < ended {
+			k.fault("UNPAID: the chain has paid %d, %d were released", on.Paid, ended)
+		}
+		if over := on.Paid - min(on.Paid, ended); over > killWorkers*killWindow {
+			k.fault("OVERPAID: the chain has paid %d, %d were released", on.Paid, ended)
+		} else {
+			most = max(most, over)
+		}
+		k.account(c, on.Paid)
+	}
+	k.t.Logf("at most %d nanogram were paid ahead, of %d that may run ahead", most, killWorkers*killWindow)
+}
+
+// account adds up what the chain says went into a channel and out of it.
+func (k *killer) account(c *killChannel, paid uint64) {
+	txs, err := k.api.Transactions(k.ctx, c.params.Address().Std(), 0)
+	if err != nil {
+		k.t.Fatal(err)
+	}
+	var in, out, toPayee, fees uint64
+	payee, owner := k.payee.Address().String(), k.owner.Address().String()
+	for _, tx := range txs {
+		if m := tx.IO.In; m != nil && m.MsgType == tlb.MsgTypeInternal {
+			in += m.AsInternal().Amount.Nano().Uint64()
+		}
+		fees += tx.TotalFees.Coins.Nano().Uint64()
+		if tx.IO.Out == nil {
+			continue
+		}
+		list, err := tx.IO.Out.ToSlice()
+		if err != nil {
+			k.t.Fatal(err)
+		}
+		for _, m := range list {
+			i := m.AsInternal()
+			n := i.Amount.Nano().Uint64()
+			out += n
+			fees += i.FwdFee.Nano().Uint64()
+			switch to := i.DstAddr.Bounce(k.payee.Address().IsBounceable()).String(); to {
+			case payee:
+				toPayee += n
+			case owner:
+			default:
+				k.fault("%s was paid", to)
+			}
+		}
+	}
+	if in != out+fees {
+		k.fault("%s: %d came in, %d went out and %d were fees", c.name, in, out, fees)
+	}
+	if toPayee > paid+10*uint64(len(txs))*channel.GasValue || toPayee+fees < paid {
+		k.fault("%s: %d went to the payee, %d are paid", c.name, toPayee, paid)
+	}
+}
+
+func (k *killer) report(kills int) {
+	k.tap.mu.Lock()
+	defer k.tap.mu.Unlock()
+	for _, f := range k.tap.faults {
+		k.fault("%s", f)
+	}
+	var released uint64
+	for _, n := range k.tap.ended {
+		released += n
+	}
+	var receipts, refused int
+	var claimed int64
+	for _, c := range k.old {
+		_, _, _, r, x := c.noted()
+		receipts, refused = receipts+r, refused+x
+	}
+	k.books.db.QueryRow(`SELECT SUM(claimed) FROM channels`).Scan(&claimed)
+	k.t.Logf("seed %d: %d kills in %.0f s: %v; %d channels (%d closed together), %d requests, %d receipts, %d refusals, %s GRAM released, %d releases compared with the ledger",
+		k.seed, k.sum(), time.Since(k.began).Seconds(), k.count, len(k.old), k.together, k.talker.spoke, receipts, refused, ton.Nano(released), k.tap.checked)
+	if k.sum() < kills || k.tap.checked < kills || receipts < kills/4 {
+		k.fault("too little happened for a test")
+	}
+}
+
+// sealQuickly writes a wallet that takes no second to open.
+func sealQuickly(w *wallet.Wallet, path string) error {
+	sealed, err := w.Seal("kills")
+	if err != nil {
+		return err
+	}
+	id, err := age.NewScryptIdentity("kills")
+	if err != nil {
+		return err
+	}
+	r, err := age.Decrypt(armor.NewReader(bytes.NewReader(sealed)), id)
+	if err != nil {
+		return err
+	}
+	to, err := age.NewScryptRecipient("kills")
+	if err != nil {
+		return err
+	}
+	to.SetWorkFactor(2)
+	var buf bytes.Buffer
+	a := armor.NewWriter(&buf)
+	e, err := age.Encrypt(a, to)
+	if err != nil {
+		return err
+	}
+	if _, err := io.Copy(e, r); err != nil {
+		return err
+	}
+	if err := e.Close(); err != nil {
+		return err
+	}
+	if err := a.Close(); err != nil {
+		return err
+	}
+	return os.WriteFile(path, buf.Bytes(), 0o600)
+}
+
+// A postgres is a server of the test's own, so that it can be stopped.
+type postgres struct {
+	t        *testing.T
+	bin, dir string
+	url      string
+	as       *syscall.SysProcAttr
+}
+
+func startPostgres(t *testing.T) *postgres {
+	found, _ := filepath.Glob("/usr/lib/postgresql/*/bin")
+	if len(found) == 0 {
+		t.Skip("PostgreSQL's server is not installed")
+	}
+	slices.Sort(found)
+	p := &postgres{t: t, bin: found[len(found)-1]}
+	var err error
+	// A socket's path is short, and PostgreSQL does not run as root.
+	if p.dir, err = os.MkdirTemp("", "kills"); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(p.dir) })
+	if os.Getuid() == 0 {
+		u, err := user.Lookup("postgres")
+		if err != nil {
+			t.Skip("PostgreSQL does not run as root, and there is no user postgres")
+		}
+		uid, _ := strconv.Atoi(u.Uid)
+		gid, _ := strconv.Atoi(u.Gid)
+		p.as = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uint32(uid), Gid: uint32(gid)}}
+		if err := os.Chown(p.dir, uid, gid); err != nil {
+			t.Fatal(err)
+		}
+	}
+	p.url = "postgres://postgres@/postgres?host=" + p.dir + "&port=54330"
+	p.do("initdb", "-D", p.dir+"/data", "-A", "trust", "-U", "postgres")
+	p.start()
+	t.Cleanup(p.stop)
+	return p
+}
+
+func (p *postgres) do(name string, args ...string) {
+	p.t.Helper()
+	cmd := exec.Command(filepath.Join(p.bin, name), args...)
+	cmd.Dir = p.dir
+	cmd.SysProcAttr = p.as
+	if out, err := cmd.CombinedOutput(); err != nil {
+		p.t.Fatalf("%s: %v\n%s", name, err, out)
+	}
+}
+
+func (p *postgres) start() {
+	p.do("pg_ctl", "-D", p.dir+"/data", "-w", "-t", "300", "-l", p.dir+"/log", "-o", "-k "+p.dir+" -p 54330 -c listen_addresses= -c recovery_init_sync_method=syncfs", "start")
+}
+
+// stop aborts the server: it recovers from its log when it starts.
+func (p *postgres) stop() { p.do("pg_ctl", "-D", p.dir+"/data", "-m", "immediate", "stop") }
