@@ -55,7 +55,7 @@ import (
 const (
 	killWindow  = 2_000_000 // twenty tokens
 	killWorkers = 4
-	killDeposit = 200_000_000_000
+	killDeposit = 5_000_000_000
 	killEpoch   = 40 // kills in the life of one channel
 )
 
@@ -190,7 +190,7 @@ func newKiller(t *testing.T, seed uint64) *killer {
 	must(err)
 	k.payee, err = wallet.New(k.chain.GlobalID())
 	must(err)
-	must(k.chain.Fund(k.owner.Address(), 1000*killDeposit/100))
+	must(k.chain.Fund(k.owner.Address(), 1000*killDeposit))
 	must(k.chain.Fund(k.payee.Address(), 10_000_000_000))
 	must(os.WriteFile(k.at("passphrase"), []byte("kills"), 0o600))
 	must(sealQuickly(k.payee, k.at("wallet.age")))
@@ -374,7 +374,13 @@ func (k *killer) open() *killChannel {
 func (k *killer) epoch(c *killChannel, kills int) {
 	k.startClient(c)
 	for range min(killEpoch, kills-k.sum()) {
-		k.moment(2*k.startup + 200*time.Millisecond)
+		// While they start, or while they serve.
+		if k.rng.IntN(3) == 0 {
+			k.moment(k.startup)
+		} else {
+			k.wait("the host to serve", k.serving)
+			k.moment(500 * time.Millisecond)
+		}
 		switch n := k.rng.IntN(100); {
 		case k.pg != nil && n < 4:
 			k.pg.stop()

@@ -238,6 +238,9 @@ func (l *Ledger) Resume(ctx context.Context, t Tab) (due uint64, err error) {
 		return 0, fmt.Errorf("ledger: total %d nanogram is out of range", t.Total)
 	}
 	err = l.write(ctx, func(ctx context.Context, tx *transaction) (refused, failed error) {
+		if err := tx.prune(ctx, t.Channel); err != nil { // the count of what came ended with its process
+			return nil, err
+		}
 		if due, failed = tx.lose(ctx, `address = $1 AND enclave = $2 AND tab <> $3`, t.Channel, t.Enclave, t.ID); failed != nil {
 			return nil, failed
 		}

@@ -7,10 +7,12 @@ import (
 	"crypto/rand"
 	"database/sql"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 )
@@ -355,28 +357,47 @@ func TestOpenRefuses(t *testing.T) {
 	}
 }
 
+// BenchmarkPutVoucher stores vouchers durably, from as many clients at once as
+// wait for it, on one channel or on one each.
 func BenchmarkPutVoucher(b *testing.B) {
-	l, err := Open(b.Context(), filepath.Join(b.TempDir(), "l.db"), clock)
-	if err != nil {
-		b.Fatal(err)
-	}
-	defer l.Close()
-	if err := l.AddChannel(b.Context(), "0:a", key); err != nil {
-		b.Fatal(err)
-	}
-	b.SetParallelism(64)
-	var n uint64
-	var mu sync.Mutex
-	b.RunParallel(func(pb *testing.PB) {
-		for pb.Next() {
-			mu.Lock()
-			n++
-			v := n
-			mu.Unlock()
-			if err := l.PutVoucher(b.Context(), "0:a", v, make([]byte, 150)); err != nil {
-				b.Fatal(err)
-			}
+	for _, store := range []struct{ name, source string }{{"sqlite", filepath.Join(b.TempDir(), "l.db")}, {"postgres", os.Getenv("BOMBYX_TEST_POSTGRES")}} {
+		for _, channels := range []int{1, clients} {
+			b.Run(fmt.Sprintf("%s/%d-channels", store.name, channels), func(b *testing.B) {
+				if store.source == "" {
+					b.Skip("BOMBYX_TEST_POSTGRES is not set to the postgres:// URL of a scratch database")
+				}
+				l, err := Open(b.Context(), store.source, clock)
+				if err != nil {
+					b.Fatal(err)
+				}
+				defer l.Close()
+				run := rand.Text()
+				for i := range channels {
+					if err := l.AddChannel(b.Context(), fmt.Sprint("0:", run, i), key); err != nil {
+						b.Fatal(err)
+					}
+				}
+				var n atomic.Uint64
+				wire := make([]byte, 150)
+				var wg sync.WaitGroup
+				b.ResetTimer()
+				for c := range clients {
+					wg.Go(func() {
+						address := fmt.Sprint("0:", run, c%channels)
+						for v := n.Add(1); v <= uint64(b.N); v = n.Add(1) {
+							if err := l.PutVoucher(b.Context(), address, v, wire); err != nil {
+								b.Error(err)
+								return
+							}
+						}
+					})
+				}
+				wg.Wait()
+				b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "vouchers/s")
+			})
 		}
-	})
-	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "vouchers/s")
+	}
 }
+
+// clients that pay at once.
+const clients = 512
