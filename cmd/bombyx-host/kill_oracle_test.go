@@ -201,6 +201,8 @@ func (s *talk) Next() (engine.Event, error) {
 	return engine.Event{Data: []byte(`{"choices":[{"index":0,"delta":{"content":"word"}}]}`), Usage: engine.Usage{Completion: int64(s.n)}}, nil
 }
 
+func (s *talk) Ready() bool { return false }
+
 func (s *talk) Close() error { return nil }
 
 // books reads a ledger as a stranger would.

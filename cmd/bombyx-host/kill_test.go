@@ -120,8 +120,8 @@ type killer struct {
 	api      *ton.Client
 	owner    *wallet.Wallet // pays for channels
 	payee    *wallet.Wallet
-	host     *exec.Cmd
-	client   *exec.Cmd
+	host     *process
+	client   *process
 	pg       *postgres
 	hostURL  string
 	hostKey  []byte
@@ -228,8 +228,15 @@ func (k *killer) config(ledger string) {
 	}
 }
 
+// A process is one that can be killed. Its end is known.
+type process struct {
+	*exec.Cmd
+	ended chan struct{}
+	err   error // then
+}
+
 // start runs this program again in a role.
-func (k *killer) start(role string, env ...string) *exec.Cmd {
+func (k *killer) start(role string, env ...string) *process {
 	k.t.Helper()
 	log, err := os.OpenFile(k.at(role+".log"), os.O_WRONLY|os.O_APPEND|os.O_CREATE, 0o600)
 	if err != nil {
@@ -243,13 +250,15 @@ func (k *killer) start(role string, env ...string) *exec.Cmd {
 	if err := cmd.Start(); err != nil {
 		k.t.Fatal(err)
 	}
-	return cmd
+	p := &process{Cmd: cmd, ended: make(chan struct{})}
+	go func() { p.err = cmd.Wait(); close(p.ended) }()
+	return p
 }
 
-func kill(cmd *exec.Cmd) {
-	if cmd != nil {
-		cmd.Process.Kill()
-		cmd.Wait()
+func kill(p *process) {
+	if p != nil {
+		p.Process.Kill()
+		<-p.ended
 	}
 }
 
@@ -276,7 +285,14 @@ func (k *killer) wait(what string, ok func() bool) bool {
 	return true
 }
 
+// serving says that the host serves. One that gave up, because PostgreSQL was
+// not there when it started, is started again, as a supervisor would.
 func (k *killer) serving() bool {
+	select {
+	case <-k.host.ended:
+		k.startHost()
+	default:
+	}
 	c, err := net.Dial("tcp", strings.TrimPrefix(k.hostURL, "http://"))
 	if err != nil {
 		return false
@@ -432,8 +448,8 @@ func (k *killer) settle(c *killChannel) {
 	k.check(c)
 	// The client goes on from its store and the host's word, with one token.
 	look := k.start("look", "BOMBYX_KILLS_PAYER="+c.config)
-	if err := look.Wait(); err != nil {
-		k.fault("the client does not come back: %v", err)
+	if <-look.ended; look.err != nil {
+		k.fault("the client does not come back: %v", look.err)
 		return
 	}
 	k.wait("the last request to end", func() bool { _, _, n := k.tap.state(c.name); return n == 0 })
@@ -478,7 +494,7 @@ func (k *killer) close(c *killChannel) {
 			kill(closing)
 			k.count["client, closing"]++
 		}
-		closing.Wait()
+		<-closing.ended
 		for end := time.Now().Add(5 * time.Second); time.Now().Before(end); time.Sleep(50 * time.Millisecond) {
 			if on, err := channel.Load(k.ctx, k.api, address); err == nil && on.Closing() && on.Balance == 0 {
 				if on.Paid != ended {
@@ -513,6 +529,7 @@ func (k *killer) finish() {
 			continue
 		}
 		k.wait("the last claim of "+c.name, func() bool {
+			k.serving()
 			on, err := channel.Load(k.ctx, k.api, c.params.Address())
 			return err == nil && on.Paid >= c.ended
 		})
