@@ -142,11 +142,20 @@ func (h *Host) claim(ctx context.Context, row *ledger.Channel) error {
 	on, err := h.cfg.Chain.Channel(ctx, address)
 	if errors.Is(err, ErrNoChannel) {
 		return h.cfg.Ledger.SetChainState(ctx, row.Address, row.Claimed, true)
-	} else if err != nil {
-		return err
 	}
 	now := h.cfg.Now()
+	if err != nil {
+		if row.Deadline.Unix() > 0 && row.Deadline.Sub(now) <= h.cfg.Claims.Margin && row.Spent > row.Claimed {
+			h.cfg.Log.Warn("deadline is near, and the chain does not answer", "channel", row.Address, "deadline", row.Deadline.UTC(), "due", row.Spent-row.Claimed)
+		}
+		return err
+	}
 	deadline := time.Unix(int64(on.CloseAt), 0)
+	if !deadline.Equal(row.Deadline) {
+		if err := h.cfg.Ledger.SetDeadline(ctx, row.Address, deadline); err != nil {
+			return err
+		}
+	}
 	if on.Paid != row.Claimed {
 		if err := h.cfg.Ledger.SetChainState(ctx, row.Address, on.Paid, false); err != nil {
 			return err

@@ -3,7 +3,10 @@ package host
 import (
 	"bytes"
 	"errors"
+	"fmt"
+	"log/slog"
 	"net/http"
+	"sync"
 	"testing"
 	"time"
 
@@ -72,6 +75,109 @@ func TestClaimNearTheDeadline(t *testing.T) {
 	r.claimed() // below the threshold, and young
 	r.advance(time.Unix(int64(r.params.ExpiresAt), 0).Add(-r.cfg.Claims.Margin).Sub(r.now()))
 	r.claimed(90)
+}
+
+// Threshold, age and the beginning of a close count across restarts and
+// outages of the chain, and a deadline that they bring near is told.
+func TestClaimsAcrossRestartsAndOutages(t *testing.T) {
+	r := newRig(t)
+	var log lines
+	r.cfg.Log = slog.New(slog.NewTextHandler(&log, nil))
+	auth := r.open()
+	r.pay(auth, 90)
+	r.spend(auth, stream1, "90")
+	r.claimed() // below the threshold, and young
+	outage := func() {
+		t.Helper()
+		r.chain.err = errors.New("no answer")
+		if err := r.h.ClaimDue(t.Context()); err == nil {
+			t.Error("no error in an outage")
+		}
+		r.start()
+		if err := r.h.ClaimDue(t.Context()); err == nil {
+			t.Error("no error in an outage")
+		}
+	}
+	// Age.
+	r.advance(2 * time.Hour)
+	outage()
+	if log.has("deadline") {
+		t.Errorf("no deadline is near: %s", &log)
+	}
+	r.chain.err = nil
+	r.claimed(90)
+	// Threshold.
+	auth = r.open()
+	r.pay(auth, 190)
+	r.spend(auth, stream2, "100")
+	outage()
+	r.chain.err = nil
+	r.claimed(90, 190)
+	// A close that began in an outage.
+	auth = r.open()
+	r.pay(auth, 300)
+	r.spend(auth, "00000000000000000000000000000003", "10")
+	outage()
+	r.chain.channels[r.params.Address()].CloseAt = uint32(r.now().Add(time.Hour).Unix())
+	r.chain.err = nil
+	r.claimed(90, 190, 300)
+	// A deadline that comes near in an outage is told by a process that has
+	// never seen the chain.
+	r.chain.channels[r.params.Address()].Paid -= 110
+	if err := r.cfg.Ledger.SetChainState(t.Context(), r.params.Address().Raw(), 190, false); err != nil {
+		t.Fatal(err)
+	}
+	r.advance(time.Hour - r.cfg.Claims.Margin)
+	outage()
+	if !log.has("deadline is near, and the chain does not answer") {
+		t.Errorf("nobody is told: %s", &log)
+	}
+	r.chain.err = nil
+	r.claimed(90, 190, 300, 300)
+	if !log.has(`"deadline is near"`) {
+		t.Errorf("nobody is told: %s", &log)
+	}
+}
+
+// lines is a log.
+type lines struct {
+	mu sync.Mutex
+	bytes.Buffer
+}
+
+func (l *lines) Write(b []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.Buffer.Write(b)
+}
+
+func (l *lines) has(s string) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return bytes.Contains(l.Bytes(), []byte(s))
+}
+
+// A host that is killed after it sent an agreement serves nothing on the
+// channel, which the chain may close at any moment.
+func TestKilledWhileClosing(t *testing.T) {
+	r := newRig(t)
+	auth := r.open()
+	r.pay(auth, 1000)
+	r.spend(auth, stream1, "300")
+	r.chain.closeErr = fmt.Errorf("%w: no block yet", ErrMayClose)
+	status, code, _ := r.call("POST", "/v1/close", r.agreement(300), "Authorization", auth)
+	r.want("not seen to close", 503, "close_failed", status, code)
+	for range 2 {
+		status, code = r.ask(auth, stream2, "10")
+		r.want("a request meanwhile", 403, "unsuitable_channel", status, code)
+		status, code, _ = r.call("POST", "/v1/close", r.agreement(300), "Authorization", auth)
+		r.want("another close", 409, "closing", status, code)
+		r.start()
+		auth = r.open()
+	}
+	r.advance(closeMayTake)
+	auth = r.open()
+	r.spend(auth, stream2, "10") // it did not close
 }
 
 func TestClaimWithoutDelivery(t *testing.T) {

@@ -56,6 +56,7 @@ type Channel struct {
 	Claimed    uint64
 	Closed     bool
 	Closing    time.Time // until then an agreement that was sent may close it
+	Deadline   time.Time // as last seen; the Unix epoch before that
 }
 
 // A Voucher is one that the ledger keeps.
@@ -284,6 +285,13 @@ func (l *Ledger) SetChainState(ctx context.Context, address string, claimed uint
 	})
 }
 
+// SetDeadline records when a channel ends, so that a host without the chain knows.
+func (l *Ledger) SetDeadline(ctx context.Context, address string, at time.Time) error {
+	return l.write(ctx, func(ctx context.Context, tx *transaction) (refused, failed error) {
+		return one(ErrUnknown)(tx.ExecContext(ctx, `UPDATE channels SET deadline = $1 WHERE address = $2`, at.Unix(), address))
+	})
+}
+
 // SetClosing records until when an agreement that is about to be sent may close
 // the channel; the zero time takes that back.
 func (l *Ledger) SetClosing(ctx context.Context, address string, until time.Time) error {
@@ -309,7 +317,7 @@ func one(otherwise error) func(sql.Result, error) (refused, failed error) {
 	}
 }
 
-const columns = `address, key, authorised, spent, answers, claimed, closed_at, closing_until,
+const columns = `address, key, authorised, spent, answers, claimed, closed_at, closing_until, deadline,
 	COALESCE((SELECT voucher FROM vouchers v WHERE v.address = channels.address ORDER BY total DESC LIMIT 1), '')`
 
 // Channel returns one channel or ErrUnknown.
@@ -340,8 +348,8 @@ func scan(rows *sql.Rows, err error) ([]*Channel, error) {
 	for rows.Next() {
 		var c Channel
 		var key, voucher string
-		var authorised, spent, answers, claimed, closedAt, closing int64
-		if err := rows.Scan(&c.Address, &key, &authorised, &spent, &answers, &claimed, &closedAt, &closing, &voucher); err != nil {
+		var authorised, spent, answers, claimed, closedAt, closing, deadline int64
+		if err := rows.Scan(&c.Address, &key, &authorised, &spent, &answers, &claimed, &closedAt, &closing, &deadline, &voucher); err != nil {
 			return nil, fmt.Errorf("ledger: %w", err)
 		}
 		k, err1 := hex.DecodeString(key)
@@ -353,7 +361,7 @@ func scan(rows *sql.Rows, err error) ([]*Channel, error) {
 		if len(v) > 0 {
 			c.Voucher = v
 		}
-		c.Closed, c.Closing = closedAt != 0, time.Unix(closing, 0)
+		c.Closed, c.Closing, c.Deadline = closedAt != 0, time.Unix(closing, 0), time.Unix(deadline, 0)
 		list = append(list, &c)
 	}
 	if err := rows.Err(); err != nil {
