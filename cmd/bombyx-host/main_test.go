@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -15,15 +16,20 @@ import (
 	"testing"
 	"time"
 
+	"github.com/xssnick/tonutils-go/address"
+
 	"github.com/bombyx-network/bombyx/internal/ton/adnl"
 	"github.com/bombyx-network/bombyx/internal/ton/devnet"
-	"github.com/bombyx-network/bombyx/internal/ton/wallet"
 )
 
-// configure writes a host.json for a local network, and an identity. The enclave that it names is not there.
-func configure(t *testing.T, change func(map[string]any)) (path string) {
+// A network is what a host.json needs of a local one.
+type network struct {
+	config, bare []byte // bare is without a DHT
+	globalID     int32
+}
+
+func localNetwork(t *testing.T) network {
 	t.Helper()
-	dir := t.TempDir()
 	chain, err := devnet.New(devnet.Config{SealOnSend: true})
 	if err != nil {
 		t.Fatal(err)
@@ -32,21 +38,22 @@ func configure(t *testing.T, change func(map[string]any)) (path string) {
 	if _, err := chain.Serve(t.Context(), "127.0.0.1:0"); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.WriteFile(filepath.Join(dir, "nodht.json"), chain.GlobalConfig(), 0o600); err != nil {
-		t.Fatal(err)
-	}
+	bare := chain.GlobalConfig()
 	if _, err := chain.ServeDHT(t.Context(), "127.0.0.1:0"); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.WriteFile(filepath.Join(dir, "network.json"), chain.GlobalConfig(), 0o600); err != nil {
+	return network{chain.GlobalConfig(), bare, chain.GlobalID()}
+}
+
+// configure writes a host.json for a network, and an identity. The enclave that it names is not there.
+func configure(t *testing.T, n network, change func(map[string]any)) (path string) {
+	t.Helper()
+	dir := t.TempDir()
+	if err := errors.Join(os.WriteFile(filepath.Join(dir, "network.json"), n.config, 0o600), os.WriteFile(filepath.Join(dir, "nodht.json"), n.bare, 0o600)); err != nil {
 		t.Fatal(err)
 	}
-	w, err := wallet.New(chain.GlobalID())
-	if err != nil {
-		t.Fatal(err)
-	}
-	c := map[string]any{"listen": "127.0.0.1:0", "identity": "identity", "network": "network.json", "global_id": chain.GlobalID(),
-		"payee": w.Address().String(), "prices": map[string]any{"m": map[string]any{"prompt": 1, "cached_prompt": 1, "completion": 1, "reasoning": 1}},
+	c := map[string]any{"listen": "127.0.0.1:0", "identity": "identity", "network": "network.json", "global_id": n.globalID,
+		"payee": address.NewAddress(0, 0, make([]byte, 32)).String(), "prices": map[string]any{"m": map[string]any{"prompt": 1, "cached_prompt": 1, "completion": 1, "reasoning": 1}},
 		"window": 1, "min_deposit": 1, "closing_delay": 3600, "card_lifetime": 3600, "ledger": "ledger.db",
 		"claims":   map[string]any{"every": 3600, "threshold": 1, "age": 3600, "margin": 60},
 		"enclaves": []any{map[string]any{"id": "a", "address": "unix:" + filepath.Join(dir, "enclave.sock")}}}
@@ -116,30 +123,27 @@ func start(t *testing.T, path string, patterns ...string) (said [][]string) {
 
 // The same host answers at both entrances, and is found in the DHT.
 func TestServesOverADNL(t *testing.T) {
-	path := configure(t, func(c map[string]any) { c["adnl"] = map[string]any{"listen": "127.0.0.1:0"} })
+	n := localNetwork(t)
+	path := configure(t, n, func(c map[string]any) { c["adnl"] = map[string]any{"listen": "127.0.0.1:0"} })
 	said := start(t, path, `^host ([0-9a-f]{64}) serves on (127\.0\.0\.1:\d+)\n$`, `^host (adnl:[0-9a-f]{64}) serves on (\S+), published as (\S+)\n$`)
 	id, err := adnl.ParseID(said[1][1])
 	if err != nil || said[1][2] != said[1][3] {
 		t.Fatal(said, err)
 	}
-	config, err := os.ReadFile(filepath.Join(filepath.Dir(path), "network.json"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	network, err := adnl.ParseNetwork(config)
+	dht, err := adnl.ParseNetwork(n.config)
 	if err != nil {
 		t.Fatal(err)
 	}
 	var record *adnl.Record
 	for begin := time.Now(); record == nil; { // publishing takes a moment
-		if record, err = network.Find(t.Context(), id); err != nil && time.Since(begin) > 20*time.Second {
+		if record, err = dht.Find(t.Context(), id); err != nil && time.Since(begin) > 20*time.Second {
 			t.Fatal(err)
 		}
 	}
 	if fmt.Sprintf("%x", record.Key) != said[0][1] || record.Addrs[0].String() != said[1][2] {
 		t.Fatalf("%+v, want %v", record, said)
 	}
-	d := &adnl.Dialer{Network: network, ID: id}
+	d := &adnl.Dialer{Network: dht, ID: id}
 	for url, tr := range map[string]http.RoundTripper{"http://" + said[0][2]: http.DefaultTransport, "http://host": d.Transport()} {
 		req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, url+"/v1/card", nil)
 		if err != nil {
@@ -158,7 +162,7 @@ func TestServesOverADNL(t *testing.T) {
 }
 
 func TestServesOverADNLAlone(t *testing.T) {
-	start(t, configure(t, func(c map[string]any) {
+	start(t, configure(t, localNetwork(t), func(c map[string]any) {
 		delete(c, "listen")
 		c["adnl"] = map[string]any{"listen": "127.0.0.1:0", "address": "192.0.2.1:443"}
 	}), `^host adnl:[0-9a-f]{64} serves on 127\.0\.0\.1:\d+, published as 192\.0\.2\.1:443\n$`)
@@ -170,6 +174,7 @@ func TestServeRefuses(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer taken.Close()
+	n := localNetwork(t)
 	overADNL := func(listen, address string) func(map[string]any) {
 		return func(c map[string]any) { c["adnl"] = map[string]any{"listen": listen, "address": address} }
 	}
@@ -186,7 +191,7 @@ func TestServeRefuses(t *testing.T) {
 			overADNL("127.0.0.1:0", "")(c)
 		},
 	} {
-		if out, err := run(t.Context(), "serve", "--config", configure(t, change)); err == nil || !strings.Contains(err.Error(), want) || out != "" {
+		if out, err := run(t.Context(), "serve", "--config", configure(t, n, change)); err == nil || !strings.Contains(err.Error(), want) || out != "" {
 			t.Errorf("want %q: %q, %v", want, out, err)
 		}
 	}

@@ -48,6 +48,7 @@ Exit codes: 0 a complete answer with a valid receipt, 1 evidence, answer or rece
 refused, 2 usage, 4 host unreachable, 5 not enough money.`,
 		Example: `  bombyx chat "What is remote attestation?"
   git diff | bombyx chat -m qwen3-8b --system "Review this patch."
+  bombyx chat --host adnl:3b6a... "The same, of a host known by its ADNL id alone."
   bombyx chat`}
 	o.line.flags(h, c)
 	f := c.Flags()

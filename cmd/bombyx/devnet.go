@@ -21,7 +21,8 @@ func devnetCommand() *cobra.Command {
 	var blockTime time.Duration
 	c := &cobra.Command{Use: "devnet", Short: "Run a local TON network for development", Args: cobra.NoArgs,
 		Long: `devnet runs a TON blockchain in one process: a real state machine behind the real
-liteserver protocol, so that any TON client works with it under its strictest proofs.
+liteserver protocol, so that any TON client works with it under its strictest proofs, and
+a node of a DHT of its own, in which hosts publish their ADNL addresses.
 Its coins are worth nothing and its global id is no other network's.
 
 The first line on standard output, one JSON object, says where everything is.
