@@ -176,6 +176,32 @@ func TestOutOfOrderVouchers(t *testing.T) {
 	b.notAccepted(ClaimExternal(second))
 }
 
+// Messages of different accounts overtake each other. Whatever comes too early returns, and can come again.
+func TestOutOfOrderMessages(t *testing.T) {
+	b := newBench(t)
+	if err := b.chain.Track(b.at); err != nil {
+		t.Fatal(err)
+	}
+	for name, m := range map[string]*tlb.InternalMessage{ // before the deployment
+		"claim": Claim(b.voucher(gram/2), GasValue), "start": CloseStart(b.addr(), GasValue), "finish": CloseFinish(b.addr(), GasValue),
+		"together": CloseTogether(b.agreement(0), GasValue), "top-up": TopUp(b.addr(), gram),
+	} {
+		tx := b.send(client, m)
+		if !tx.Skipped || len(tx.Out) != 1 || !tx.Out[0].Bounced || b.balance() != 0 {
+			t.Fatalf("%s: skipped %v, %d messages out, %d kept", name, tx.Skipped, len(tx.Out), b.balance())
+		}
+	}
+	b.want(b.send(client, Open(b.Params, gram)), 0)
+	b.refused(b.send(client, CloseFinish(b.addr(), GasValue)), ExitNotEnded) // before the start
+	b.want(b.send(client, CloseStart(b.addr(), GasValue)), 0)
+	b.want(b.send(payee, Claim(b.voucher(gram/2), GasValue)), 0) // the last claim, behind the start
+	b.chain.Now += b.CloseDelay
+	b.want(b.send(stranger, CloseFinish(b.addr(), GasValue)), 0)
+	b.refused(b.send(client, TopUp(b.addr(), gram)), ExitEnded) // behind the end
+	b.refused(b.send(payee, CloseTogether(b.agreement(gram), GasValue)), ExitEnded)
+	b.refused(b.send(client, Open(b.Params, gram)), ExitEnded)
+}
+
 // A voucher above the deposit pays what is there but the reserve, and the rest after a top-up; never more.
 func TestUnderfunded(t *testing.T) {
 	b := opened(t, gram)
