@@ -11,6 +11,7 @@ import (
 	"github.com/bombyx-network/bombyx/attestation"
 	"github.com/bombyx-network/bombyx/attestation/collateral"
 	"github.com/bombyx-network/bombyx/attestation/keyset"
+	"github.com/bombyx-network/bombyx/attestation/policy"
 	"github.com/bombyx-network/bombyx/internal/apierror"
 	"github.com/bombyx-network/bombyx/internal/card"
 	"github.com/bombyx-network/bombyx/internal/envelope"
@@ -49,13 +50,36 @@ func (t *Transport) currentCard(ctx context.Context) (*card.Card, *apierror.Erro
 	if err != nil {
 		return nil, badCard(err)
 	}
+	listed, fault := t.entry(ctx, c)
+	if fault != nil {
+		return nil, fault
+	}
 	if fault := t.purse.suits(c); fault != nil {
 		return nil, fault
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.card = c
+	t.card, t.listed = c, listed
 	return c, nil
+}
+
+// entry reads the host's registry entry, if it has to have one, and holds the card against it.
+func (t *Transport) entry(ctx context.Context, c *card.Card) (*card.Entry, *apierror.Error) {
+	if t.cfg.Listed == nil {
+		return nil, nil
+	}
+	e, err := t.cfg.Listed(ctx)
+	if err != nil {
+		return nil, noRegistry(err)
+	}
+	if err := e.Allows(c); err != nil {
+		return nil, badCard(err)
+	}
+	return e, nil
+}
+
+func noRegistry(err error) *apierror.Error {
+	return apierror.New(503, "no_registry", "nothing was sent: a registry that has to be read cannot be: "+err.Error(), "check the network configuration, and the registry with bombyx registry show")
 }
 
 // attest returns an enclave that serves the model and whose Evidence holds
@@ -66,13 +90,21 @@ func (t *Transport) attest(ctx context.Context, model string) (*attested, *apier
 		return nil, fault
 	}
 	entry := c.Enclave(model)
+	t.mu.Lock()
+	listed := t.listed
+	t.mu.Unlock()
+	if listed != nil {
+		if _, ok := listed.Prices[model]; !ok {
+			entry = nil // the registry does not vouch for its price
+		}
+	}
 	if entry == nil {
 		f := apierror.New(404, "model_not_found", fmt.Sprintf("the host does not serve %.100q", model), "GET /v1/models lists what it serves")
 		f.Param = "model"
 		return nil, f
 	}
 	prices := c.Prices[model]
-	if m := t.cfg.MaxPrices; prices.Prompt > m.Prompt || prices.Cached > m.Cached || prices.Completion > m.Completion || prices.Reasoning > m.Reasoning {
+	if m := t.cfg.MaxPrices; !prices.AtMost(m) {
 		return nil, apierror.New(402, "too_expensive", fmt.Sprintf("the host asks %+v nanogram per million tokens, the limit is %+v", prices, m), "raise the limit, or use another host")
 	}
 	t.mu.Lock()
@@ -118,23 +150,8 @@ func refused(why string) *apierror.Error {
 }
 
 func (t *Transport) appraise(ctx context.Context, entry *card.Enclave, model string) (*attested, *apierror.Error) {
-	if t.verifier == nil {
-		bundle := t.cfg.Collateral
-		if bundle == nil {
-			b, fault := t.call(ctx, http.MethodGet, "/v1/collateral", nil)
-			if fault != nil {
-				return nil, fault
-			}
-			var err error
-			if bundle, err = collateral.Parse(b); err != nil {
-				return nil, refused("the host's collateral is malformed: " + err.Error())
-			}
-		}
-		v, err := attestation.NewVerifier(t.cfg.Policy, bundle)
-		if err != nil {
-			return nil, refused(err.Error())
-		}
-		t.verifier = v
+	if fault := t.prepare(ctx); fault != nil {
+		return nil, fault
 	}
 	doc, r, fault := t.evidence(ctx, entry.ID)
 	if fault != nil {
@@ -193,10 +210,42 @@ func (t *Transport) appraised(id string, doc []byte, r *attestation.Result) {
 	}
 }
 
+// prepare makes the verifier. One whose policy names registries is made anew
+// for each appraisal, from what they say then.
+func (t *Transport) prepare(ctx context.Context) *apierror.Error {
+	if t.verifier != nil && len(t.cfg.Policy.Registries) == 0 {
+		return nil
+	}
+	if t.bundle == nil {
+		b, fault := t.call(ctx, http.MethodGet, "/v1/collateral", nil)
+		if fault != nil {
+			return fault
+		}
+		var err error
+		if t.bundle, err = collateral.Parse(b); err != nil {
+			return refused("the host's collateral is malformed: " + err.Error())
+		}
+	}
+	var snapshots []*policy.Snapshot
+	if r := t.cfg.Policy.Registries; len(r) > 0 {
+		var err error
+		if snapshots, err = t.cfg.Registries(ctx, r); err != nil {
+			return noRegistry(err)
+		}
+	}
+	v, err := attestation.NewVerifier(t.cfg.Policy, t.bundle, snapshots...)
+	if err != nil {
+		return refused(err.Error())
+	}
+	t.verifier = v
+	return nil
+}
+
 // collateralMayBeStale drops a verifier that was built on the host's
 // collateral, so that the next attempt asks for newer.
 func collateralMayBeStale(t *Transport) *attestation.Verifier {
 	if t.cfg.Collateral == nil {
+		t.bundle = nil
 		return nil
 	}
 	return t.verifier

@@ -7,19 +7,58 @@ import (
 	"net/http"
 	"strings"
 
+	"github.com/xssnick/tonutils-go/address"
+
+	"github.com/bombyx-network/bombyx/attestation/policy"
 	"github.com/bombyx-network/bombyx/internal/apierror"
 	"github.com/bombyx-network/bombyx/internal/card"
+	"github.com/bombyx-network/bombyx/internal/ton"
 	"github.com/bombyx-network/bombyx/internal/ton/adnl"
+	"github.com/bombyx-network/bombyx/internal/ton/registry"
 )
 
 // Card is what a host offers, signed by it.
 type Card = card.Card
 
+// Entry is what a registry says of a host: it pins what the host's cards may say.
+type Entry = card.Entry
+
+// Chain reads a TON network, with proofs.
+type Chain = ton.Chain
+
+// DialChain connects to the TON network that a global.config.json describes.
+func DialChain(ctx context.Context, config []byte) (*ton.Client, error) {
+	return ton.Dial(ctx, config, ton.Options{})
+}
+
+// RegistriesOn returns a function for Config.Registries: it reads registries from a chain.
+func RegistriesOn(chain Chain) func(context.Context, []policy.Publisher) ([]*policy.Snapshot, error) {
+	return func(ctx context.Context, publishers []policy.Publisher) ([]*policy.Snapshot, error) {
+		return registry.Snapshots(ctx, chain, publishers)
+	}
+}
+
+// ListedIn returns a function for Config.Listed: it reads the entry that a registry, an account of the chain, has of a host under
+// a name.
+func ListedIn(chain Chain, at *address.Address, name string) func(context.Context) (*Entry, error) {
+	return func(ctx context.Context) (*Entry, error) {
+		r, err := registry.Load(ctx, chain, at)
+		if err != nil {
+			return nil, err
+		}
+		rec, err := r.Lookup(registry.Card, name, "", uint32(r.Account.Head.Time.Unix()))
+		if err != nil {
+			return nil, err
+		}
+		return card.ParseEntry(rec.Document)
+	}
+}
+
 // Error is a refusal or failure as the OpenAI API has it. Errors of this package's functions wrap one where they can.
 type Error = apierror.Error
 
 // FetchCard asks a host for its card and verifies it under the host's key. Whoever opens a channel needs it: it names the
-// payee, the closing delay and the prices. Only Host, Network, HostKey, Timeout, Base and Now of the configuration are
+// payee, the closing delay and the prices. Only Host, Network, HostKey, Listed, Timeout, Base and Now of the configuration are
 // used.
 func FetchCard(ctx context.Context, cfg Config) (*Card, error) {
 	t, err := connect(cfg)
@@ -37,6 +76,9 @@ func FetchCard(ctx context.Context, cfg Config) (*Card, error) {
 	c, err := card.Verify(string(b), key, t.cfg.Now())
 	if err != nil {
 		return nil, badCard(err)
+	}
+	if _, fault := t.entry(ctx, c); fault != nil {
+		return nil, fault
 	}
 	return c, nil
 }

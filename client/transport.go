@@ -85,6 +85,12 @@ type Config struct {
 	// if the policy allows that: it spares the host a quote for every client.
 	// Nil asks for fresh Evidence always.
 	Blocks Blocks
+	// Registries reads, at each appraisal, the registries that the policy
+	// names; required when it names any. [RegistriesOn] reads them with proofs.
+	Registries func(context.Context, []policy.Publisher) ([]*policy.Snapshot, error)
+	// Listed reads the host's entry in a registry, each time that its card is
+	// fetched, and must fail when there is none in force. Nil demands none.
+	Listed func(context.Context) (*Entry, error)
 	// Payment is the channel to pay from.
 	Payment Payment
 	// MaxPrices are the highest prices that the user accepts, for any model.
@@ -125,6 +131,8 @@ type Transport struct {
 
 	mu       sync.Mutex
 	card     *card.Card
+	listed   *card.Entry
+	bundle   *collateral.Bundle
 	verifier *attestation.Verifier
 	enclaves map[string]*attested
 	lost     map[string]bool // enclaves that no longer knew what they had shown: an epoch's Evidence may outlive its enclave
@@ -139,6 +147,8 @@ func New(cfg Config) (*Transport, error) {
 	switch {
 	case cfg.Policy == nil:
 		return nil, errors.New("client: policy is missing")
+	case len(cfg.Policy.Registries) > 0 && cfg.Registries == nil:
+		return nil, errors.New("client: the policy names registries, and nothing was given to read them with")
 	case cfg.Window == 0 || cfg.Window > receipt.MaxCost:
 		return nil, errors.New("client: window is zero or absurd")
 	}
@@ -173,7 +183,7 @@ func newTransport(cfg Config) *Transport {
 		cfg.Base = &http.Transport{Protocols: p, MaxIdleConnsPerHost: 64, IdleConnTimeout: time.Minute, DisableCompression: true, ReadBufferSize: 16 << 10,
 			DialContext: (&net.Dialer{Timeout: 10 * time.Second}).DialContext, TLSHandshakeTimeout: 10 * time.Second}
 	}
-	return &Transport{cfg: cfg, base: strings.TrimSuffix(cfg.Host, "/"), enclaves: map[string]*attested{}, lost: map[string]bool{}}
+	return &Transport{cfg: cfg, base: strings.TrimSuffix(cfg.Host, "/"), bundle: cfg.Collateral, enclaves: map[string]*attested{}, lost: map[string]bool{}}
 }
 
 func loopback(host string) bool {

@@ -328,7 +328,7 @@ func (r *References) judge(now time.Time, s Supply, own Finding, matches func(*e
 			if !matches(e) {
 				continue
 			}
-			name := fmt.Sprintf("%s %s (%s)", e.Name, e.Version, p.Name)
+			name := strings.TrimSpace(e.Name+" "+e.Version) + " (" + p.Name + ")"
 			switch {
 			case e.Status == RecordRevoked:
 				own.Seen, own.Err, own.Until = name+", revoked", fmt.Errorf("%s has revoked it", p.Name), time.Time{}

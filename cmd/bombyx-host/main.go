@@ -25,9 +25,11 @@ import (
 
 	"github.com/bombyx-network/bombyx/host"
 	"github.com/bombyx-network/bombyx/host/ledger"
+	"github.com/bombyx-network/bombyx/internal/card"
 	"github.com/bombyx-network/bombyx/internal/cli"
 	"github.com/bombyx-network/bombyx/internal/price"
 	"github.com/bombyx-network/bombyx/internal/ton"
+	"github.com/bombyx-network/bombyx/internal/ton/adnl"
 	"github.com/bombyx-network/bombyx/internal/ton/channel"
 	"github.com/bombyx-network/bombyx/internal/ton/wallet"
 )
@@ -87,8 +89,82 @@ func root() *cobra.Command {
 			RunE: func(cmd *cobra.Command, _ []string) error { return serve(cmd, path) }}),
 		&cobra.Command{Use: "init FILE", Short: "Make an identity key in FILE and print the public key that clients pin", Args: cobra.ExactArgs(1),
 			RunE: func(cmd *cobra.Command, args []string) error { return initIdentity(cmd, args[0]) }},
-		earnings)
+		earnings, withConfig(entryCommand(&path)))
 	return c
+}
+
+// entryCommand prints what a registry should say of this host.
+func entryCommand(path *string) *cobra.Command {
+	var endpoints []string
+	var ceiling uint64
+	c := &cobra.Command{Use: "entry", Short: "Print this host's entry for a registry",
+		Long: `entry prints the document that lists this host in a registry: identity key, ADNL address,
+endpoints, payee, and the configured prices as the most that you will ask. Clients who
+take the host from the registry refuse a card with another payee or higher prices, so
+leave yourself room with --ceiling: a new entry waits for the registry's delay. Whoever
+owns the registry publishes it, you or somebody else:
+
+  bombyx registry propose REGISTRY entry.json --kind card --name NAME`,
+		Example: "  bombyx-host entry --config host.json --endpoint https://host.example > entry.json",
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return printEntry(cmd, *path, endpoints, ceiling)
+		}}
+	c.Flags().StringArrayVar(&endpoints, "endpoint", nil, "where clients reach you: https://... or adnl:..., in order of preference (repeatable)")
+	c.Flags().Uint64Var(&ceiling, "ceiling", 100, "the listed prices in percent of the configured ones")
+	c.MarkFlagRequired("endpoint")
+	return c
+}
+
+func printEntry(cmd *cobra.Command, path string, endpoints []string, ceiling uint64) error {
+	var c config
+	if _, err := cli.ReadConfig(path, &c); err != nil {
+		return err
+	}
+	if ceiling < 100 || ceiling > 10_000 {
+		return cli.Errorf(cli.Usage, "choose 100 to 10000", "--ceiling %d is out of range", ceiling)
+	}
+	if err := c.Prices.Check(); err != nil {
+		return cli.Errorf(cli.Usage, "fix the prices in the configuration", "%w", err)
+	}
+	identity := c.Identity
+	if !filepath.IsAbs(identity) {
+		identity = filepath.Join(filepath.Dir(path), identity)
+	}
+	key, err := readIdentity(identity)
+	if err != nil {
+		return err
+	}
+	defer clear(key)
+	pub := key.Public().(ed25519.PublicKey)
+	payee, err := parsePayee(c.Payee)
+	if err != nil {
+		return err
+	}
+	e := &card.Entry{Version: 1, Host: hex.EncodeToString(pub), ADNL: strings.TrimPrefix(adnl.IDOf(pub).String(), adnl.Scheme), Endpoints: endpoints, Network: c.GlobalID, Payee: payee.Raw(), Prices: price.List{}}
+	for model, p := range c.Prices {
+		for _, x := range []*uint64{&p.Prompt, &p.Cached, &p.Completion, &p.Reasoning} {
+			*x = min(*x*ceiling/100, price.MaxPrice) // at most 10^15 * 10^4
+		}
+		e.Prices[model] = p
+	}
+	b, err := e.Encode()
+	if err != nil {
+		return cli.Errorf(cli.Usage, "see bombyx-host entry --help", "%w", err)
+	}
+	_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s\n", b)
+	return err
+}
+
+func parsePayee(s string) (channel.Address, error) {
+	a, err := address.ParseAddr(s)
+	var out channel.Address
+	if err == nil {
+		out, err = channel.AddressOf(a)
+	}
+	if err != nil {
+		return out, cli.Errorf(cli.Usage, "give a basechain address such as UQ...", "payee: %w", err)
+	}
+	return out, nil
 }
 
 func initIdentity(cmd *cobra.Command, path string) error {
@@ -141,12 +217,8 @@ func setUp(ctx context.Context, c *config, dir string, log *slog.Logger) (h *hos
 	if cfg.Identity, err = readIdentity(at(c.Identity)); err != nil {
 		return nil, nil, err
 	}
-	payee, err := address.ParseAddr(c.Payee)
-	if err == nil {
-		cfg.Payee, err = channel.AddressOf(payee)
-	}
-	if err != nil {
-		return nil, nil, cli.Errorf(cli.Usage, "give a basechain address such as UQ...", "payee: %w", err)
+	if cfg.Payee, err = parsePayee(c.Payee); err != nil {
+		return nil, nil, err
 	}
 	if c.Collateral != "" {
 		file, err := host.OpenCollateral(at(c.Collateral), log)

@@ -51,11 +51,12 @@ type payer struct {
 	chain  *ton.Client
 	wallet *wallet.Wallet
 	store  *store.Store
+	again  string // command that shows later what became of a message
 }
 
 // payer connects to the chain and opens wallet and store. Close it.
 func (h *home) payer(cmd *cobra.Command) (_ *payer, err error) {
-	p := &payer{h: h, cmd: cmd}
+	p := &payer{h: h, cmd: cmd, again: "bombyx channel show"}
 	defer func() {
 		if err != nil {
 			p.close()
@@ -115,7 +116,7 @@ func (p *payer) until(what string, ok func(ctx context.Context) (bool, error)) e
 		select {
 		case <-t.C:
 		case <-ctx.Done():
-			return cli.Errorf(cli.Unreachable, "look again later: bombyx channel show", "waiting for %s: %w", what, errors.Join(ctx.Err(), err))
+			return cli.Errorf(cli.Unreachable, "look again later: "+p.again, "waiting for %s: %w", what, errors.Join(ctx.Err(), err))
 		}
 	}
 }
@@ -145,7 +146,7 @@ The wallet pays fees below 0.012 GRAM for it.`,
 		if err != nil {
 			return err
 		}
-		card, err := h.fetchCard(cmd.Context(), cfg.URL, key)
+		card, err := h.fetchCard(cmd.Context(), cfg, key)
 		if err != nil {
 			return err
 		}

@@ -33,6 +33,7 @@ type home struct {
 	dir        string
 	passphrase string // file
 	yes        bool
+	lookups    proven
 }
 
 // Files in the home directory.
@@ -100,6 +101,9 @@ type hostConfig struct {
 	Model     string        `json:"model"`
 	MaxPrices client.Prices `json:"max_prices"` // nanogram per million tokens
 	Window    uint64        `json:"window"`     // nanogram ahead of delivery
+
+	Registry string `json:"registry,omitempty"` // the registry that must list the host for as long as it is used
+	Name     string `json:"name,omitempty"`     // what the registry calls it
 }
 
 // overADNL says that a host is named by its ADNL id.
@@ -117,17 +121,25 @@ func parseHostKey(host, s string) (ed25519.PublicKey, error) {
 	return b, nil
 }
 
-// A hostChoice is --host and --host-key.
-type hostChoice struct{ url, key string }
+// A hostChoice is --host with --host-key, or with --registry.
+type hostChoice struct{ url, key, registry string }
 
 func (o *hostChoice) flags(c *cobra.Command) {
-	c.Flags().StringVar(&o.url, "host", "", "use this host instead of the one that host add recorded: its URL, or adnl:ID")
+	c.Flags().StringVar(&o.url, "host", "", "use this host instead of the one that host add recorded: its URL, adnl:ID, or with --registry its name there")
 	c.Flags().StringVar(&o.key, "host-key", "", "the host's identity key, 64 hexadecimal digits; an ADNL id needs none")
+	c.Flags().StringVar(&o.registry, "registry", "", "take the host from this registry: EQ... or 0:...")
+	c.MarkFlagsMutuallyExclusive("host-key", "registry")
 }
 
 // host returns which host to use. One that was given on the command line, not recorded, is asked for its card, and the prices
 // there are the limit.
 func (h *home) host(cmd *cobra.Command, o hostChoice) (*hostConfig, ed25519.PublicKey, error) {
+	switch given := o.key != "" || o.registry != ""; {
+	case o.url == "" && given:
+		return nil, nil, cli.Errorf(cli.Usage, "give --host too", "--host-key or --registry alone names no host")
+	case o.url != "" && !given && !overADNL(o.url):
+		return nil, nil, cli.Errorf(cli.Usage, "--host URL --host-key KEY, --host adnl:ID, or --host NAME --registry REGISTRY", "a host takes its key, or a registry that lists it")
+	}
 	var c hostConfig
 	path, err := h.at(hostFile)
 	if err != nil {
@@ -141,10 +153,19 @@ func (h *home) host(cmd *cobra.Command, o hostChoice) (*hostConfig, ed25519.Publ
 			return nil, nil, cli.Errorf(cli.Usage, "write it anew: bombyx host add URL KEY", "%s: version %d, this program reads 1", path, c.Version)
 		}
 	}
-	if o.url == "" && o.key != "" {
-		return nil, nil, cli.Errorf(cli.Usage, "give --host too", "--host-key alone names no host")
-	}
-	if o.url != "" && (o.url != c.URL || o.key != c.Key && (o.key != "" || !overADNL(o.url))) {
+	if o.registry != "" {
+		listed, card, err := h.fromRegistry(cmd.Context(), o.registry, o.url)
+		if err != nil {
+			return nil, nil, err
+		}
+		if c.Registry == listed.Registry && c.Name == listed.Name && c.Key == listed.Key {
+			listed.Model, listed.MaxPrices, listed.Window = c.Model, c.MaxPrices, c.Window // as the user accepted them
+		} else {
+			listed.accept(card, "")
+			fmt.Fprintf(cmd.ErrOrStderr(), "%s asks %s\n", listed.URL, pricesText(listed.MaxPrices))
+		}
+		c = *listed
+	} else if o.url != "" && (o.url != c.URL || o.key != c.Key && (o.key != "" || !overADNL(o.url))) {
 		c = hostConfig{Version: 1, URL: o.url, Key: o.key}
 	} else if c.URL == "" {
 		return nil, nil, cli.Errorf(cli.Usage, "bombyx host add URL KEY, or give --host and --host-key", "no host is known")
@@ -154,7 +175,7 @@ func (h *home) host(cmd *cobra.Command, o hostChoice) (*hostConfig, ed25519.Publ
 		return nil, nil, err
 	}
 	if c.Window == 0 {
-		card, err := h.fetchCard(cmd.Context(), c.URL, key)
+		card, err := h.fetchCard(cmd.Context(), &c, key)
 		if err != nil {
 			return nil, nil, err
 		}
@@ -183,12 +204,13 @@ func (h *home) reach(url string, key ed25519.PublicKey) (cfg client.Config, err 
 	return cfg, err
 }
 
-func (h *home) fetchCard(ctx context.Context, url string, key ed25519.PublicKey) (*client.Card, error) {
-	cfg, err := h.reach(url, key)
+// fetchCard asks a host for its card. A host that was taken from a registry must still be listed there.
+func (h *home) fetchCard(ctx context.Context, host *hostConfig, key ed25519.PublicKey) (*client.Card, error) {
+	cfg, err := h.reach(host.URL, key)
 	if err != nil {
 		return nil, err
 	}
-	cfg.Timeout = 20 * time.Second
+	cfg.Listed, cfg.Timeout = host.listed(h), 20*time.Second
 	c, err := client.FetchCard(ctx, cfg)
 	if err != nil {
 		return nil, fault(err)

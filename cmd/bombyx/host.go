@@ -1,6 +1,7 @@
 package main
 
 import (
+	"crypto/ed25519"
 	"encoding/json"
 	"fmt"
 	"os"
@@ -26,8 +27,8 @@ only under that key's signature. The host itself is not trusted with anything el
 }
 
 func hostAdd(h *home) *cobra.Command {
-	var model, window string
-	c := &cobra.Command{Use: "add URL KEY | adnl:ID", Short: "Pin a host and accept its prices", Args: cobra.RangeArgs(1, 2),
+	var model, window, from string
+	c := &cobra.Command{Use: "add URL KEY | add adnl:ID | add --registry REGISTRY NAME", Short: "Pin a host and accept its prices", Args: cobra.RangeArgs(1, 2),
 		Long: `add asks the host for its card, verifies it under KEY (64 hexadecimal digits, from a
 registry or from the provider itself), and records in host.json: URL, key, the model to
 use, its present prices as the limit, and the credit that an answer gets ahead of its
@@ -35,28 +36,43 @@ delivery. A host that raises its prices is refused until you add it again. It re
 host that was there before; channels with that one stay.
 
 A host that is named by its ADNL id needs no key: the id is its hash. It is found in the DHT
-of the network that network.json describes, without DNS or certificates.`,
-		Example: "  bombyx host add https://host.example 5f3c... --model qwen3-8b\n  bombyx host add adnl:3b6a..."}
+of the network that network.json describes, without DNS or certificates.
+
+With --registry it takes URL and key from the host's entry there. The entry also pins the
+payee and the highest prices, and has to stay: whenever the host's card is fetched the
+registry is read, and a host that it no longer lists, or lists otherwise, is refused.
+Which registries to believe is up to you.`,
+		Example: "  bombyx host add https://host.example 5f3c... --model qwen3-8b\n  bombyx host add adnl:3b6a...\n  bombyx host add --registry EQ... alice"}
 	c.Flags().StringVarP(&model, "model", "m", "", "model to use unless a request names another (default the first on the card)")
 	c.Flags().StringVar(&window, "window", "", "the most, in GRAM, that the host can take without delivering (default the card's)")
+	c.Flags().StringVar(&from, "registry", "", "take the host from this registry: EQ... or 0:...")
 	h.yesFlag(c)
 	c.RunE = func(cmd *cobra.Command, args []string) error {
-		url, text := args[0], ""
-		if len(args) > 1 {
-			text = args[1]
+		if from != "" && len(args) == 2 || from == "" && len(args) == 1 && !overADNL(args[0]) {
+			return cli.Errorf(cli.Usage, "bombyx host add URL KEY, bombyx host add adnl:ID, or bombyx host add --registry REGISTRY NAME", "a host takes its key, or a registry that lists it")
 		}
-		key, err := parseHostKey(url, text)
-		if err != nil {
-			return err
+		var cfg *hostConfig
+		var card *client.Card
+		var err error
+		if from != "" {
+			cfg, card, err = h.fromRegistry(cmd.Context(), from, args[0])
+		} else {
+			cfg = &hostConfig{Version: 1, URL: args[0]}
+			if len(args) > 1 {
+				cfg.Key = args[1]
+			}
+			var key ed25519.PublicKey
+			if key, err = parseHostKey(cfg.URL, cfg.Key); err == nil {
+				card, err = h.fetchCard(cmd.Context(), cfg, key)
+			}
 		}
-		card, err := h.fetchCard(cmd.Context(), url, key)
 		if err != nil {
 			return err
 		}
 		if model != "" && card.Enclave(model) == nil {
 			return cli.Errorf(cli.Usage, "choose one of "+strings.Join(models(card), ", "), "the host does not serve %.100q", model)
 		}
-		cfg := hostConfig{Version: 1, URL: url, Key: card.Host}
+		cfg.Key = card.Host
 		cfg.accept(card, model)
 		if window != "" {
 			n, err := parseAmount(window)
@@ -65,11 +81,11 @@ of the network that network.json describes, without DNS or certificates.`,
 			}
 			cfg.Window = uint64(n)
 		}
-		showCard(cmd, &cfg, card)
+		showCard(cmd, cfg, card)
 		if err := h.confirm(cmd, "Use this host at these prices?"); err != nil {
 			return err
 		}
-		return h.keepHost(&cfg)
+		return h.keepHost(cfg)
 	}
 	return c
 }
@@ -104,7 +120,7 @@ func hostShow(h *home) *cobra.Command {
 		if err != nil {
 			return err
 		}
-		card, err := h.fetchCard(cmd.Context(), cfg.URL, key)
+		card, err := h.fetchCard(cmd.Context(), cfg, key)
 		if err != nil {
 			return err
 		}
@@ -121,6 +137,9 @@ func showCard(cmd *cobra.Command, cfg *hostConfig, card *client.Card) {
 	out := cmd.OutOrStdout()
 	fmt.Fprintf(out, "host     %s\nkey      %s\npayee    %s on network %d\nclosing  %s, at least %s GRAM deposit\nwindow   %s GRAM ahead of delivery\n",
 		cfg.URL, cfg.Key, friendly(card.Payee), card.Network, time.Duration(card.ClosingDelay)*time.Second, ton.Nano(card.MinDeposit), ton.Nano(cfg.Window))
+	if cfg.Registry != "" {
+		fmt.Fprintf(out, "listed   as %q in %s\n", cfg.Name, cfg.Registry)
+	}
 	for _, m := range models(card) {
 		mark := " "
 		if m == cfg.Model {

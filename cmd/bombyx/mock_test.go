@@ -33,6 +33,7 @@ import (
 	"github.com/bombyx-network/bombyx/enclave"
 	"github.com/bombyx-network/bombyx/host"
 	"github.com/bombyx-network/bombyx/host/ledger"
+	"github.com/bombyx-network/bombyx/internal/card"
 	"github.com/bombyx-network/bombyx/internal/e2e"
 	"github.com/bombyx-network/bombyx/internal/manifest"
 	"github.com/bombyx-network/bombyx/internal/price"
@@ -45,7 +46,7 @@ import (
 // mock is a command of the sessions alone: mock hardware, and a provider that runs on it.
 func mockMain() {
 	c := &cobra.Command{Use: "mock", SilenceUsage: true}
-	c.AddCommand(mockEvidence(), mockMakers(), mockProvider(), mockCheapen(), mockGet())
+	c.AddCommand(mockEvidence(), mockMakers(), mockProvider(), mockTrusting(), mockAsk(), mockTamper(), mockCheapen(), mockGet())
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
 	if c.ExecuteContext(ctx) != nil {
@@ -354,6 +355,9 @@ func provide(ctx context.Context, network, out, policyPath string) error {
 	if err := errors.Join(json.Indent(&pretty, b, "", "  "), os.WriteFile(policyPath, pretty.Bytes(), 0o644)); err != nil {
 		return err
 	}
+	if err := publishable(filepath.Dir(out), a, h, hl.Addr().String(), chain.GlobalID(), payee, prices); err != nil {
+		return err
+	}
 	// Renamed into place: whoever sees the file sees all of it.
 	text := fmt.Sprintf("URL=http://%s\nKEY=%x\nADNL=%s\n", hl.Addr(), h.Key(), adnl.IDOf(h.Key()))
 	if err := errors.Join(os.WriteFile(out+".new", []byte(text), 0o644), os.Rename(out+".new", out)); err != nil {
@@ -361,4 +365,91 @@ func provide(ctx context.Context, network, out, policyPath string) error {
 	}
 	<-ctx.Done()
 	return nil
+}
+
+// publishable writes what a registry could say of the provider: reference values, and the host's entry.
+func publishable(dir string, a *attestationtest.Authority, h *host.Host, addr string, network int32, payee channel.Address, prices price.List) error {
+	m := a.Image("")
+	values, err := (&policy.ReferenceValues{Version: 1, TDX: []policy.TDXValues{{MRTD: m.MRTD, RTMR: m.RTMR[:]}}, SNP: []policy.SNPValues{},
+		Builds: []policy.Hash{sha256.Sum256([]byte("build"))}, Configs: []policy.Hash{sha256.Sum256([]byte("config"))}}).Encode()
+	if err != nil {
+		return err
+	}
+	entry, err := (&card.Entry{Version: 1, Host: hex.EncodeToString(h.Key()), ADNL: strings.TrimPrefix(adnl.IDOf(h.Key()).String(), adnl.Scheme), Endpoints: []string{"http://127.0.0.1:1", "http://" + addr},
+		Network: network, Payee: payee.Raw(), Prices: prices}).Encode()
+	if err != nil {
+		return err
+	}
+	return errors.Join(os.WriteFile(filepath.Join(dir, "values.json"), values, 0o644), os.WriteFile(filepath.Join(dir, "entry.json"), entry, 0o644))
+}
+
+// mockTrusting writes a policy that lists no software itself, and names a publisher instead.
+func mockTrusting() *cobra.Command {
+	return &cobra.Command{Use: "trusting POLICY PUBLISHER OUT", Args: cobra.ExactArgs(3), RunE: func(_ *cobra.Command, args []string) error {
+		b, err := os.ReadFile(args[0])
+		if err != nil {
+			return err
+		}
+		p, err := policy.Parse(b)
+		if err != nil {
+			return err
+		}
+		publisher, err := os.ReadFile(args[1])
+		if err != nil {
+			return err
+		}
+		p.Registries = make([]policy.Publisher, 1)
+		if err := json.Unmarshal(publisher, &p.Registries[0]); err != nil {
+			return err
+		}
+		p.TDX.Images, p.SNP.Images = []policy.TDImage{}, []policy.SNPImage{}
+		none := policy.Allowed{Allow: []policy.Named{}}
+		p.Workload = policy.Workload{Builds: none, Configs: none, Models: none}
+		if b, err = p.Encode(); err != nil {
+			return err
+		}
+		return os.WriteFile(args[2], b, 0o644)
+	}}
+}
+
+// mockAsk keeps the evidence of a host's enclave, and the host's collateral.
+func mockAsk() *cobra.Command {
+	return &cobra.Command{Use: "ask URL EVIDENCE COLLATERAL", Args: cobra.ExactArgs(3), RunE: func(_ *cobra.Command, args []string) error {
+		evidence, err := http.Post(args[0]+"/v1/enclaves/e0/evidence", "application/octet-stream", bytes.NewReader(make([]byte, 32)))
+		if err != nil {
+			return err
+		}
+		defer evidence.Body.Close()
+		bundle, err := http.Get(args[0] + "/v1/collateral")
+		if err != nil {
+			return err
+		}
+		defer bundle.Body.Close()
+		for i, body := range []io.Reader{evidence.Body, bundle.Body} {
+			b, err := io.ReadAll(body)
+			if err := errors.Join(err, os.WriteFile(args[1+i], b, 0o644)); err != nil {
+				return err
+			}
+		}
+		return nil
+	}}
+}
+
+// mockTamper makes a saved account say that it is of another block.
+func mockTamper() *cobra.Command {
+	return &cobra.Command{Use: "tamper FILE OUT", Args: cobra.ExactArgs(2), RunE: func(_ *cobra.Command, args []string) error {
+		b, err := os.ReadFile(args[0])
+		if err != nil {
+			return err
+		}
+		var doc map[string]any
+		if err := json.Unmarshal(b, &doc); err != nil {
+			return err
+		}
+		doc["root_hash"] = strings.Repeat("0", 64)
+		if b, err = json.Marshal(doc); err != nil {
+			return err
+		}
+		return os.WriteFile(args[1], b, 0o644)
+	}}
 }

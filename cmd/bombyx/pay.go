@@ -2,7 +2,6 @@ package main
 
 import (
 	"cmp"
-	"context"
 	"crypto/ed25519"
 	"errors"
 	"fmt"
@@ -18,7 +17,6 @@ import (
 	"github.com/bombyx-network/bombyx/client"
 	"github.com/bombyx-network/bombyx/client/store"
 	"github.com/bombyx-network/bombyx/internal/cli"
-	"github.com/bombyx-network/bombyx/internal/ton"
 	"github.com/bombyx-network/bombyx/internal/ton/channel"
 	"github.com/bombyx-network/bombyx/internal/ton/wallet"
 )
@@ -43,7 +41,7 @@ type line struct {
 	store   *store.Store
 	channel store.Channel
 	key     ed25519.PrivateKey
-	blocks  *blocks
+	lookups *proven
 	release func()
 
 	mu       sync.Mutex
@@ -67,9 +65,9 @@ func (o *lineOptions) flags(h *home, c *cobra.Command) {
 }
 
 // dial prepares a line. It unlocks the wallet and connects to nothing but the host, and only for what is public; to TON only
-// where the policy accepts epoch evidence, once there is some.
+// where the policy accepts epoch evidence or names registries, or the host was taken from one, once that is needed.
 func (h *home) dial(cmd *cobra.Command, o lineOptions) (_ *line, err error) {
-	l := new(line)
+	l := &line{lookups: &h.lookups}
 	defer func() {
 		if err != nil {
 			l.close()
@@ -111,49 +109,18 @@ func (h *home) dial(cmd *cobra.Command, o lineOptions) (_ *line, err error) {
 	cfg.Policy, cfg.Collateral, cfg.Payment, cfg.MaxPrices, cfg.Window = pol, bundle, pay, host.MaxPrices, host.Window
 	cfg.Timeout, cfg.Trace = o.timeout, l.trace(cmd.ErrOrStderr(), o.verbose)
 	if pol.Epoch != nil {
-		l.blocks = &blocks{home: h, network: pay.Network}
-		cfg.Blocks = l.blocks
+		cfg.Blocks = blocks{h, pay.Network}
 	}
+	if len(pol.Registries) > 0 {
+		cfg.Registries = h.registries
+	}
+	cfg.Listed = host.listed(h)
 	t, err := client.New(cfg)
 	if err != nil {
 		return nil, cli.Errorf(cli.Usage, "bombyx host add URL KEY", "%w", err)
 	}
 	l.Transport = t
 	return l, nil
-}
-
-// blocks is the chain of network.json, connected to when first needed.
-type blocks struct {
-	home    *home
-	network int32
-	mu      sync.Mutex
-	chain   *ton.Client
-}
-
-// MasterchainBlock implements client.Blocks.
-func (b *blocks) MasterchainBlock(ctx context.Context, seqno uint32) (ton.Head, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if b.chain == nil {
-		c, err := b.home.chain(ctx)
-		if err != nil {
-			return ton.Head{}, err
-		}
-		if c.GlobalID() != b.network {
-			defer c.Close()
-			return ton.Head{}, fmt.Errorf("%s is of network %d, the channel of %d", networkFile, c.GlobalID(), b.network)
-		}
-		b.chain = c
-	}
-	return b.chain.MasterchainBlock(ctx, seqno)
-}
-
-func (b *blocks) close() {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if b.chain != nil {
-		b.chain.Close()
-	}
 }
 
 // reserve takes the channel to this host that has the most left and that no other process uses.
@@ -232,9 +199,7 @@ func (l *line) close() error {
 	if l.store != nil {
 		err = l.store.Close()
 	}
-	if l.blocks != nil {
-		l.blocks.close()
-	}
+	l.lookups.close()
 	if l.release != nil {
 		l.release()
 	}

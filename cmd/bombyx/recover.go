@@ -41,7 +41,7 @@ given with --host and --host-key, can be closed but not paid from.`,
 		cfg, key, err := h.host(cmd, o)
 		var card *client.Card
 		if err == nil {
-			card, err = h.fetchCard(cmd.Context(), cfg.URL, key)
+			card, err = h.fetchCard(cmd.Context(), cfg, key)
 		}
 		if err != nil {
 			fmt.Fprintf(cmd.ErrOrStderr(), "bombyx: no host: %v\n", err)

@@ -22,7 +22,7 @@ const defaultPolicy = "genuine"
 
 type verifyOptions struct {
 	policy, at, nonce, reportData, certChain string
-	collateral, rims                         []string
+	collateral, rims, snapshots, blocks      []string
 	offline, json, explain                   bool
 	from                                     services
 }
@@ -63,7 +63,9 @@ speaks against the evidence, but collateral is missing.`,
 	f.StringVar(&o.reportData, "expect-report-data", "", "the report data that a bare quote or SNP report must carry, 128 hexadecimal digits")
 	f.StringVar(&o.certChain, "cert-chain", "", "certificate chain of a bare SNP, GPU or switch report, leaf first, PEM or DER")
 	f.StringArrayVar(&o.rims, "rim", nil, "NVIDIA reference manifest (repeatable)")
-	f.BoolVar(&o.offline, "offline", false, "make no connection: fail with exit code 3 rather than fetch missing collateral")
+	f.StringArrayVar(&o.snapshots, "registry-snapshot", nil, "what a registry said, from bombyx registry save (repeatable; default: read the policy's registries from the network)")
+	f.StringArrayVar(&o.blocks, "registry-block", nil, "the block that a snapshot must be from, SEQNO:ROOTHASH (repeatable; default: ask the network whether it is on its chain)")
+	f.BoolVar(&o.offline, "offline", false, "make no connection: fail with exit code 3 rather than fetch missing collateral or read registries")
 	o.from.flags(c)
 	f.BoolVar(&o.json, "json", false, "print one JSON object for each file")
 	f.BoolVar(&o.explain, "explain", false, "show the bytes behind each check")
@@ -113,13 +115,14 @@ func verify(cmd *cobra.Command, h *home, o *verifyOptions, files []string) error
 
 // An appraiser holds everything but the evidence.
 type appraiser struct {
-	policy   *policy.Policy
-	inputs   [][]byte // collateral
-	verifier *attestation.Verifier
-	at       time.Time
-	want     attestation.Expected
-	fetcher  *fetch.Fetcher // nil: never connect
-	log      io.Writer
+	policy     *policy.Policy
+	inputs     [][]byte // collateral
+	registries []*policy.Snapshot
+	verifier   *attestation.Verifier
+	at         time.Time
+	want       attestation.Expected
+	fetcher    *fetch.Fetcher // nil: never connect
+	log        io.Writer
 }
 
 // appraise fetches what the collateral at hand lacks, if it may.
@@ -141,7 +144,7 @@ func (a *appraiser) appraise(ctx context.Context, file string, data []byte) (*at
 	}
 	// The next file is appraised with what was fetched for this one as well.
 	a.inputs = slices.Concat(a.inputs, fetched)
-	if a.verifier, err = attestation.NewVerifier(a.policy, bundle); err != nil {
+	if a.verifier, err = attestation.NewVerifier(a.policy, bundle, a.registries...); err != nil {
 		return nil, cli.Errorf(cli.Usage, "", "%w", err)
 	}
 	return a.verifier.AppraiseSaved(a.at, data, a.want)
@@ -199,7 +202,10 @@ func (o *verifyOptions) prepare(cmd *cobra.Command, h *home) (*appraiser, error)
 	if err != nil {
 		return nil, err
 	}
-	if a.verifier, err = attestation.NewVerifier(a.policy, bundle); err != nil {
+	if a.registries, err = h.readRegistries(cmd.Context(), a.policy, o.snapshots, o.blocks, o.offline); err != nil {
+		return nil, err
+	}
+	if a.verifier, err = attestation.NewVerifier(a.policy, bundle, a.registries...); err != nil {
 		return nil, cli.Errorf(cli.Missing, "give the root certificates that the policy pins with --collateral", "%w", err)
 	}
 	if !o.offline {

@@ -34,6 +34,7 @@ import (
 	"github.com/bombyx-network/bombyx/internal/price"
 	"github.com/bombyx-network/bombyx/internal/receipt"
 	"github.com/bombyx-network/bombyx/internal/session"
+	"github.com/bombyx-network/bombyx/internal/ton/adnl"
 	"github.com/bombyx-network/bombyx/internal/ton/channel"
 	"github.com/bombyx-network/bombyx/internal/ton/registry"
 )
@@ -335,6 +336,24 @@ var vectors = map[string]func(*vector){
 		v.want("hash of the record", c.Hash())
 		v.want("record", c.ToBOC())
 		v.want("history afterwards", registry.Change{Seqno: 1, At: uint32(v.number("applied at")), Key: r.Key(), Content: c.HashKey()}.Hash())
+	},
+	"entry": func(v *vector) {
+		pub := v.key("identity seed").Public().(ed25519.PublicKey)
+		v.want("host key", []byte(pub))
+		v.want("adnl", [32]byte(adnl.IDOf(pub)))
+		e, err := card.ParseEntry([]byte(v.text("entry")))
+		if err != nil {
+			v.t.Fatal(err)
+		}
+		if !e.Key().Equal(pub) {
+			v.t.Errorf("the entry is of %s", e.Host)
+		}
+		b, err := e.Encode()
+		if err != nil {
+			v.t.Fatal(err)
+		}
+		v.want("entry", string(b))
+		v.want("sha-256", sha256.Sum256(b))
 	},
 }
 

@@ -31,6 +31,11 @@ type Prices struct {
 	Reasoning  uint64 `json:"reasoning"`
 }
 
+// AtMost reports whether none of the prices is above the limit's.
+func (p Prices) AtMost(limit Prices) bool {
+	return p.Prompt <= limit.Prompt && p.Cached <= limit.Cached && p.Completion <= limit.Completion && p.Reasoning <= limit.Reasoning
+}
+
 // Usage counts the tokens of one request as OpenAI's usage object does: Prompt
 // includes Cached, and Completion includes Reasoning.
 type Usage struct {

@@ -4,8 +4,10 @@ import (
 	"net/netip"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/bombyx-network/bombyx/internal/ton"
+	"github.com/bombyx-network/bombyx/internal/ton/devnet"
 )
 
 // sample has the form of mainnet's: a signed address, members that clients ignore. Its zero state is nobody's.
@@ -73,6 +75,44 @@ func FuzzParseConfig(f *testing.F) {
 		}
 		if len(c.Liteservers) == 0 || len(c.Init.RootHash) != 32 || len(c.Init.FileHash) != 32 {
 			t.Fatalf("%+v", c)
+		}
+	})
+}
+
+func FuzzOpenSaved(f *testing.F) {
+	chain, err := devnet.New(devnet.Config{Seed: make([]byte, 32), Clock: func() time.Time { return time.Unix(1_800_000_000, 0) }})
+	if err != nil {
+		f.Fatal(err)
+	}
+	defer chain.Close()
+	if err = chain.Fund(someone, 5); err != nil {
+		f.Fatal(err)
+	}
+	if _, err = chain.Serve(f.Context(), "127.0.0.1:0"); err != nil {
+		f.Fatal(err)
+	}
+	c, err := ton.Dial(f.Context(), chain.GlobalConfig(), ton.Options{Now: chain.Now})
+	if err != nil {
+		f.Fatal(err)
+	}
+	defer c.Close()
+	acc, err := c.Account(f.Context(), someone)
+	if err != nil {
+		f.Fatal(err)
+	}
+	saved, err := acc.Save()
+	if err != nil {
+		f.Fatal(err)
+	}
+	again, err := ton.OpenSaved(saved)
+	if err != nil || again.Balance != 5 || again.Head.RootHash != acc.Head.RootHash || again.GlobalID() != chain.GlobalID() {
+		f.Fatalf("%+v %v", again, err)
+	}
+	f.Add(saved)
+	f.Fuzz(func(t *testing.T, in []byte) {
+		a, err := ton.OpenSaved(in)
+		if err == nil && a.Head.RootHash == acc.Head.RootHash && a.Address.Equals(someone) && a.Balance != 5 {
+			t.Fatalf("another balance proven from the same block: %+v", a)
 		}
 	})
 }
