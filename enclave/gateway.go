@@ -10,6 +10,7 @@ import (
 	"hash"
 	"io"
 	"net/http"
+	"runtime"
 	"strconv"
 	"strings"
 	"sync"
@@ -29,8 +30,9 @@ const (
 	// they are sent.
 	maxGathered = 8 << 10
 	// flushInterval is how long an engine that is faster than that is left to
-	// itself after each flush of its answer. Its events are merged, which
-	// spares every hop their cost and the observer their lengths.
+	// itself after each flush of its answer, where more answers stream than
+	// there are processors. Its events are merged, which spares every hop
+	// their cost and the observer their lengths.
 	flushInterval = time.Millisecond
 )
 
@@ -401,7 +403,7 @@ func (j *job) pump(st engine.Stream, ev engine.Event, err error) receipt.Finish 
 			if !flush() {
 				return receipt.Cancelled
 			}
-			if fast && !j.pause(flushInterval) {
+			if fast && j.e.busy() && !j.pause(flushInterval) {
 				return receipt.Cancelled
 			}
 			asked := time.Now()
@@ -427,6 +429,14 @@ var (
 	eventEnd   = []byte("\n\n")
 	doneEvent  = []byte("data: [DONE]\n\n")
 )
+
+// busy reports whether streams share processors, so that what one spares
+// helps another.
+func (e *Enclave) busy() bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return len(e.streams) > runtime.GOMAXPROCS(0)
+}
 
 // pause lets d pass. It reports false when the request ends.
 func (j *job) pause(d time.Duration) bool {

@@ -12,6 +12,6 @@ import (
 func TuneServer() {
 	debug.FreeOSMemory()
 	if os.Getenv("GOGC") == "" {
-		debug.SetGCPercent(200)
+		debug.SetGCPercent(125)
 	}
 }
