@@ -322,6 +322,13 @@ func (t *Tab) key() string { return t.Channel + " " + t.Enclave + " " + t.ID }
 // grow records the totals of tabs and returns by how much they have grown,
 // those that have.
 func (t *transaction) grow(ctx context.Context, tabs map[string]Tab) ([]cost, error) {
+	channels := map[string]bool{}
+	for _, tab := range tabs {
+		channels[tab.Channel] = true
+	}
+	if err := t.lock(ctx, channels); err != nil {
+		return nil, err
+	}
 	list, err := t.QueryContext(ctx, `SELECT address, enclave, tab, total FROM tabs
 		WHERE (address, enclave, tab) IN (SELECT value ->> 1, value ->> 2, value ->> 3 FROM ROWS)`, sorted(tabs, tabRow))
 	if err != nil {
@@ -358,6 +365,21 @@ func (t *transaction) grow(ctx context.Context, tabs map[string]Tab) ([]cost, er
 }
 
 func tabRow(key string, t Tab) []any { return []any{key, t.Channel, t.Enclave, t.ID, t.Total} }
+
+// lock keeps other transactions off channels whose costs are about to be read
+// and written. PostgreSQL may still be at the last one of a process that has
+// been killed. SQLite has one writer anyway.
+func (t *transaction) lock(ctx context.Context, channels map[string]bool) error {
+	list, err := t.QueryContext(ctx, `SELECT address FROM channels WHERE address IN (SELECT value ->> 0 FROM ROWS) ORDER BY address`+t.l.forUpdate,
+		sorted(channels, func(address string, _ bool) []any { return []any{address} }))
+	if err != nil {
+		return err
+	}
+	defer list.Close()
+	for list.Next() {
+	}
+	return list.Err()
+}
 
 // A cost is what an enclave has earned from a channel.
 type cost struct {

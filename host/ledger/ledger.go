@@ -89,10 +89,12 @@ type Ledger struct {
 	db     *sql.DB
 	now    func() time.Time
 	unpack string // SQL that unpacks a JSON array, $1, into rows of value
-	writes chan *write
-	quit   chan struct{}
-	done   chan struct{}
-	once   sync.Once
+
+	forUpdate string // SQL that locks the rows of a SELECT
+	writes    chan *write
+	quit      chan struct{}
+	done      chan struct{}
+	once      sync.Once
 
 	// The writer's alone:
 	statements map[string]*sql.Stmt // prepared
@@ -107,10 +109,10 @@ func Open(ctx context.Context, source string, now func() time.Time) (*Ledger, er
 		return nil, err
 	}
 	var db *sql.DB
-	unpack := "json_each($1)"
+	unpack, forUpdate := "json_each($1)", ""
 	if strings.HasPrefix(source, "postgres://") || strings.HasPrefix(source, "postgresql://") {
 		db, err = openPostgres(ctx, source, fsys)
-		unpack = "json_array_elements(CAST($1 AS json))"
+		unpack, forUpdate = "json_array_elements(CAST($1 AS json))", " FOR UPDATE"
 	} else {
 		db, err = sqlite.Open(ctx, source, fsys)
 	}
@@ -118,7 +120,7 @@ func Open(ctx context.Context, source string, now func() time.Time) (*Ledger, er
 		return nil, fmt.Errorf("ledger: cannot open the store: %w", err)
 	}
 	db.SetMaxOpenConns(4)
-	l := &Ledger{db: db, now: now, unpack: unpack, writes: make(chan *write, maxBatch), quit: make(chan struct{}), done: make(chan struct{}),
+	l := &Ledger{db: db, now: now, unpack: unpack, forUpdate: forUpdate, writes: make(chan *write, maxBatch), quit: make(chan struct{}), done: make(chan struct{}),
 		statements: map[string]*sql.Stmt{}, unpruned: map[string]int{}}
 	go l.run()
 	return l, nil
@@ -239,6 +241,9 @@ func (l *Ledger) Resume(ctx context.Context, t Tab) (due uint64, err error) {
 		return 0, fmt.Errorf("ledger: total %d nanogram is out of range", t.Total)
 	}
 	err = l.write(ctx, func(ctx context.Context, tx *transaction) (refused, failed error) {
+		if err := tx.lock(ctx, map[string]bool{t.Channel: true}); err != nil {
+			return nil, err
+		}
 		if err := tx.prune(ctx, t.Channel); err != nil { // the count of what came ended with its process
 			return nil, err
 		}
@@ -265,6 +270,9 @@ func (l *Ledger) Resume(ctx context.Context, t Tab) (due uint64, err error) {
 // recorded of it.
 func (l *Ledger) Lose(ctx context.Context, channel, id string) error {
 	return l.write(ctx, func(ctx context.Context, tx *transaction) (refused, failed error) {
+		if err := tx.lock(ctx, map[string]bool{channel: true}); err != nil {
+			return nil, err
+		}
 		_, err := tx.lose(ctx, `address = $1 AND stream = $2`, channel, id)
 		return nil, err
 	})

@@ -273,6 +273,31 @@ func TestTabs(t *testing.T) {
 	})
 }
 
+// PostgreSQL may still be at the last booking of a process that was killed when
+// the next one reads the books.
+func TestBookingsOfTwoProcesses(t *testing.T) {
+	stores(t, func(t *testing.T, source string) {
+		a, b := open(t, source), open(t, source)
+		if err := a.AddChannel(t.Context(), "0:a", key); err != nil {
+			t.Fatal(err)
+		}
+		var wg sync.WaitGroup
+		for i := range 100 {
+			for _, l := range []*Ledger{a, b} {
+				wg.Go(func() {
+					if _, err := l.Resume(context.Background(), Tab{"0:a", "e", "t", uint64(i + 1)}); err != nil {
+						t.Error(err)
+					}
+				})
+			}
+		}
+		wg.Wait()
+		if c, err := a.Channel(t.Context(), "0:a"); err != nil || c.Spent != 100 {
+			t.Errorf("%+v, %v", c, err)
+		}
+	})
+}
+
 func TestClosing(t *testing.T) {
 	stores(t, func(t *testing.T, source string) {
 		l := open(t, source)
