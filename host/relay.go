@@ -374,13 +374,16 @@ func (h *Host) relay(w http.ResponseWriter, r *http.Request, a *account, e *upst
 	}
 	// An HTTP/1 server would close the request's body when the answer begins,
 	// under the hands of the transport that is still looking for its end.
-	if err := http.NewResponseController(w).EnableFullDuplex(); err != nil {
+	rc := http.NewResponseController(w)
+	if err := rc.EnableFullDuplex(); err != nil {
 		return ending{}, err
 	}
-	req, err := e.request(r.Context(), http.MethodPost, "/sealed", r.Body)
+	body := &lentBody{src: r.Body, left: r.ContentLength, back: make(chan struct{})}
+	req, err := e.request(r.Context(), http.MethodPost, "/sealed", body)
 	if err != nil {
 		return ending{}, err
 	}
+	defer body.recall(rc, r.ProtoMajor == 1)
 	req.ContentLength = r.ContentLength
 	req.Header["Content-Type"] = []string{requestType}
 	req.Header["Bombyx-Stream"] = []string{id}
@@ -399,7 +402,6 @@ func (h *Host) relay(w http.ResponseWriter, r *http.Request, a *account, e *upst
 	}
 	w.Header()["Content-Type"] = []string{responseType}
 	w.WriteHeader(http.StatusOK)
-	rc := http.NewResponseController(w)
 	p := buffers.Get().(*[]byte)
 	defer buffers.Put(p)
 	for {
@@ -423,6 +425,48 @@ func (h *Host) relay(w http.ResponseWriter, r *http.Request, a *account, e *upst
 	}
 	return readEnding(resp.Trailer)
 }
+
+// A lentBody is a request's body in the hands of a transport, which may read it
+// and close it after RoundTrip has returned. The server must not go on to the
+// connection's next request meanwhile: both would read from it.
+type lentBody struct {
+	src  io.Reader
+	left int64 // bytes to come, negative if unknown; the transport's
+	end  bool  // seen; likewise
+	once sync.Once
+	back chan struct{} // closed by Close
+}
+
+func (b *lentBody) Read(p []byte) (int, error) {
+	n, err := b.src.Read(p)
+	b.left -= int64(n)
+	b.end = b.end || err == io.EOF || b.left == 0
+	return n, err
+}
+
+func (b *lentBody) Close() error {
+	b.once.Do(func() { close(b.back) })
+	return nil
+}
+
+// recall waits until the transport has let go of the body. Where the answer
+// came before the whole request had, what is on its way is not waited for, and
+// an HTTP/1 connection has no future.
+func (b *lentBody) recall(rc *http.ResponseController, http1 bool) {
+	select {
+	case <-b.back:
+	case <-time.After(graceForBody):
+		rc.SetReadDeadline(time.Unix(1, 0))
+		<-b.back
+	}
+	if !b.end && http1 {
+		rc.Flush()
+		panic(http.ErrAbortHandler)
+	}
+}
+
+// graceForBody is how long the rest of a request may take once it is answered.
+const graceForBody = 100 * time.Millisecond
 
 // readEnding reads the fields Bombyx-Cost and Bombyx-Tab.
 func readEnding(h http.Header) (end ending, err error) {
