@@ -449,9 +449,10 @@ func (b *lentBody) Close() error {
 	return nil
 }
 
-// recall waits until the transport has let go of the body. Where the answer
-// came before the whole request had, what is on its way is not waited for, and
-// an HTTP/1 connection has no future.
+// recall waits until the transport has let go of the body. What is left of the
+// request must be read before the handler ends, as far as it is on its way: an
+// HTTP/1 server with full duplex does not survive to look for it itself. Else
+// the connection has no future.
 func (b *lentBody) recall(rc *http.ResponseController, http1 bool) {
 	select {
 	case <-b.back:
@@ -459,14 +460,21 @@ func (b *lentBody) recall(rc *http.ResponseController, http1 bool) {
 		rc.SetReadDeadline(time.Unix(1, 0))
 		<-b.back
 	}
-	if !b.end && http1 {
+	if b.end || !http1 {
+		return
+	}
+	rc.SetReadDeadline(time.Now().Add(graceForBody))
+	io.CopyN(io.Discard, b, maxUnread)
+	if !b.end {
 		rc.Flush()
 		panic(http.ErrAbortHandler)
 	}
 }
 
-// graceForBody is how long the rest of a request may take once it is answered.
-const graceForBody = 100 * time.Millisecond
+const (
+	graceForBody = 100 * time.Millisecond // that the rest of a request may take once it is answered
+	maxUnread    = 256 << 10              // bytes of it that are worth reading
+)
 
 // readEnding reads the fields Bombyx-Cost and Bombyx-Tab.
 func readEnding(h http.Header) (end ending, err error) {
