@@ -248,6 +248,7 @@ func TestReplayByHost(t *testing.T) {
 				return rt.RoundTrip(r)
 			}
 			wire, err := io.ReadAll(r.Body)
+			r.Body.Close()
 			if err != nil {
 				return nil, err
 			}
