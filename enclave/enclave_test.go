@@ -32,8 +32,8 @@ const (
 	body = `{"model":"m","stream":true}`
 )
 
-// Channels, as the host names them.
-var channelA, channelB = "0:" + strings.Repeat("a", 64), "0:" + strings.Repeat("b", 64)
+// A channel, as the host names it.
+var channelA = "0:" + strings.Repeat("a", 64)
 
 // A collector answers with a document that names nonce and keyset.
 type collector struct {

@@ -74,7 +74,7 @@ func (e *Entry) check() error {
 	for _, p := range e.Endpoints {
 		if len(p) > maxEndpoint || strings.ContainsFunc(p, func(r rune) bool { return r <= ' ' || r >= 0x7f }) ||
 			!strings.HasPrefix(p, "https://") && !strings.HasPrefix(p, "http://") && !strings.HasPrefix(p, "adnl:") {
-			return fmt.Errorf("card: entry: endpoint %.80q: want https://..., adnl:... or, on loopback, http://...", p)
+			return fmt.Errorf("card: entry: endpoint %.80q: want a URL of https, of http on loopback, or an adnl: id", p)
 		}
 		if strings.HasPrefix(p, adnl.Scheme) && p != adnl.IDOf(key).String() {
 			return fmt.Errorf("card: entry: endpoint %.80q is not the host key's ADNL id", p)

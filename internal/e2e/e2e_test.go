@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/hex"
 	"io"
+	"log"
 	"net/http"
 	"strings"
 	"testing"
@@ -15,13 +16,23 @@ import (
 
 func start(t *testing.T, o Options) *Stack {
 	t.Helper()
-	o.Dir = t.TempDir()
+	o.Dir, o.ErrorLog = t.TempDir(), log.New(noPanics{t}, "", 0)
 	s, err := Start(o)
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(s.Close)
 	return s
+}
+
+// noPanics fails a test when a server reports that a handler panicked.
+type noPanics struct{ t *testing.T }
+
+func (l noPanics) Write(b []byte) (int, error) {
+	if strings.Contains(string(b), "panic") {
+		l.t.Errorf("%s", b)
+	}
+	return len(b), nil
 }
 
 func post(s *Stack, body string) (*http.Response, error) {

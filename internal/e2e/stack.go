@@ -10,6 +10,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"log"
 	"net"
 	"net/http"
 	"os"
@@ -57,6 +58,8 @@ type Options struct {
 	Epochs   host.Epochs
 	Blocks   client.Blocks
 	EpochAge uint32
+	// ErrorLog is where the servers report connections that panicked.
+	ErrorLog *log.Logger
 }
 
 // A Stack is one enclave behind one host, with one client.
@@ -70,6 +73,7 @@ type Stack struct {
 	Config    client.Config // of Client
 	URL       string        // of the host
 
+	errorLog *log.Logger
 	host     host.Config
 	at       string // ledger
 	hostStop func()
@@ -81,7 +85,7 @@ var Prices = price.List{Model: {Prompt: 1_000_000, Cached: 100_000, Completion: 
 
 // Start runs a stack. Close it.
 func Start(o Options) (s *Stack, err error) {
-	s = new(Stack)
+	s = &Stack{errorLog: o.ErrorLog}
 	defer func() {
 		if err != nil {
 			s.Close()
@@ -186,7 +190,8 @@ func (s *Stack) startHost(addr string) (err error) {
 		return err
 	}
 	s.URL = "http://" + l.Addr().String()
-	srv := &http.Server{Handler: s.Host.Handler(), ReadHeaderTimeout: 10 * time.Second}
+	srv := host.NewServer(s.Host)
+	srv.ErrorLog = s.errorLog
 	s.hostStop = func() { srv.Close() }
 	go srv.Serve(l)
 	return nil
@@ -203,7 +208,7 @@ func (s *Stack) KillHost() {
 func (s *Stack) RestartHost() error { return s.startHost(strings.TrimPrefix(s.URL, "http://")) }
 
 func (s *Stack) serve(l net.Listener, h http.Handler) {
-	srv := &http.Server{Handler: h, ReadHeaderTimeout: 10 * time.Second}
+	srv := &http.Server{Handler: h, ReadHeaderTimeout: 10 * time.Second, ErrorLog: s.errorLog}
 	go srv.Serve(l)
 	s.closers = append(s.closers, func() { srv.Close() })
 }

@@ -65,7 +65,7 @@ func (c *Chain) Control() http.Handler {
 			to, err = address.ParseRawAddr(in.Address)
 		}
 		if err != nil {
-			return fmt.Errorf("no address: %q: give one such as UQ... or EQ...", in.Address)
+			return fmt.Errorf("no address: %q: give one in its friendly (UQ..., EQ...) or raw form", in.Address)
 		}
 		n, err := ton.ParseNano(in.Amount)
 		if err != nil {
