@@ -87,14 +87,10 @@ func (a *appraisal) nvidiaList(raw, want []byte) {
 		return
 	}
 	for i, r := range d.gpus {
-		prefix := fmt.Sprintf("gpu%d.", i)
-		a.device(prefix, r, rules.GPU.RIM, rules.GPU.OCSP)
-		a.gpu(prefix, r)
+		a.gpu(fmt.Sprintf("gpu%d.", i), r)
 	}
 	for i, r := range d.switches {
-		prefix := fmt.Sprintf("switch%d.", i)
-		a.device(prefix, r, rules.Switch.RIM, rules.Switch.OCSP)
-		a.nvswitch(prefix, r)
+		a.nvswitch(fmt.Sprintf("switch%d.", i), r)
 	}
 	// Lists are saved for GPUs and for switches apart: only one that holds both shows what is wired to what.
 	both := len(d.gpus) > 0 && len(d.switches) > 0

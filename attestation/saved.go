@@ -164,10 +164,8 @@ func (v *Verifier) appraiseReport(now time.Time, kind Kind, raw []byte, want Exp
 	}
 	r := v.nvidia.Verify(nvidia.Evidence{Report: raw, Chain: want.Certificates}, nvidia.Options{Nonce: want.Nonce, Time: now, Collateral: v.gpu})
 	if kind == KindGPUReport {
-		a.device("", r, rules.GPU.RIM, rules.GPU.OCSP)
 		a.gpu("", r)
 	} else {
-		a.device("", r, rules.Switch.RIM, rules.Switch.OCSP)
 		a.nvswitch("", r)
 	}
 	if want.Nonce == nil {

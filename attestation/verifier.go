@@ -553,16 +553,13 @@ func (a *appraisal) devices(e *Evidence, d *devices) {
 	}
 	for i, r := range d.gpus {
 		prefix := fmt.Sprintf("gpu%d.", i)
-		a.device(prefix, r, rules.GPU.RIM, rules.GPU.OCSP)
 		a.gpu(prefix, r)
 		if r.Report != nil {
 			a.judgeDevice(prefix, CheckDeviceCC, policy.JudgeGPUMode(string(e.Mode), r.Report.Mode, r.Report.ProtectedPCIe))
 		}
 	}
 	for i, r := range d.switches {
-		prefix := fmt.Sprintf("switch%d.", i)
-		a.device(prefix, r, rules.Switch.RIM, rules.Switch.OCSP)
-		a.nvswitch(prefix, r)
+		a.nvswitch(fmt.Sprintf("switch%d.", i), r)
 	}
 	// A lone GPU has no neighbours to be wired to, and in multi-GPU passthrough the GPUs encrypt what passes between them:
 	// only protected PCIe rests on who the switches are.
@@ -613,21 +610,25 @@ func (a *appraisal) device(prefix string, r *nvidia.Result, rim, ocsp policy.Rul
 	}
 }
 
+// gpu reports everything about one GPU, for which the policy has rules.
 func (a *appraisal) gpu(prefix string, r *nvidia.Result) {
+	rules := a.v.policy.Devices.GPU
+	a.device(prefix, r, rules.RIM, rules.OCSP)
 	if r.Report == nil || r.Device == nil {
 		return
 	}
-	rules := a.v.policy.Devices.GPU
 	a.judgeDevice(prefix, CheckDeviceModel, rules.JudgeModel(r.Device.Model))
 	a.judgeDevice(prefix, CheckDriver, rules.JudgeDriver(r.Report.DriverVersion))
 	a.judgeDevice(prefix, CheckVBIOS, rules.JudgeVBIOS(r.Device.Model, r.Report.VBIOSVersion))
 }
 
+// nvswitch is the same for a switch.
 func (a *appraisal) nvswitch(prefix string, r *nvidia.Result) {
+	rules := a.v.policy.Devices.Switch
+	a.device(prefix, r, rules.RIM, rules.OCSP)
 	if r.Report == nil || r.Device == nil {
 		return
 	}
-	rules := a.v.policy.Devices.Switch
 	a.judgeDevice(prefix, CheckDeviceModel, rules.JudgeModel(r.Device.Model))
 	a.judgeDevice(prefix, CheckVBIOS, rules.JudgeBIOS(r.Report.VBIOSVersion))
 }
