@@ -143,13 +143,9 @@ other bundles. They are recognised by their contents, whatever the files are cal
 		Example: "  bombyx collateral bundle -o collateral.json ./downloads hardware-list.json"}
 	c.Flags().StringVarP(&out, "output", "o", "", "write the bundle to this file (default standard output)")
 	c.RunE = func(cmd *cobra.Command, paths []string) error {
-		var inputs [][]byte
-		for _, path := range paths {
-			more, err := readCollateral(path, cmd.ErrOrStderr())
-			if err != nil {
-				return err
-			}
-			inputs = append(inputs, more...)
+		inputs, err := readAllCollateral(paths, cmd.ErrOrStderr())
+		if err != nil {
+			return err
 		}
 		if len(inputs) == 0 {
 			return cli.Errorf(cli.Usage, "give TCB info, QE identity, CRL, certificate, RIM, OCSP answer or bundle", "%s: nothing there is collateral", paths[0])
@@ -207,13 +203,9 @@ when until when it says that it holds. No signature is checked: bombyx verify do
 		Example: "  bombyx collateral show collateral.json"}
 	c.Flags().BoolVar(&asJSON, "json", false, "print one JSON object for each item")
 	c.RunE = func(cmd *cobra.Command, paths []string) error {
-		var inputs [][]byte
-		for _, path := range paths {
-			more, err := readCollateral(path, cmd.ErrOrStderr())
-			if err != nil {
-				return err
-			}
-			inputs = append(inputs, more...)
+		inputs, err := readAllCollateral(paths, cmd.ErrOrStderr())
+		if err != nil {
+			return err
 		}
 		b, err := newBundle(inputs)
 		if err != nil {
@@ -258,6 +250,18 @@ func date(t time.Time) string {
 }
 
 const maxCollateralFiles = 10_000
+
+// readAllCollateral reads files and folders as readCollateral does.
+func readAllCollateral(paths []string, log io.Writer) (inputs [][]byte, err error) {
+	for _, path := range paths {
+		more, err := readCollateral(path, log)
+		if err != nil {
+			return nil, err
+		}
+		inputs = append(inputs, more...)
+	}
+	return inputs, nil
+}
 
 // readCollateral reads a file, or every file in a folder that is collateral; others there are left out, and counted on log.
 func readCollateral(path string, log io.Writer) ([][]byte, error) {

@@ -98,6 +98,24 @@ func loadRegistry(ctx context.Context, chain ton.Chain, at *address.Address) (*r
 	return r, nil
 }
 
+// openRegistry connects to the chain, which the caller closes, and reads the registry whose address was given.
+func (h *home) openRegistry(ctx context.Context, arg string) (*ton.Client, *address.Address, *registry.Registry, error) {
+	at, err := registryAddress(arg)
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	chain, err := h.chain(ctx)
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	r, err := loadRegistry(ctx, chain, at)
+	if err != nil {
+		chain.Close()
+		return nil, nil, nil, err
+	}
+	return chain, at, r, nil
+}
+
 func registryCreate(h *home) *cobra.Command {
 	var delay time.Duration
 	var rent string
@@ -623,19 +641,11 @@ this registry: read what its owner publishes, and how, before you do.`,
 	c.Flags().BoolVar(&asPolicy, "policy", false, "print a policy's entry for this registry")
 	c.MarkFlagsMutuallyExclusive("json", "policy")
 	c.RunE = func(cmd *cobra.Command, args []string) error {
-		at, err := registryAddress(args[0])
-		if err != nil {
-			return err
-		}
-		chain, err := h.chain(cmd.Context())
+		chain, at, r, err := h.openRegistry(cmd.Context(), args[0])
 		if err != nil {
 			return err
 		}
 		defer chain.Close()
-		r, err := loadRegistry(cmd.Context(), chain, at)
-		if err != nil {
-			return err
-		}
 		d, out := documentOf(r), cmd.OutOrStdout()
 		if asJSON {
 			return printJSON(out, d)
@@ -692,18 +702,11 @@ or it fails.`,
 		Example: "  bombyx registry history EQ...\n  bombyx registry history EQ... --json"}
 	c.Flags().BoolVar(&asJSON, "json", false, "print one JSON object a line")
 	c.RunE = func(cmd *cobra.Command, args []string) error {
-		at, err := registryAddress(args[0])
-		if err != nil {
-			return err
-		}
-		chain, err := h.chain(cmd.Context())
+		chain, at, _, err := h.openRegistry(cmd.Context(), args[0])
 		if err != nil {
 			return err
 		}
 		defer chain.Close()
-		if _, err := loadRegistry(cmd.Context(), chain, at); err != nil {
-			return err
-		}
 		r, steps, err := registry.History(cmd.Context(), chain, at)
 		switch {
 		case errors.Is(err, registry.ErrHistory):
@@ -750,19 +753,11 @@ the block is TON's, bombyx verify asks the network, or takes from --registry-blo
 the block that save prints: it is all there is to trust.`,
 		Example: "  bombyx registry save EQ... registry.json"}
 	c.RunE = func(cmd *cobra.Command, args []string) error {
-		at, err := registryAddress(args[0])
-		if err != nil {
-			return err
-		}
-		chain, err := h.chain(cmd.Context())
+		chain, _, r, err := h.openRegistry(cmd.Context(), args[0])
 		if err != nil {
 			return err
 		}
 		defer chain.Close()
-		r, err := loadRegistry(cmd.Context(), chain, at)
-		if err != nil {
-			return err
-		}
 		b, err := r.Account.Save()
 		if err == nil {
 			err = os.WriteFile(args[1], append(b, '\n'), 0o644)

@@ -191,12 +191,8 @@ func (o *verifyOptions) prepare(cmd *cobra.Command, h *home) (*appraiser, error)
 			paths = append(paths, own)
 		}
 	}
-	for _, path := range append(paths, o.rims...) {
-		more, err := readCollateral(path, cmd.ErrOrStderr())
-		if err != nil {
-			return nil, err
-		}
-		a.inputs = append(a.inputs, more...)
+	if a.inputs, err = readAllCollateral(append(paths, o.rims...), cmd.ErrOrStderr()); err != nil {
+		return nil, err
 	}
 	bundle, err := newBundle(a.inputs)
 	if err != nil {
