@@ -14,6 +14,7 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -67,8 +68,17 @@ func TestSessions(t *testing.T) {
 	})
 }
 
+var loopback atomic.Uint32
+
+// freePort returns an address that nothing listens on. Each is on a loopback
+// address of its own where the system has them: on 127.0.0.1 a connection or a
+// listener of another script may take the port before its script does.
 func freePort() (string, error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	n := loopback.Add(1)
+	l, err := net.Listen("tcp", fmt.Sprintf("127.0.%d.%d:0", 1+n/250, 1+n%250))
+	if err != nil {
+		l, err = net.Listen("tcp", "127.0.0.1:0")
+	}
 	if err != nil {
 		return "", err
 	}
