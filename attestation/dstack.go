@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"strings"
 
+	"github.com/bombyx-network/bombyx/attestation/check"
 	"github.com/bombyx-network/bombyx/attestation/dcap"
 	"github.com/bombyx-network/bombyx/attestation/eventlog"
 	"github.com/bombyx-network/bombyx/attestation/internal/le"
@@ -210,12 +211,12 @@ func (a *appraisal) hostData(e *dstackEvidence) {
 		return // it was parsed before
 	}
 	want := sha256.Sum256(append([]byte(dstackDomain), e.config...))
-	c := Check{ID: CheckHostData, Clause: "dstack, MrConfigV3", Status: Pass, Seen: hex.EncodeToString(r.HostData[:]), Wanted: hex.EncodeToString(want[:])}
+	c := check.Check{ID: CheckHostData, Clause: "dstack, MrConfigV3", Status: check.Pass, Seen: hex.EncodeToString(r.HostData[:]), Wanted: hex.EncodeToString(want[:])}
 	if r.HostData != want {
-		c.Status, c.Detail = Fail, "the configuration shown is not the one that the guest was launched with"
+		c.Status, c.Detail = check.Fail, "the configuration shown is not the one that the guest was launched with"
 	}
 	a.add(c)
-	if c.Status != Pass {
+	if c.Status != check.Pass {
 		return
 	}
 	var config map[string]json.RawMessage
@@ -249,12 +250,10 @@ func (a *appraisal) logged(q *dcap.Quote, log *eventlog.Log, reportData []byte) 
 		return
 	}
 	for _, c := range checks {
-		title := titles[c.ID]
-		if title == "" {
-			title = "event log explains " + strings.TrimPrefix(c.ID, "eventlog.")
+		if c.Title = titles[c.ID]; c.Title == "" {
+			c.Title = "event log explains " + strings.TrimPrefix(c.ID, "eventlog.")
 		}
-		a.add(Check{ID: c.ID, Title: title, Clause: c.Clause, Status: Status(c.Status.String()),
-			Seen: c.Seen, Wanted: c.Want, Detail: c.Detail})
+		a.add(c)
 	}
 	for _, name := range []string{"app-id", "compose-hash", "instance-id", "os-image-hash", "key-provider"} {
 		if payload, err := log.Runtime(name); err == nil {

@@ -13,6 +13,7 @@ import (
 
 	"github.com/bombyx-network/bombyx/attestation"
 	"github.com/bombyx-network/bombyx/attestation/attestationtest"
+	"github.com/bombyx-network/bombyx/attestation/check"
 	"github.com/bombyx-network/bombyx/attestation/collateral"
 	"github.com/bombyx-network/bombyx/attestation/policy"
 )
@@ -166,7 +167,7 @@ func TestRealDstackSCALE(t *testing.T) {
 				t.Fatal(err)
 			}
 			for _, id := range c.pass {
-				if k := r.Check(id); k == nil || k.Status != attestation.Pass {
+				if k := r.Check(id); k == nil || k.Status != check.Pass {
 					t.Errorf("%s: %+v", id, k)
 				}
 			}

@@ -8,6 +8,7 @@ import (
 
 	"github.com/bombyx-network/bombyx/attestation"
 	"github.com/bombyx-network/bombyx/attestation/attestationtest"
+	"github.com/bombyx-network/bombyx/attestation/check"
 	"github.com/bombyx-network/bombyx/attestation/collateral"
 	"github.com/bombyx-network/bombyx/attestation/dcap"
 	"github.com/bombyx-network/bombyx/attestation/policy"
@@ -30,7 +31,7 @@ func explained(t *testing.T, v *attestation.Verifier, at time.Time, data []byte,
 	by := map[string][]attestation.Excerpt{}
 	for i, c := range r.Checks {
 		by[c.ID] = excerpts[i]
-		if len(excerpts[i]) == 0 && c.Status != attestation.Skip && c.ID != attestation.CheckPolicyExpiry {
+		if len(excerpts[i]) == 0 && c.Status != check.Skip && c.ID != attestation.CheckPolicyExpiry {
 			t.Errorf("%s: nothing behind %s %s", r.Kind, c.Status, c.ID)
 		}
 		for _, e := range excerpts[i] {

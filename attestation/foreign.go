@@ -18,6 +18,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/bombyx-network/bombyx/attestation/check"
 	"github.com/bombyx-network/bombyx/attestation/dcap"
 	"github.com/bombyx-network/bombyx/attestation/eventlog"
 	"github.com/bombyx-network/bombyx/attestation/internal/strictjson"
@@ -198,10 +199,10 @@ func (a *appraisal) tinfoil(raw, nonce []byte) {
 	a.nonce(d.Challenge.Nonce, nonce)
 
 	material, evidence := sha256.Sum256(d.CryptoMaterial), sha256.Sum256(d.DeviceEvidence)
-	c := Check{ID: CheckSections, Clause: clauseTinfoil, Status: Pass, Seen: fmt.Sprintf("%x, %x", material, evidence),
+	c := check.Check{ID: CheckSections, Clause: clauseTinfoil, Status: check.Pass, Seen: fmt.Sprintf("%x, %x", material, evidence),
 		Wanted: fmt.Sprintf("%x, %x", d.CPUEvidence.Endorsed.CryptoMaterial, d.CPUEvidence.Endorsed.DeviceEvidence)}
 	if material != d.CPUEvidence.Endorsed.CryptoMaterial || evidence != d.CPUEvidence.Endorsed.DeviceEvidence {
-		c.Status, c.Detail = Fail, "a section was exchanged"
+		c.Status, c.Detail = check.Fail, "a section was exchanged"
 	}
 	a.add(c)
 	h := sha256.New()
@@ -228,7 +229,7 @@ func (a *appraisal) noWorkload() {
 		id   string
 		rule policy.Allowed
 	}{{CheckBuild, w.Builds}, {CheckConfig, w.Configs}, {CheckModel, w.Models}} {
-		a.append(Check{ID: c.id, Clause: clausePolicy, Status: Skip, Required: !c.rule.AnyUnsafe, Detail: "documents of this network do not state it"})
+		a.append(check.Check{ID: c.id, Clause: clausePolicy, Status: check.Skip, Required: !c.rule.AnyUnsafe, Detail: "documents of this network do not state it"})
 	}
 }
 
@@ -318,9 +319,9 @@ func (a *appraisal) near(raw []byte) {
 	}
 	a.pass(CheckParse, "NEAR MPC node", fmt.Sprintf("%d events", len(log.Events)))
 	a.logged(q, log, reportData)
-	c := Check{ID: CheckCompose, Clause: "NEAR MPC node", Status: Pass, Seen: a.res.Claims["dstack.compose-hash"], Wanted: fmt.Sprintf("%x", compose)}
+	c := check.Check{ID: CheckCompose, Clause: "NEAR MPC node", Status: check.Pass, Seen: a.res.Claims["dstack.compose-hash"], Wanted: fmt.Sprintf("%x", compose)}
 	if c.Seen != c.Wanted {
-		c.Status, c.Detail = Fail, "the compose file shown is not the one that was measured"
+		c.Status, c.Detail = check.Fail, "the compose file shown is not the one that was measured"
 	}
 	a.add(c)
 }
@@ -431,15 +432,15 @@ func (a *appraisal) cocoon(raw []byte) {
 	}
 	a.pass(CheckParse, clause, cert.Subject.CommonName)
 
-	c := Check{ID: CheckCertificate, Clause: "RFC 5280, 4.1.2.5 and 6.1", Status: Pass,
+	c := check.Check{ID: CheckCertificate, Clause: "RFC 5280, 4.1.2.5 and 6.1", Status: check.Pass,
 		Seen: stamp(cert.NotBefore) + " to " + stamp(cert.NotAfter), Wanted: stamp(a.now)}
 	switch unknown := unknownCritical(cert); {
 	case subtle.ConstantTimeCompare(cert.RawIssuer, cert.RawSubject) != 1, !ed25519.Verify(key, cert.RawTBSCertificate, cert.Signature):
-		c.Status, c.Detail = Fail, "the certificate is not signed by its own key"
+		c.Status, c.Detail = check.Fail, "the certificate is not signed by its own key"
 	case a.now.Before(cert.NotBefore) || a.now.After(cert.NotAfter):
-		c.Status, c.Detail = Fail, "the certificate is not in force"
+		c.Status, c.Detail = check.Fail, "the certificate is not in force"
 	case unknown != nil:
-		c.Status, c.Detail = Fail, fmt.Sprintf("the certificate has the unknown critical extension %v", unknown)
+		c.Status, c.Detail = check.Fail, fmt.Sprintf("the certificate has the unknown critical extension %v", unknown)
 	}
 	a.add(c)
 	a.res.until(cert.NotAfter)

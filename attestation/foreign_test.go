@@ -22,6 +22,7 @@ import (
 
 	"github.com/bombyx-network/bombyx/attestation"
 	"github.com/bombyx-network/bombyx/attestation/attestationtest"
+	"github.com/bombyx-network/bombyx/attestation/check"
 	"github.com/bombyx-network/bombyx/attestation/collateral"
 	"github.com/bombyx-network/bombyx/attestation/eventlog"
 	"github.com/bombyx-network/bombyx/attestation/policy"
@@ -306,7 +307,7 @@ func TestDstack(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, id := range []string{"dcap.quote.signature", "eventlog.rtmr0", "eventlog.rtmr1", "eventlog.rtmr2", "eventlog.rtmr3", "eventlog.digests"} {
-		if c := r.Check(id); c == nil || c.Status != attestation.Pass {
+		if c := r.Check(id); c == nil || c.Status != check.Pass {
 			t.Errorf("%s: %+v", id, c)
 		}
 	}
@@ -320,8 +321,8 @@ func TestDstack(t *testing.T) {
 	if r, err = v.AppraiseSaved(time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC), []byte(bad), attestation.Expected{}); err != nil {
 		t.Fatal(err)
 	}
-	if c := r.Check("eventlog.digests"); c == nil || c.Status != attestation.Fail {
-		if c := r.Check("composite.parse"); c == nil || c.Status != attestation.Fail {
+	if c := r.Check("eventlog.digests"); c == nil || c.Status != check.Fail {
+		if c := r.Check("composite.parse"); c == nil || c.Status != check.Fail {
 			t.Errorf("a log with another compose hash was not refused: %v", r.Err())
 		}
 	}
@@ -337,7 +338,7 @@ func TestNEAR(t *testing.T) {
 		t.Fatal(err)
 	}
 	at := time.Date(2026, 8, 13, 11, 45, 38, 0, time.UTC)
-	status := func(data, id string) attestation.Status {
+	status := func(data, id string) check.Status {
 		t.Helper()
 		r, err := v.AppraiseSaved(at, []byte(data), attestation.Expected{})
 		if err != nil {
@@ -349,18 +350,18 @@ func TestNEAR(t *testing.T) {
 		return r.Check(id).Status
 	}
 	for _, id := range []string{"dcap.quote.signature", "composite.report_data", "eventlog.rtmr3", "eventlog.digests", "foreign.compose"} {
-		if got := status(raw, id); got != attestation.Pass {
+		if got := status(raw, id); got != check.Pass {
 			t.Errorf("%s: %s", id, got)
 		}
 	}
 	const p2p = "3FwWphCj47PA3D8ErKeVNzqn2ckAKrfuixrvvfGrDxUx"
-	if got := status(strings.Replace(raw, p2p, "J992NeWhuaJXeUVJcDCVwfS5j1G26B5aJDUZ8iuBCYdc", 1), "composite.report_data"); got != attestation.Fail {
+	if got := status(strings.Replace(raw, p2p, "J992NeWhuaJXeUVJcDCVwfS5j1G26B5aJDUZ8iuBCYdc", 1), "composite.report_data"); got != check.Fail {
 		t.Errorf("another key: %s", got)
 	}
-	if got := status(strings.Replace(raw, `manifest_version\": 2`, `manifest_version\": 3`, 1), "foreign.compose"); got != attestation.Fail {
+	if got := status(strings.Replace(raw, `manifest_version\": 2`, `manifest_version\": 3`, 1), "foreign.compose"); got != check.Fail {
 		t.Errorf("another compose file: %s", got)
 	}
-	if got := status(strings.Replace(raw, p2p, p2p+"0", 1), "composite.parse"); got != attestation.Fail {
+	if got := status(strings.Replace(raw, p2p, p2p+"0", 1), "composite.parse"); got != check.Fail {
 		t.Errorf("a bad key: %s", got)
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/bombyx-network/bombyx/attestation/check"
 	"github.com/bombyx-network/bombyx/attestation/internal/strictjson"
 	"github.com/bombyx-network/bombyx/attestation/nvidia"
 )
@@ -100,7 +101,7 @@ func (a *appraisal) nvidiaList(raw, want []byte) {
 		case c.ID == nvidia.CheckNodeMode && len(d.gpus) == 0:
 			continue
 		case c.ID == nvidia.CheckNodeTopology && !both:
-			c = nvidia.Check{ID: c.ID, Clause: c.Clause, Status: nvidia.Skip, Detail: "the list holds only GPUs, or only switches"}
+			c = check.Check{ID: c.ID, Clause: c.Clause, Status: check.Skip, Detail: "the list holds only GPUs, or only switches"}
 			required = false
 		}
 		a.nvidiaCheck("", c, required)

@@ -12,6 +12,7 @@ import (
 
 	"github.com/bombyx-network/bombyx/attestation"
 	"github.com/bombyx-network/bombyx/attestation/attestationtest"
+	"github.com/bombyx-network/bombyx/attestation/check"
 	"github.com/bombyx-network/bombyx/attestation/collateral"
 	"github.com/bombyx-network/bombyx/attestation/nvidia"
 	"github.com/bombyx-network/bombyx/attestation/policy"
@@ -52,8 +53,8 @@ func TestNVIDIAList(t *testing.T) {
 	// GPUs alone: nothing shows what they are wired to, and the result says so.
 	apart := func(l []listItem) []listItem { return l[:8] }
 	r := appraiseSaved(t, nvidiaList(t, attestationtest.NodeConfig{GPUs: 8, Switches: 4}, apart), attestation.Expected{}, nil)
-	i := slices.IndexFunc(r.Checks, func(c attestation.Check) bool { return c.ID == nvidia.CheckNodeTopology })
-	if r.Err() != nil || i < 0 || r.Checks[i].Status != attestation.Skip {
+	i := slices.IndexFunc(r.Checks, func(c check.Check) bool { return c.ID == nvidia.CheckNodeTopology })
+	if r.Err() != nil || i < 0 || r.Checks[i].Status != check.Skip {
 		t.Errorf("GPUs apart: %v", r.Err())
 	}
 }
@@ -115,7 +116,7 @@ func TestRealNVIDIALists(t *testing.T) {
 			_, id, _ := strings.Cut(c.ID, ".")
 			switch id {
 			case nvidia.CheckNonce, nvidia.CheckChain, nvidia.CheckSignature:
-				if c.Status != attestation.Pass {
+				if c.Status != check.Pass {
 					t.Errorf("%s: %s: %s", file, c.ID, c.Detail)
 				}
 				if id == nvidia.CheckSignature {

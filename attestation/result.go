@@ -1,43 +1,18 @@
 package attestation
 
 import (
-	"errors"
 	"fmt"
 	"strings"
 	"time"
 
+	"github.com/bombyx-network/bombyx/attestation/check"
 	"github.com/bombyx-network/bombyx/attestation/keyset"
 )
 
-// A Status is the outcome of one check. The zero value is no outcome at all, and counts as a failure.
-type Status string
-
-const (
-	Pass Status = "PASS"
-	Fail Status = "FAIL"
-	Skip Status = "SKIP" // nothing to check it with; never a pass
-)
-
-// A Check is one numbered line of a Result.
-type Check struct {
-	// ID is stable across releases, such as "dcap.quote.signature"; checks of a device begin with "gpu0." or "switch3.".
-	ID string
-	// Title says in a few words what passes.
-	Title  string
-	Status Status
-	// Required says that the verdict needs a PASS. A FAIL rejects whether required or not; what may be skipped is the
-	// policy's choice, or a matter of what the hardware can state.
-	Required bool
-	// Clause names the specification and section.
-	Clause string
-	// Seen is the value found, Wanted the one required.
-	Seen, Wanted string
-	// Detail says why a check failed or was skipped.
-	Detail string
+// inTheWay reports whether the check stands in the way of a verdict.
+func inTheWay(c *check.Check) bool {
+	return c.Status != check.Pass && (c.Status != check.Skip || c.Required)
 }
-
-// ok reports whether the check stands in the way of a verdict.
-func (c *Check) ok() bool { return c.Status == Pass || c.Status == Skip && !c.Required }
 
 // A Verdict is the outcome of an appraisal. The zero value is no verdict.
 type Verdict string
@@ -65,7 +40,7 @@ type Result struct {
 	Kind    Kind
 	Verdict Verdict
 	// Checks lists every check in order; number i+1 in reports.
-	Checks []Check
+	Checks []check.Check
 	// TCBStatus is Intel's word for the platform, whatever the verdict; empty when it could not be determined.
 	TCBStatus string
 	// Advisories lists the advisories (INTEL-SA-...) that the platform is exposed to, sorted.
@@ -86,13 +61,10 @@ type Result struct {
 	appraised bool // set by appraisals alone
 }
 
-// ErrCollateralMissing matches (errors.Is) the error of a Result that no check contradicts but that lacks collateral.
-var ErrCollateralMissing = errors.New("attestation: collateral is missing")
-
 // A RejectedError says why Evidence is not to be trusted.
 type RejectedError struct {
 	// Failed lists every check that stands in the way.
-	Failed []Check
+	Failed []check.Check
 	// Missing is Result.Missing.
 	Missing []string
 
@@ -115,7 +87,7 @@ func (e *RejectedError) Error() string {
 		}
 		b.WriteString(c.ID)
 		why := c.Detail
-		if why == "" && c.Status != Pass {
+		if why == "" && c.Status != check.Pass {
 			why = fmt.Sprintf("seen %s, wanted %s", c.Seen, c.Wanted)
 		}
 		b.WriteString(": " + why)
@@ -123,8 +95,8 @@ func (e *RejectedError) Error() string {
 	return b.String()
 }
 
-// Is reports a match with ErrCollateralMissing.
-func (e *RejectedError) Is(target error) bool { return target == ErrCollateralMissing && e.onlyMissing }
+// Is reports a match with check.ErrMissing.
+func (e *RejectedError) Is(target error) bool { return target == check.ErrMissing && e.onlyMissing }
 
 // Err returns nil if and only if an appraisal ran to its end and verified the Evidence. It does not look at the clock:
 // whoever keeps a Result compares ValidUntil with the time.
@@ -134,9 +106,9 @@ func (r *Result) Err() error {
 	}
 	e := &RejectedError{Missing: r.Missing, onlyMissing: len(r.Missing) > 0}
 	for _, c := range r.Checks {
-		if !c.ok() {
+		if inTheWay(&c) {
 			e.Failed = append(e.Failed, c)
-			e.onlyMissing = e.onlyMissing && c.Status == Skip
+			e.onlyMissing = e.onlyMissing && c.Status == check.Skip
 		}
 	}
 	if len(e.Failed) == 0 && r.Verdict == Verified && len(r.Checks) > 0 {
@@ -146,7 +118,7 @@ func (r *Result) Err() error {
 }
 
 // Check returns the check with that ID, or nil.
-func (r *Result) Check(id string) *Check {
+func (r *Result) Check(id string) *check.Check {
 	for i := range r.Checks {
 		if r.Checks[i].ID == id {
 			return &r.Checks[i]
@@ -160,7 +132,7 @@ func (r *Result) finish() {
 	r.appraised = true
 	r.Verdict = Verified
 	for i := range r.Checks {
-		if !r.Checks[i].ok() {
+		if inTheWay(&r.Checks[i]) {
 			r.Verdict = Rejected
 		}
 	}

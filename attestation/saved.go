@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/bombyx-network/bombyx/attestation/check"
 	"github.com/bombyx-network/bombyx/attestation/dcap"
 	"github.com/bombyx-network/bombyx/attestation/nvidia"
 	"github.com/bombyx-network/bombyx/attestation/snp"
@@ -171,7 +172,7 @@ func (v *Verifier) appraiseReport(now time.Time, kind Kind, raw []byte, want Exp
 	if want.Nonce == nil {
 		// Nobody said which nonce: what is not asked is not required.
 		for i := range a.res.Checks {
-			if c := &a.res.Checks[i]; c.ID == nvidia.CheckNonce && c.Status == Skip {
+			if c := &a.res.Checks[i]; c.ID == nvidia.CheckNonce && c.Status == check.Skip {
 				c.Required = false
 			}
 		}

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"slices"
 
+	"github.com/bombyx-network/bombyx/attestation/check"
 	"github.com/bombyx-network/bombyx/attestation/policy"
 	"github.com/bombyx-network/bombyx/attestation/snp"
 )
@@ -34,15 +35,9 @@ func (a *appraisal) snp(raw, certificates, reportData []byte) {
 		return
 	}
 	res, _ := a.v.amd.Verify(a.now, r, c)
-	for _, k := range res.Checks {
-		c := Check{ID: k.ID, Clause: k.Clause, Status: Status(k.Status)}
-		if k.Status == snp.Pass {
-			c.Seen = k.Detail
-		} else {
-			c.Detail = k.Detail
-		}
-		if k.Missing != "" {
-			a.res.missing(k.Missing)
+	for _, c := range res.Checks {
+		if c.Missing != "" {
+			a.res.missing(c.Missing)
 		}
 		a.add(c)
 	}
@@ -57,7 +52,7 @@ func (a *appraisal) snp(raw, certificates, reportData []byte) {
 		a.judge(CheckTCB, rules.JudgeTCB(r, res.Key.Product))
 	} else {
 		for _, id := range []string{CheckKeyKind, CheckTCB} {
-			a.add(Check{ID: id, Clause: clausePolicy, Status: Skip, Detail: "no endorsement key certificate could be read"})
+			a.add(check.Check{ID: id, Clause: clausePolicy, Status: check.Skip, Detail: "no endorsement key certificate could be read"})
 		}
 	}
 	image := a.v.refs.JudgeGuest(a.now, rules.JudgeGuest(r), r)

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/bombyx-network/bombyx/attestation"
+	"github.com/bombyx-network/bombyx/attestation/check"
 	"github.com/bombyx-network/bombyx/attestation/collateral"
 	"github.com/bombyx-network/bombyx/attestation/dcap"
 	"github.com/bombyx-network/bombyx/attestation/policy"
@@ -99,10 +100,10 @@ func TestRealQuotes(t *testing.T) {
 				t.Errorf("%s: advisories %v, want %v", q.File, r.Advisories, a.Advisories)
 			}
 			// Azure's TDs leave SEPT_VE_DISABLE clear; one module of 2023 does, too.
-			if c := r.Check("policy.attributes"); c != nil && (c.Status == attestation.Fail) != noSeptVE[q.File] {
+			if c := r.Check("policy.attributes"); c != nil && (c.Status == check.Fail) != noSeptVE[q.File] {
 				t.Errorf("%s: attributes check %+v", q.File, c)
 			}
-			if c := r.Check("policy.debug"); c == nil || (c.Status == attestation.Fail) != q.Debug {
+			if c := r.Check("policy.debug"); c == nil || (c.Status == check.Fail) != q.Debug {
 				t.Errorf("%s: debug check %+v, want debug %v", q.File, c, q.Debug)
 			}
 		}
@@ -118,11 +119,11 @@ func TestRealQuotes(t *testing.T) {
 		if r.Err() == nil {
 			t.Errorf("%s: verified without collateral", q.File)
 		}
-		genuine := q.Signature == "ok" && r.Check("dcap.chain.validity").Status == attestation.Pass
-		if c := r.Check("dcap.quote.signature"); genuine && (c == nil || c.Status != attestation.Pass) {
+		genuine := q.Signature == "ok" && r.Check("dcap.chain.validity").Status == check.Pass
+		if c := r.Check("dcap.quote.signature"); genuine && (c == nil || c.Status != check.Pass) {
 			t.Errorf("%s: quote signature %+v", q.File, c)
 		}
-		if c := r.Check("dcap.chain"); q.Signature != "ok" && c != nil && c.Status == attestation.Pass {
+		if c := r.Check("dcap.chain"); q.Signature != "ok" && c != nil && c.Status == check.Pass {
 			t.Errorf("%s: the chain of a quote that is %s passed", q.File, q.Signature)
 		}
 	}
@@ -217,7 +218,7 @@ func TestRealSNP(t *testing.T) {
 		}
 		var fails []string
 		for _, k := range r.Checks {
-			if k.Status == attestation.Fail {
+			if k.Status == check.Fail {
 				fails = append(fails, k.ID)
 			}
 		}
@@ -227,7 +228,7 @@ func TestRealSNP(t *testing.T) {
 		if r.Err() == nil {
 			t.Errorf("%s: verified without a CRL", c.File)
 		}
-		if len(want) == 0 && c.Signature == "ok" && !errors.Is(r.Err(), attestation.ErrCollateralMissing) {
+		if len(want) == 0 && c.Signature == "ok" && !errors.Is(r.Err(), check.ErrMissing) {
 			t.Errorf("%s: %v, want missing collateral", c.File, r.Err())
 		}
 	}
@@ -290,7 +291,7 @@ func TestRealGPUs(t *testing.T) {
 	if err := r.Err(); err != nil {
 		t.Error(err)
 	}
-	if c := r.Check("nvidia.measurements"); c == nil || c.Status != attestation.Pass || c.Seen != "32 match" {
+	if c := r.Check("nvidia.measurements"); c == nil || c.Status != check.Pass || c.Seen != "32 match" {
 		t.Errorf("measurements: %+v", c)
 	}
 	if r, err = v.AppraiseSaved(at, report, attestation.Expected{Certificates: vector(t, "go-nvtrust/pkg__gonvtrust__mocks__invalidCertChain.txt")}); err != nil || !slices.Contains(failing(r), "nvidia.chain") {

@@ -12,6 +12,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/bombyx-network/bombyx/attestation/check"
 	"github.com/bombyx-network/bombyx/attestation/collateral"
 	"github.com/bombyx-network/bombyx/attestation/dcap"
 	"github.com/bombyx-network/bombyx/attestation/internal/cache"
@@ -174,15 +175,15 @@ func (v *Verifier) appraise(now time.Time, evidence []byte, e *Evidence, err err
 }
 
 func (a *appraisal) nonce(seen [32]byte, want []byte) {
-	c := Check{ID: CheckNonce, Clause: clauseBinding, Seen: hex.EncodeToString(seen[:])}
+	c := check.Check{ID: CheckNonce, Clause: clauseBinding, Seen: hex.EncodeToString(seen[:])}
 	if want == nil {
-		c.Status, c.Detail = Skip, "no nonce was given to compare with: nothing says how old the evidence is"
+		c.Status, c.Detail = check.Skip, "no nonce was given to compare with: nothing says how old the evidence is"
 		a.append(c)
 		return
 	}
-	c.Status, c.Wanted = Pass, hex.EncodeToString(want)
+	c.Status, c.Wanted = check.Pass, hex.EncodeToString(want)
 	if subtle.ConstantTimeCompare(seen[:], want) != 1 {
-		c.Status, c.Detail = Fail, "the evidence answers another request: it may be a replay"
+		c.Status, c.Detail = check.Fail, "the evidence answers another request: it may be a replay"
 	}
 	a.add(c)
 }
@@ -222,12 +223,12 @@ const (
 )
 
 // add appends a required check.
-func (a *appraisal) add(c Check) {
+func (a *appraisal) add(c check.Check) {
 	c.Required = true
 	a.append(c)
 }
 
-func (a *appraisal) append(c Check) {
+func (a *appraisal) append(c check.Check) {
 	if c.Title == "" {
 		c.Title = titles[c.ID]
 	}
@@ -235,18 +236,18 @@ func (a *appraisal) append(c Check) {
 }
 
 func (a *appraisal) pass(id, clause, seen string) {
-	a.add(Check{ID: id, Clause: clause, Status: Pass, Seen: seen})
+	a.add(check.Check{ID: id, Clause: clause, Status: check.Pass, Seen: seen})
 }
 
 func (a *appraisal) fail(id, clause string, err error) {
-	a.add(Check{ID: id, Clause: clause, Status: Fail, Detail: err.Error()})
+	a.add(check.Check{ID: id, Clause: clause, Status: check.Fail, Detail: err.Error()})
 }
 
 // decided turns a policy's finding into a check.
-func decided(id string, f policy.Finding) Check {
-	c := Check{ID: id, Clause: clausePolicy, Status: Pass, Seen: f.Seen, Wanted: f.Wanted}
+func decided(id string, f policy.Finding) check.Check {
+	c := check.Check{ID: id, Clause: clausePolicy, Status: check.Pass, Seen: f.Seen, Wanted: f.Wanted}
 	if f.Err != nil {
-		c.Status, c.Detail = Fail, f.Err.Error()
+		c.Status, c.Detail = check.Fail, f.Err.Error()
 	}
 	return c
 }
@@ -263,9 +264,9 @@ func (a *appraisal) keyset(encoded []byte) *keyset.Keyset {
 		a.fail(CheckKeyset, clause, err)
 		return nil
 	}
-	c := Check{ID: CheckKeyset, Clause: clause, Status: Pass, Seen: "until " + stamp(ks.NotAfter), Wanted: "after " + stamp(a.now)}
+	c := check.Check{ID: CheckKeyset, Clause: clause, Status: check.Pass, Seen: "until " + stamp(ks.NotAfter), Wanted: "after " + stamp(a.now)}
 	if !a.now.Before(ks.NotAfter) {
-		c.Status, c.Detail = Fail, "the keyset has expired; ask the enclave for a new one"
+		c.Status, c.Detail = check.Fail, "the keyset has expired; ask the enclave for a new one"
 	}
 	a.add(c)
 	a.res.until(ks.NotAfter)
@@ -317,15 +318,9 @@ func (a *appraisal) intel(q *dcap.Quote, want dcap.TEEType, reportData []byte) {
 	}
 	a.pass(CheckCPU, clausePolicy, q.TEEType.String())
 	r, _ := a.v.intel.Verify(a.now, q, a.v.intelCollateral(q, a.now))
-	for _, k := range r.Checks {
-		c := Check{ID: k.ID, Clause: k.Clause, Status: Status(k.Status)}
-		if k.Status == dcap.Pass {
-			c.Seen = k.Detail
-		} else {
-			c.Detail = k.Detail
-		}
-		if k.Missing != "" {
-			a.res.missing(k.Missing)
+	for _, c := range r.Checks {
+		if c.Missing != "" {
+			a.res.missing(c.Missing)
 		}
 		a.add(c)
 	}
@@ -353,13 +348,13 @@ func (a *appraisal) intel(q *dcap.Quote, want dcap.TEEType, reportData []byte) {
 		a.judge(CheckTCBFreshness, tcb.JudgeFreshness(r.TCBEvaluationDataNumber, r.QEEvaluationDataNumber, r.TCBDate))
 	} else {
 		for _, id := range []string{CheckTCB, CheckTCBFreshness} {
-			a.add(Check{ID: id, Clause: clausePolicy, Status: Skip, Detail: "no TCB status could be determined"})
+			a.add(check.Check{ID: id, Clause: clausePolicy, Status: check.Skip, Detail: "no TCB status could be determined"})
 		}
 	}
 	if r.PCK != nil {
 		a.judge(CheckConfiguration, tcb.JudgeConfiguration(r.PCK))
 	} else {
-		a.add(Check{ID: CheckConfiguration, Clause: clausePolicy, Status: Skip, Detail: "no PCK certificate could be read"})
+		a.add(check.Check{ID: CheckConfiguration, Clause: clausePolicy, Status: check.Skip, Detail: "no PCK certificate could be read"})
 	}
 	a.judge(CheckImage, image)
 	if image.Err == nil {
@@ -377,7 +372,7 @@ func (a *appraisal) machine(prefix string, kind policy.MachineKind, identity []b
 	c := decided(CheckMachine, f)
 	c.ID, c.Title, c.Required = prefix+CheckMachine, titles[CheckMachine], rule == policy.Required
 	if f.Err == nil && !listed {
-		c.Status, c.Detail = Skip, "nobody whom the policy listens to vouches for this machine"
+		c.Status, c.Detail = check.Skip, "nobody whom the policy listens to vouches for this machine"
 		if c.Required {
 			a.res.missing("a hardware list or token for " + f.Seen)
 		}
@@ -387,16 +382,16 @@ func (a *appraisal) machine(prefix string, kind policy.MachineKind, identity []b
 }
 
 func (a *appraisal) reportData(seen [64]byte, want []byte) {
-	c := Check{ID: CheckReportData, Clause: clauseBinding, Seen: hex.EncodeToString(seen[:])}
+	c := check.Check{ID: CheckReportData, Clause: clauseBinding, Seen: hex.EncodeToString(seen[:])}
 	if want == nil {
 		// A bare quote proves what it proves; what it should bind only the caller knows.
-		c.Status, c.Detail = Skip, "nothing was given to compare the report data with"
+		c.Status, c.Detail = check.Skip, "nothing was given to compare the report data with"
 		a.append(c)
 		return
 	}
-	c.Status, c.Wanted = Pass, hex.EncodeToString(want)
+	c.Status, c.Wanted = check.Pass, hex.EncodeToString(want)
 	if subtle.ConstantTimeCompare(seen[:], want) != 1 {
-		c.Status, c.Detail = Fail, "the quote does not vouch for this nonce, these keys and these devices together"
+		c.Status, c.Detail = check.Fail, "the quote does not vouch for this nonce, these keys and these devices together"
 	}
 	a.add(c)
 }
@@ -507,7 +502,7 @@ func platformKey(chain [][]byte) [32]byte {
 // devices is the appraisal of all devices of a node.
 type devices struct {
 	gpus, switches []*nvidia.Result
-	node           []nvidia.Check
+	node           []check.Check
 }
 
 // appraiseDevices appraises what the document lists, in its order within each kind.
@@ -588,7 +583,7 @@ func (a *appraisal) device(prefix string, r *nvidia.Result, rim, ocsp policy.Rul
 			required = false
 		}
 		a.nvidiaCheck(prefix, c, required)
-		if required && c.Status == nvidia.Skip && (c.ID == nvidia.CheckDriverRIMVersion || c.ID == nvidia.CheckVBIOSRIMVersion ||
+		if required && c.Status == check.Skip && (c.ID == nvidia.CheckDriverRIMVersion || c.ID == nvidia.CheckVBIOSRIMVersion ||
 			c.ID == nvidia.CheckDeviceOCSP || c.ID == nvidia.CheckDriverRIMOCSP || c.ID == nvidia.CheckVBIOSRIMOCSP) {
 			a.res.missing(c.Detail)
 		}
@@ -639,7 +634,7 @@ func (a *appraisal) judgeDevice(prefix, id string, f policy.Finding) {
 	a.add(c)
 }
 
-func (a *appraisal) nvidiaCheck(prefix string, k nvidia.Check, required bool) {
-	a.append(Check{ID: prefix + k.ID, Title: titles[k.ID], Status: Status(k.Status.String()), Required: required, Clause: k.Clause,
-		Seen: k.Seen, Wanted: k.Want, Detail: k.Detail})
+func (a *appraisal) nvidiaCheck(prefix string, c check.Check, required bool) {
+	c.ID, c.Title, c.Required = prefix+c.ID, titles[c.ID], required
+	a.append(c)
 }

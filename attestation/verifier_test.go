@@ -15,6 +15,7 @@ import (
 
 	"github.com/bombyx-network/bombyx/attestation"
 	"github.com/bombyx-network/bombyx/attestation/attestationtest"
+	"github.com/bombyx-network/bombyx/attestation/check"
 	"github.com/bombyx-network/bombyx/attestation/collateral"
 	"github.com/bombyx-network/bombyx/attestation/keyset"
 	"github.com/bombyx-network/bombyx/attestation/nvidia"
@@ -118,7 +119,7 @@ func failing(r *attestation.Result) []string {
 	for _, c := range e.Failed {
 		ids = append(ids, c.ID)
 	}
-	if len(ids) != 1 || e.Failed[0].Status == attestation.Fail {
+	if len(ids) != 1 || e.Failed[0].Status == check.Fail {
 		failures.Failed(ids)
 	}
 	return ids
@@ -152,7 +153,7 @@ func TestVerified(t *testing.T) {
 				t.Errorf("valid until %v, want %v", r.ValidUntil, want)
 			}
 			for i, k := range r.Checks {
-				if k.Title == "" || k.Clause == "" || k.Status == attestation.Fail {
+				if k.Title == "" || k.Clause == "" || k.Status == check.Fail {
 					t.Errorf("check %d: %+v", i+1, k)
 				}
 			}
@@ -527,7 +528,7 @@ func TestHardwareLists(t *testing.T) {
 	if err := appraise(token(e.CPU.Quote), tokens).Err(); err != nil {
 		t.Error(err)
 	}
-	if r := appraise(token([]byte("another quote")), tokens); !slices.Equal(failing(r), []string{"policy.hardware"}) || !errors.Is(r.Err(), attestation.ErrCollateralMissing) {
+	if r := appraise(token([]byte("another quote")), tokens); !slices.Equal(failing(r), []string{"policy.hardware"}) || !errors.Is(r.Err(), check.ErrMissing) {
 		t.Errorf("token for another quote: refused by %q", failing(r))
 	}
 }
@@ -597,7 +598,7 @@ func TestMissingCollateral(t *testing.T) {
 				t.Fatal(err)
 			}
 			r := v.Appraise(now, collect(t, attestationtest.NodeConfig{GPUs: 1}), nonce)
-			if err := r.Err(); !errors.Is(err, attestation.ErrCollateralMissing) {
+			if err := r.Err(); !errors.Is(err, check.ErrMissing) {
 				t.Errorf("error %v, want ErrCollateralMissing", err)
 			}
 			if !strings.Contains(strings.Join(r.Missing, "; "), c.want) {
@@ -612,7 +613,7 @@ func TestNothingLooksVerified(t *testing.T) {
 	for name, r := range map[string]*attestation.Result{
 		"nil":            nil,
 		"zero":           {},
-		"hand-made":      {Verdict: attestation.Verified, Checks: []attestation.Check{{ID: "x", Status: attestation.Pass, Required: true}}},
+		"hand-made":      {Verdict: attestation.Verified, Checks: []check.Check{{ID: "x", Status: check.Pass, Required: true}}},
 		"not a document": verifier(t, attestationtest.CollateralOptions{}, nil).Appraise(now, []byte("{}"), nonce),
 		"empty":          verifier(t, attestationtest.CollateralOptions{}, nil).Appraise(now, nil, nonce),
 	} {

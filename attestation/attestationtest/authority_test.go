@@ -7,6 +7,7 @@ import (
 	"time"
 
 	. "github.com/bombyx-network/bombyx/attestation/attestationtest"
+	"github.com/bombyx-network/bombyx/attestation/check"
 	"github.com/bombyx-network/bombyx/attestation/dcap"
 	"github.com/bombyx-network/bombyx/attestation/nvidia"
 )
@@ -122,7 +123,7 @@ func TestDeviceReports(t *testing.T) {
 	for i, d := range n.Devices(nonce) {
 		res := v.Verify(nvidia.Evidence{Report: d.Report, Chain: d.Certificates}, nvidia.Options{Nonce: nonce[:], Time: now})
 		for _, c := range res.Checks {
-			if c.Status == nvidia.Fail {
+			if c.Status == check.Fail {
 				t.Errorf("device %d: %+v", i, c)
 			}
 		}

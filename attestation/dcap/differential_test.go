@@ -14,6 +14,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/bombyx-network/bombyx/attestation/check"
 )
 
 // subject is a quote with all that is needed to appraise it with either library.
@@ -85,7 +87,7 @@ func ours(t testing.TB, v *Verifier, s subject) (accepted bool, why string) {
 	}
 	r, err := v.Verify(s.at, q, c)
 	if err != nil {
-		check := err.(*CheckError).Check
+		check := err.(*check.Error).Check
 		if strings.Contains(check.Detail, "is valid from") {
 			return false, check.ID + " (not yet)"
 		}

@@ -4,6 +4,8 @@ import (
 	"slices"
 	"testing"
 	"time"
+
+	"github.com/bombyx-network/bombyx/attestation/check"
 )
 
 func TestConvergence(t *testing.T) {
@@ -90,7 +92,7 @@ func TestRelaunchUnknownModule(t *testing.T) {
 	w := newWorld(5)
 	w.td()[0], w.td()[585] = 5, 7
 	r, err := w.appraise(t)
-	if err == nil || r.Status != NotSupported || !slices.Equal(wrong(r, Fail), []string{CheckTCBStatus}) {
+	if err == nil || r.Status != NotSupported || !slices.Equal(wrong(r, check.Fail), []string{CheckTCBStatus}) {
 		t.Errorf("status %s, %v", r.Status, err)
 	}
 }

@@ -15,6 +15,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/bombyx-network/bombyx/attestation/check"
 )
 
 // vectors is where real evidence lies when the repository is checked out beside it.
@@ -179,7 +181,7 @@ func intelVerifier(t testing.TB) *Verifier {
 }
 
 // outcome returns the status of one check.
-func outcome(r *Result, id string) CheckStatus {
+func outcome(r *Result, id string) check.Status {
 	for _, c := range r.Checks {
 		if c.ID == id {
 			return c.Status
@@ -215,13 +217,13 @@ func TestRealQuotes(t *testing.T) {
 
 			r, err := v.Verify(e.PckNotBefore.Add(time.Hour), q, nil)
 			if e.Signature != "ok" {
-				if outcome(r, CheckChain) == Pass {
+				if outcome(r, CheckChain) == check.Pass {
 					t.Error("chain accepted")
 				}
 				return
 			}
 			for _, id := range []string{CheckChain, CheckChainValidity, CheckQESignature, CheckQEBinding, CheckQuoteSignature} {
-				if outcome(r, id) != Pass {
+				if outcome(r, id) != check.Pass {
 					t.Errorf("%s: %+v", id, r.Checks)
 				}
 			}
@@ -239,11 +241,11 @@ func TestRealQuotes(t *testing.T) {
 				missing := false
 				for _, k := range r.Checks {
 					switch {
-					case k.Status == Fail && k.ID != CheckParse:
+					case k.Status == check.Fail && k.ID != CheckParse:
 						t.Errorf("%s: %s", k.ID, k.Detail)
 					case k.Missing == "root CA CRL" || k.Missing == "PCK CRL":
 						missing = true
-					case k.Status == Skip && k.ID != CheckRevocation:
+					case k.Status == check.Skip && k.ID != CheckRevocation:
 						t.Errorf("%s skipped: %s", k.ID, k.Detail)
 					}
 				}
@@ -389,11 +391,11 @@ func TestIntelSample(t *testing.T) {
 	for _, k := range r.Checks {
 		t.Logf("%s %s %s", k.Status, k.ID, k.Detail)
 	}
-	if err == nil || len(wrong(r, Fail)) != 0 {
-		t.Errorf("failed %v", wrong(r, Fail))
+	if err == nil || len(wrong(r, check.Fail)) != 0 {
+		t.Errorf("failed %v", wrong(r, check.Fail))
 	}
 	r, _ = intelVerifier(t).Verify(at, q, c)
-	if outcome(r, CheckChain) != Fail || outcome(r, CheckQEIDSignature) != Fail || outcome(r, CheckRootCRL) != Fail {
+	if outcome(r, CheckChain) != check.Fail || outcome(r, CheckQEIDSignature) != check.Fail || outcome(r, CheckRootCRL) != check.Fail {
 		t.Error("test root accepted")
 	}
 }

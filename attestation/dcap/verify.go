@@ -12,6 +12,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/bombyx-network/bombyx/attestation/check"
 	"github.com/bombyx-network/bombyx/attestation/internal/cache"
 	"github.com/bombyx-network/bombyx/attestation/internal/checks"
 	"github.com/bombyx-network/bombyx/attestation/internal/pki"
@@ -40,44 +41,6 @@ const (
 	CheckTCBStatus        = "dcap.tcb.status"        // the three converged to Result.Status
 )
 
-// CheckStatus is the outcome of a check.
-type CheckStatus string
-
-// Outcomes. A skipped check is never a pass.
-const (
-	Pass CheckStatus = "PASS"
-	Fail CheckStatus = "FAIL"
-	Skip CheckStatus = "SKIP"
-)
-
-// Check is one verified, refuted or undecided fact.
-type Check struct {
-	ID      string
-	Status  CheckStatus
-	Detail  string // what was seen and, after a failure, what was wanted
-	Clause  string // where the check is specified
-	Missing string // after a skip: the collateral that was not given, or empty if an earlier failure left nothing to check
-}
-
-// CheckError is the error of Verify: the first check that failed or, if none failed, the first that was skipped.
-type CheckError struct{ Check Check }
-
-func (e *CheckError) Error() string {
-	switch {
-	case e.Check.Missing != "":
-		return fmt.Sprintf("%s: collateral is missing: %s", e.Check.ID, e.Check.Missing)
-	case e.Check.Status == Skip:
-		return fmt.Sprintf("%s: not decided: %s", e.Check.ID, e.Check.Detail)
-	}
-	return fmt.Sprintf("%s: %s", e.Check.ID, e.Check.Detail)
-}
-
-// Is reports a match with ErrMissing.
-func (e *CheckError) Is(target error) bool { return target == ErrMissing && e.Check.Missing != "" }
-
-// ErrMissing matches (errors.Is) the error of an appraisal in which nothing failed but collateral was missing.
-var ErrMissing = errors.New("dcap: collateral is missing")
-
 // Component is the state of one part of the platform.
 type Component struct {
 	Status      TCBStatus // empty if not evaluated
@@ -87,7 +50,7 @@ type Component struct {
 
 // Result is what an appraisal found.
 type Result struct {
-	Checks []Check
+	Checks []check.Check
 
 	// Status is Intel's word for platform, module and Quoting Enclave together; empty if it could not be determined.
 	Status   TCBStatus
@@ -170,12 +133,12 @@ func NewVerifier(roots ...*x509.Certificate) (*Verifier, error) {
 }
 
 // Verify appraises q against c at the instant now. The result is never nil and says all that could be found out. The error
-// is nil only if every check passed; else it is a *CheckError. Result.Status is not judged: see the package comment.
+// is nil only if every check passed; else it is a *check.Error. Result.Status is not judged: see the package comment.
 func (v *Verifier) Verify(now time.Time, q *Quote, c *Collateral) (*Result, error) {
 	if c == nil {
 		c = &Collateral{}
 	}
-	a := &appraisal{Run: checks.Run{Now: now, Checks: make([]checks.Check, 0, 20)}, v: v, q: q, c: c, res: &Result{}}
+	a := &appraisal{Run: checks.Run{Now: now, Checks: make([]check.Check, 0, 20)}, v: v, q: q, c: c, res: &Result{}}
 	wait := a.ahead()
 	defer wait()
 	a.parse()
@@ -213,15 +176,8 @@ type appraisal struct {
 
 // finish hands the findings over.
 func (a *appraisal) finish() (*Result, error) {
-	a.res.Checks = make([]Check, len(a.Checks))
-	for i, k := range a.Checks {
-		a.res.Checks[i] = Check{ID: k.ID, Status: CheckStatus(k.Status), Detail: k.Detail, Clause: k.Clause, Missing: k.Missing}
-	}
-	a.res.ValidFrom, a.res.ValidUntil = a.From, a.Until
-	if i := a.Decisive(); i >= 0 {
-		return a.res, &CheckError{a.res.Checks[i]}
-	}
-	return a.res, nil
+	a.res.Checks, a.res.ValidFrom, a.res.ValidUntil = a.Checks, a.From, a.Until
+	return a.res, a.Err()
 }
 
 func (a *appraisal) certsValid(certs ...*certificate) (errs error) {

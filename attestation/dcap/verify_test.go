@@ -13,6 +13,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/bombyx-network/bombyx/attestation/check"
 )
 
 func TestWorldIsGenuine(t *testing.T) {
@@ -28,7 +30,7 @@ func TestWorldIsGenuine(t *testing.T) {
 			w := newWorld(version)
 			bend(w)
 			r, err := w.appraise(t)
-			if err != nil || r.Status != UpToDate || len(wrong(r, Fail))+len(wrong(r, Skip)) != 0 {
+			if err != nil || r.Status != UpToDate || len(wrong(r, check.Fail))+len(wrong(r, check.Skip)) != 0 {
 				t.Errorf("version %d: %v, status %q", version, err, r.Status)
 			}
 			if want := time.Date(2026, 6, 8, 12, 0, 0, 0, time.UTC); !r.ValidUntil.Equal(want) {
@@ -207,15 +209,15 @@ func TestRejected(t *testing.T) {
 				want = []string{CheckChain, CheckPCKCRL} // the list names the true issuer
 				c.skip = append(slices.Clone(c.skip), CheckRevocation)
 			}
-			if got := wrong(r, Fail); !slices.Equal(got, want) {
+			if got := wrong(r, check.Fail); !slices.Equal(got, want) {
 				t.Errorf("failed %v, want %v", got, want)
 			}
 			slices.Sort(c.skip)
-			if got := slices.Sorted(slices.Values(wrong(r, Skip))); !slices.Equal(got, c.skip) {
+			if got := slices.Sorted(slices.Values(wrong(r, check.Skip))); !slices.Equal(got, c.skip) {
 				t.Errorf("skipped %v, want %v", got, c.skip)
 			}
-			var ce *CheckError
-			if !errors.As(err, &ce) || ce.Check.Status != Fail || errors.Is(err, ErrMissing) {
+			var ce *check.Error
+			if !errors.As(err, &ce) || ce.Check.Status != check.Fail || errors.Is(err, check.ErrMissing) {
 				t.Errorf("error %v", err)
 			}
 			t.Log(err)
@@ -246,7 +248,7 @@ func TestUntrustedRoot(t *testing.T) {
 	w := newWorld(4)
 	w.anchors = []*x509.Certificate{IntelRoot()}
 	r, err := w.appraise(t)
-	if got := wrong(r, Fail); err == nil || !slices.Equal(got, []string{CheckChain, CheckRootCRL, CheckTCBInfoSignature, CheckQEIDSignature}) {
+	if got := wrong(r, check.Fail); err == nil || !slices.Equal(got, []string{CheckChain, CheckRootCRL, CheckTCBInfoSignature, CheckQEIDSignature}) {
 		t.Errorf("failed %v", got)
 	}
 	if r.Status != "" {
@@ -257,7 +259,7 @@ func TestUntrustedRoot(t *testing.T) {
 	w = newWorld(4)
 	w.root.Subject = name("Somebody's Root CA")
 	w.anchors, w.rootInChain = []*x509.Certificate{IntelRoot()}, false
-	if r, err := w.appraise(t); err == nil || outcome(r, CheckChain) != Fail || !strings.Contains(err.Error(), "is not a trust anchor") {
+	if r, err := w.appraise(t); err == nil || outcome(r, CheckChain) != check.Fail || !strings.Contains(err.Error(), "is not a trust anchor") {
 		t.Errorf("%v", err)
 	}
 }
@@ -281,8 +283,8 @@ func TestRevokedByStaleList(t *testing.T) {
 	w := newWorld(4)
 	revoke(w.pckCRL, w.pck)
 	w.pckCRL.NextUpdate = w.now.Add(-time.Second)
-	if r, _ := w.appraise(t); !slices.Equal(wrong(r, Fail), []string{CheckPCKCRL, CheckRevocation}) {
-		t.Errorf("%v", wrong(r, Fail))
+	if r, _ := w.appraise(t); !slices.Equal(wrong(r, check.Fail), []string{CheckPCKCRL, CheckRevocation}) {
+		t.Errorf("%v", wrong(r, check.Fail))
 	}
 }
 
@@ -297,7 +299,7 @@ func TestMixedRoots(t *testing.T) {
 		c.TCBInfo = oc.TCBInfo
 	}
 	r, err := w.appraise(t)
-	if got := wrong(r, Fail); err == nil || !slices.Equal(got, []string{CheckTCBInfoSignature}) {
+	if got := wrong(r, check.Fail); err == nil || !slices.Equal(got, []string{CheckTCBInfoSignature}) {
 		t.Errorf("failed %v", got)
 	}
 }
@@ -309,7 +311,7 @@ func TestRootByteForByte(t *testing.T) {
 	twin.SerialNumber = big.NewInt(999)
 	w.anchors = []*x509.Certificate{w.issue(t, &twin, &twin, w.keys.root, w.keys.root)}
 	r, err := w.appraise(t)
-	if err == nil || outcome(r, CheckChain) != Fail {
+	if err == nil || outcome(r, CheckChain) != check.Fail {
 		t.Error("accepted")
 	}
 }
@@ -326,8 +328,8 @@ func TestMissingCollateral(t *testing.T) {
 		w := newWorld(4)
 		w.bendCollateral = drop
 		r, err := w.appraise(t)
-		var ce *CheckError
-		if !errors.Is(err, ErrMissing) || !errors.As(err, &ce) || ce.Check.Missing != what || len(wrong(r, Fail)) != 0 {
+		var ce *check.Error
+		if !errors.Is(err, check.ErrMissing) || !errors.As(err, &ce) || ce.Check.Missing != what || len(wrong(r, check.Fail)) != 0 {
 			t.Errorf("without %s: %v", what, err)
 		}
 	}
@@ -344,7 +346,7 @@ func TestChainAsCollateral(t *testing.T) {
 		t.Fatal(err)
 	}
 	q.CertificationDataType, q.PCKChain = CertPPIDPlain, nil
-	if _, err := v.Verify(w.now, q, c); !errors.Is(err, ErrMissing) {
+	if _, err := v.Verify(w.now, q, c); !errors.Is(err, check.ErrMissing) {
 		t.Errorf("without any chain: %v", err)
 	}
 	if c.PCKChain, err = ParseChain(chain); err != nil {
@@ -381,8 +383,8 @@ func TestErrors(t *testing.T) {
 	if _, err := w.appraise(t); err.Error() != "dcap.crl.root: collateral is missing: root CA CRL" {
 		t.Error(err)
 	}
-	e := &CheckError{Check{ID: "dcap.tcb.status", Status: Skip, Detail: "not all parts could be evaluated"}}
-	if e.Error() != "dcap.tcb.status: not decided: not all parts could be evaluated" || errors.Is(e, ErrMissing) {
+	e := &check.Error{Check: check.Check{ID: "dcap.tcb.status", Status: check.Skip, Detail: "not all parts could be evaluated"}}
+	if e.Error() != "dcap.tcb.status: not decided: not all parts could be evaluated" || errors.Is(e, check.ErrMissing) {
 		t.Error(e)
 	}
 	if _, err := ParseQuote(nil); err.Error() != "dcap: malformed quote at byte 0: version needs 2 bytes, 0 are left" {

@@ -7,6 +7,8 @@ import (
 	"sync"
 	"testing"
 	"testing/synctest"
+
+	"github.com/bombyx-network/bombyx/attestation/check"
 )
 
 // One Verifier, one Collateral, many goroutines, good and bad quotes: no verdict depends on another's.
@@ -29,7 +31,7 @@ func TestConcurrent(t *testing.T) {
 					return
 				}
 				_, err = v.Verify(w.now, q, c)
-				var ce *CheckError
+				var ce *check.Error
 				if (i+j)%2 == 0 && err != nil || (i+j)%2 == 1 && (!errors.As(err, &ce) || ce.Check.ID != CheckQuoteSignature) {
 					t.Errorf("%d: %v", i+j, err)
 				}

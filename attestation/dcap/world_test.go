@@ -19,6 +19,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/bombyx-network/bombyx/attestation/check"
 	"github.com/bombyx-network/bombyx/attestation/internal/alone"
 )
 
@@ -394,13 +395,13 @@ func (w *world) appraise(t testing.TB) (*Result, error) {
 }
 
 // wrong returns the checks that did not pass.
-func wrong(r *Result, status CheckStatus) (ids []string) {
+func wrong(r *Result, status check.Status) (ids []string) {
 	for _, c := range r.Checks {
 		if c.Status == status {
 			ids = append(ids, c.ID)
 		}
 	}
-	if status == Fail {
+	if status == check.Fail {
 		failures.Failed(ids)
 	}
 	return ids

@@ -25,6 +25,8 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+
+	"github.com/bombyx-network/bombyx/attestation/check"
 )
 
 // Limits on a log. A CCEL area has at most 256 KiB on known platforms.
@@ -141,42 +143,9 @@ func Replay(logs ...*Log) (map[int][]byte, error) {
 	return out, nil
 }
 
-// Status is the outcome of one check. The zero value is Fail, so a check that
-// nothing filled in has failed.
-type Status uint8
-
-const (
-	Fail Status = iota // the log contradicts the clause
-	Skip               // nothing to check it with; never to be read as a pass
-	Pass               // the log satisfies the clause
-)
-
-// String returns "FAIL", "SKIP" or "PASS".
-func (s Status) String() string {
-	switch s {
-	case Pass:
-		return "PASS"
-	case Skip:
-		return "SKIP"
-	case Fail:
-		return "FAIL"
-	}
-	return fmt.Sprintf("Status(%d)", uint8(s))
-}
-
 // CheckDigests is the identifier of the check on all events' data. The check on
 // register N has the identifier "eventlog.rtmrN" or "eventlog.pcrN".
 const CheckDigests = "eventlog.digests"
-
-// Check is one numbered line of an appraisal.
-type Check struct {
-	ID     string
-	Status Status
-	Clause string // specification and section
-	Seen   string // value found in the evidence
-	Want   string // value required
-	Detail string // why it failed or was skipped; empty on a pass
-}
 
 const (
 	clauseReplay  = "TCG PFP 1.04, 9; UEFI 2.10, 38.4.1"
@@ -188,7 +157,7 @@ const (
 // its digest. A given register that no event extended must be zero. A register
 // that events extended but that was not given is skipped: nothing vouches for
 // those events.
-func Verify(registers map[int][]byte, logs ...*Log) ([]Check, error) {
+func Verify(registers map[int][]byte, logs ...*Log) ([]check.Check, error) {
 	replayed, err := Replay(logs...)
 	if err != nil {
 		return nil, err
@@ -207,20 +176,20 @@ func Verify(registers map[int][]byte, logs ...*Log) ([]Check, error) {
 		}
 	}
 	slices.Sort(numbers)
-	var checks []Check
+	var checks []check.Check
 	for _, n := range numbers {
-		c := Check{ID: fmt.Sprintf("eventlog.%v%d", family, n), Clause: clauseReplay}
+		c := check.Check{ID: fmt.Sprintf("eventlog.%v%d", family, n), Status: check.Fail, Clause: clauseReplay}
 		seen, extended := replayed[n]
 		if !extended {
 			seen = make([]byte, size)
 		}
 		want, given := registers[n]
-		c.Seen, c.Want = hex.EncodeToString(seen), hex.EncodeToString(want)
+		c.Seen, c.Wanted = hex.EncodeToString(seen), hex.EncodeToString(want)
 		switch {
 		case !given:
-			c.Status, c.Detail = Skip, "no value of the register was given to compare with"
+			c.Status, c.Detail = check.Skip, "no value of the register was given to compare with"
 		case bytes.Equal(seen, want):
-			c.Status = Pass
+			c.Status = check.Pass
 		case !extended:
 			c.Detail = "the register was extended, and the log does not say with what"
 		default:
@@ -231,8 +200,8 @@ func Verify(registers map[int][]byte, logs ...*Log) ([]Check, error) {
 	return append(checks, checkDigests(logs)), nil
 }
 
-func checkDigests(logs []*Log) Check {
-	c := Check{ID: CheckDigests, Clause: clauseDigests, Want: "0 contradicted"}
+func checkDigests(logs []*Log) check.Check {
+	c := check.Check{ID: CheckDigests, Status: check.Fail, Clause: clauseDigests, Wanted: "0 contradicted"}
 	var count [4]int
 	var bad []string
 	for i, l := range logs {
@@ -247,7 +216,7 @@ func checkDigests(logs []*Log) Check {
 	if count[Contradicted] != 0 {
 		c.Detail = "data is not what was measured: " + strings.Join(bad, ", ")
 	} else {
-		c.Status = Pass
+		c.Status = check.Pass
 	}
 	return c
 }

@@ -10,6 +10,8 @@ import (
 	"strings"
 	"testing"
 	"unicode/utf16"
+
+	"github.com/bombyx-network/bombyx/attestation/check"
 )
 
 // writer makes crypto-agile logs.
@@ -204,7 +206,7 @@ func TestReplayNegatives(t *testing.T) {
 		}
 		var out []string
 		for _, c := range checks {
-			if c.Status != Pass {
+			if c.Status != check.Pass {
 				out = append(out, fmt.Sprint(c.ID, " ", c.Status))
 			}
 		}
@@ -237,14 +239,14 @@ func TestReplayNegatives(t *testing.T) {
 	}
 	t.Run("register without a value", func(t *testing.T) {
 		checks, err := Verify(map[int][]byte{0: want[0]}, l)
-		if err != nil || len(checks) != 4 || checks[1].Status != Skip || checks[2].Status != Skip {
+		if err != nil || len(checks) != 4 || checks[1].Status != check.Skip || checks[2].Status != check.Skip {
 			t.Error(checks, err)
 		}
 	})
 	t.Run("register that the log does not know", func(t *testing.T) {
 		w := map[int][]byte{0: want[0], 1: want[1], 2: want[2], 3: bytes.Repeat([]byte{1}, 48)}
 		checks, err := Verify(w, l)
-		if err != nil || checks[3].Status != Fail || !strings.Contains(checks[3].Detail, "does not say with what") {
+		if err != nil || checks[3].Status != check.Fail || !strings.Contains(checks[3].Detail, "does not say with what") {
 			t.Error(checks, err)
 		}
 	})
@@ -266,7 +268,7 @@ func TestReplayNegatives(t *testing.T) {
 	})
 	t.Run("no log with zero registers", func(t *testing.T) {
 		checks, err := Verify(map[int][]byte{0: make([]byte, 48)}, &Log{Registers: RTMR, Algorithm: crypto.SHA384})
-		if err != nil || checks[0].Status != Pass {
+		if err != nil || checks[0].Status != check.Pass {
 			t.Error(checks, err)
 		}
 	})
@@ -448,7 +450,7 @@ func TestDstackNegatives(t *testing.T) {
 			t.Error(err)
 		}
 		checks, err := Verify(registers(t, l), l)
-		if err != nil || checks[len(checks)-1].Status != Fail {
+		if err != nil || checks[len(checks)-1].Status != check.Fail {
 			t.Error(checks, err)
 		}
 	})

@@ -14,6 +14,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/bombyx-network/bombyx/attestation/check"
 	"github.com/google/go-eventlog/cel"
 	"github.com/google/go-eventlog/register"
 	"github.com/google/go-eventlog/tcg"
@@ -79,11 +80,11 @@ func count(l *Log) (n [4]int) {
 	return n
 }
 
-func allPass(t *testing.T, checks []Check) {
+func allPass(t *testing.T, checks []check.Check) {
 	t.Helper()
 	for _, c := range checks {
-		if c.Status != Pass {
-			t.Errorf("%s is %v: seen %s, want %s, %s", c.ID, c.Status, c.Seen, c.Want, c.Detail)
+		if c.Status != check.Pass {
+			t.Errorf("%s is %v: seen %s, want %s, %s", c.ID, c.Status, c.Seen, c.Wanted, c.Detail)
 		}
 	}
 }

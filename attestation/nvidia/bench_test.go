@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/bombyx-network/bombyx/attestation/check"
 	"github.com/bombyx-network/bombyx/attestation/internal/cache"
 	"github.com/bombyx-network/bombyx/attestation/internal/p384"
 )
@@ -51,7 +52,7 @@ func BenchmarkGPUCold(b *testing.B) {
 	v := f.verifier()
 	ratio(b, 5, func() {
 		v.chains = cache.New[*chain](8)
-		if res := v.Verify(e, o); res.check(b, CheckMeasurements).Status != Pass {
+		if res := v.Verify(e, o); res.check(b, CheckMeasurements).Status != check.Pass {
 			b.Fatal(res.Checks)
 		}
 	})
@@ -67,7 +68,7 @@ func BenchmarkGPUWarm(b *testing.B) {
 	v := f.verifier()
 	v.Verify(e, o)
 	ratio(b, 1, func() {
-		if res := v.Verify(e, o); res.check(b, CheckMeasurements).Status != Pass {
+		if res := v.Verify(e, o); res.check(b, CheckMeasurements).Status != check.Pass {
 			b.Fatal(res.Checks)
 		}
 	})
@@ -86,7 +87,7 @@ func BenchmarkGPUWarmOCSP(b *testing.B) {
 	v := f.verifier()
 	v.Verify(e, o)
 	ratio(b, 1, func() {
-		if res := v.Verify(e, o); res.check(b, CheckVBIOSRIMOCSP).Status != Pass {
+		if res := v.Verify(e, o); res.check(b, CheckVBIOSRIMOCSP).Status != check.Pass {
 			b.Fatal(res.Checks)
 		}
 	})
@@ -100,7 +101,7 @@ func BenchmarkNode(b *testing.B) {
 	ratio(b, 60, func() {
 		v.chains = cache.New[*chain](64)
 		res, err := v.VerifyNode(n, o)
-		if err != nil || res.Checks[3].Status != Pass {
+		if err != nil || res.Checks[3].Status != check.Pass {
 			b.Fatal(res, err)
 		}
 	})

@@ -1,30 +1,5 @@
 package nvidia
 
-import "fmt"
-
-// Status is the outcome of one check. The zero value is Fail, so a check
-// that nothing filled in has failed.
-type Status uint8
-
-const (
-	Fail Status = iota // the evidence contradicts the clause
-	Skip               // nothing to check it with; never to be read as a pass
-	Pass               // the evidence satisfies the clause
-)
-
-// String returns "FAIL", "SKIP" or "PASS".
-func (s Status) String() string {
-	switch s {
-	case Pass:
-		return "PASS"
-	case Skip:
-		return "SKIP"
-	case Fail:
-		return "FAIL"
-	}
-	return fmt.Sprintf("Status(%d)", uint8(s))
-}
-
 // Identifiers of the checks, stable across releases.
 const (
 	CheckParse     = "nvidia.parse"     // the report is one well-formed SPDM transcript
@@ -57,13 +32,3 @@ const (
 	CheckNodeMode     = "nvidia.node.mode"     // one confidential-computing mode across the node
 	CheckNodeTopology = "nvidia.node.topology" // GPUs and switches name exactly each other
 )
-
-// Check is one numbered line of an appraisal.
-type Check struct {
-	ID     string // one of the Check constants
-	Status Status
-	Clause string // specification and section
-	Seen   string // value found in the evidence
-	Want   string // value required
-	Detail string // why it failed or was skipped; empty on a pass
-}

@@ -13,6 +13,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/bombyx-network/bombyx/attestation/check"
 )
 
 var forgedNonce = func() []byte { x := gpu(); return x.nonce[:] }()
@@ -25,15 +27,15 @@ func TestForged(t *testing.T) {
 			f := newForge(t, l)
 			driver, vbios := f.goldenRIMs()
 			res := f.verifier().Verify(f.evidence(gpu()), Options{Nonce: forgedNonce, Time: at, Collateral: Collateral{RIMs: []*RIM{driver, vbios}}})
-			want := map[string]Status{}
+			want := map[string]check.Status{}
 			for _, c := range res.Checks {
-				want[c.ID] = Pass
+				want[c.ID] = check.Pass
 			}
 			for _, id := range []string{CheckDeviceOCSP, CheckDriverRIMOCSP, CheckVBIOSRIMOCSP} {
-				want[id] = Skip
+				want[id] = check.Skip
 			}
 			if !l.tcbInfo {
-				want[CheckDebug] = Skip
+				want[CheckDebug] = check.Skip
 			}
 			wantStatus(t, res, want)
 			if len(want) != 20 {
@@ -50,7 +52,7 @@ func TestForged(t *testing.T) {
 // did.
 func onlyFails(t *testing.T, res *Result, id, why string) {
 	t.Helper()
-	wantStatus(t, res, map[string]Status{id: Fail})
+	wantStatus(t, res, map[string]check.Status{id: check.Fail})
 	if c := res.check(t, id); !strings.Contains(c.Detail, why) {
 		t.Errorf("%s: %q, want %q", id, c.Detail, why)
 	}
@@ -134,10 +136,10 @@ func TestParseNegatives(t *testing.T) {
 				t.Fatalf("%v, want %q", err, x.why)
 			}
 			res := f.verifier().Verify(Evidence{Report: x.report, Chain: f.pem()}, Options{Nonce: forgedNonce, Time: time.Now()})
-			if c := res.check(t, CheckParse); c.Status != Fail {
+			if c := res.check(t, CheckParse); c.Status != check.Fail {
 				t.Error("parse check passed")
 			}
-			if c := res.check(t, CheckSignature); c.Status != Skip {
+			if c := res.check(t, CheckSignature); c.Status != check.Skip {
 				t.Errorf("signature is %v", c.Status)
 			}
 		})
@@ -258,7 +260,7 @@ func TestChainNegatives(t *testing.T) {
 	for _, c := range f.certs {
 		der = append(der, c.Raw...)
 	}
-	if res := f.verifier().Verify(Evidence{Report: good.Report, Chain: der}, Options{Nonce: forgedNonce, Time: at}); res.check(t, CheckSignature).Status != Pass {
+	if res := f.verifier().Verify(Evidence{Report: good.Report, Chain: der}, Options{Nonce: forgedNonce, Time: at}); res.check(t, CheckSignature).Status != check.Pass {
 		t.Errorf("a DER chain is refused: %+v", res.Checks)
 	}
 	swapped := bytes.Clone(der)
@@ -299,7 +301,7 @@ func TestChainNegatives(t *testing.T) {
 	t.Run("time", func(t *testing.T) {
 		for _, tm := range []time.Time{{}, at.AddDate(-2, 0, 0), at.AddDate(2, 0, 0)} {
 			res := f.verifier().Verify(good, Options{Nonce: forgedNonce, Time: tm})
-			wantStatus(t, res, map[string]Status{CheckValidity: Fail})
+			wantStatus(t, res, map[string]check.Status{CheckValidity: check.Fail})
 		}
 	})
 }
@@ -329,7 +331,7 @@ func TestReportNegatives(t *testing.T) {
 			b := bytes.Clone(e.Report)
 			b[i] ^= 1
 			res := f.verifier().Verify(Evidence{Report: b, Chain: e.Chain}, Options{Time: at})
-			if res.check(t, CheckParse).Status == Pass && res.check(t, CheckSignature).Status != Fail {
+			if res.check(t, CheckParse).Status == check.Pass && res.check(t, CheckSignature).Status != check.Fail {
 				t.Errorf("byte %d changed unseen", i)
 			}
 		}
@@ -352,7 +354,7 @@ func TestReportNegatives(t *testing.T) {
 		} {
 			f := newForge(t, x.l)
 			res := f.verifier().Verify(f.evidence(x.x), o)
-			if c := res.check(t, CheckModel); c.Status != Fail || !strings.Contains(c.Detail, x.why) {
+			if c := res.check(t, CheckModel); c.Status != check.Fail || !strings.Contains(c.Detail, x.why) {
 				t.Errorf("%v: %+v", x.why, c)
 			}
 		}
@@ -415,13 +417,13 @@ func TestMeasurementRules(t *testing.T) {
 		}
 	})
 	t.Run("VBIOS manifest only", func(t *testing.T) {
-		wantStatus(t, verify(gpu(), vbios), map[string]Status{CheckMeasurements: Skip, CheckDriverRIMVersion: Skip})
+		wantStatus(t, verify(gpu(), vbios), map[string]check.Status{CheckMeasurements: check.Skip, CheckDriverRIMVersion: check.Skip})
 	})
 	t.Run("driver manifest only", func(t *testing.T) {
-		wantStatus(t, verify(gpu(), driver), map[string]Status{CheckMeasurements: Skip, CheckVBIOSRIMVersion: Skip})
+		wantStatus(t, verify(gpu(), driver), map[string]check.Status{CheckMeasurements: check.Skip, CheckVBIOSRIMVersion: check.Skip})
 	})
 	t.Run("manifest for another product", func(t *testing.T) {
-		wantStatus(t, verify(gpu(), vbios, parse(manifest{product: "GB100", golden: map[int][]string{7: hexOf(7)}})), map[string]Status{CheckDriverRIMVersion: Skip, CheckMeasurements: Skip})
+		wantStatus(t, verify(gpu(), vbios, parse(manifest{product: "GB100", golden: map[int][]string{7: hexOf(7)}})), map[string]check.Status{CheckDriverRIMVersion: check.Skip, CheckMeasurements: check.Skip})
 	})
 	t.Run("manifest of another version", func(t *testing.T) {
 		onlyFails(t, verify(gpu(), vbios, parse(manifest{version: "545.01", golden: map[int][]string{7: hexOf(7)}})), CheckDriverRIMVersion, "other versions")
@@ -431,7 +433,7 @@ func TestMeasurementRules(t *testing.T) {
 		if bad.sigErr == nil {
 			t.Fatal("a manifest by another key verifies")
 		}
-		wantStatus(t, verify(gpu(), bad, driver, vbios), map[string]Status{CheckMeasurements: Pass, CheckDriverRIMSignature: Pass})
+		wantStatus(t, verify(gpu(), bad, driver, vbios), map[string]check.Status{CheckMeasurements: check.Pass, CheckDriverRIMSignature: check.Pass})
 		onlyFails(t, verify(gpu(), bad, vbios), CheckDriverRIMSignature, "does not verify")
 	})
 	t.Run("manifest under another root", func(t *testing.T) {
@@ -446,10 +448,10 @@ func TestMeasurementRules(t *testing.T) {
 	t.Run("report with a bad signature is not compared", func(t *testing.T) {
 		e := Evidence{Report: gpu().sign(t, f.keys[1]), Chain: f.pem()}
 		res := f.verifier().Verify(e, Options{Nonce: forgedNonce, Time: at, Collateral: Collateral{RIMs: []*RIM{driver, vbios}}})
-		wantStatus(t, res, map[string]Status{CheckSignature: Fail, CheckMeasurements: Skip})
+		wantStatus(t, res, map[string]check.Status{CheckSignature: check.Fail, CheckMeasurements: check.Skip})
 	})
 	t.Run("nil manifest", func(t *testing.T) {
-		wantStatus(t, verify(gpu(), nil), map[string]Status{CheckMeasurements: Skip})
+		wantStatus(t, verify(gpu(), nil), map[string]check.Status{CheckMeasurements: check.Skip})
 	})
 }
 

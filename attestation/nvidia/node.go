@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strings"
 	"sync"
+
+	"github.com/bombyx-network/bombyx/attestation/check"
 )
 
 // MaxDevices bounds the devices of a node.
@@ -23,7 +25,7 @@ type NodeEvidence struct {
 type NodeResult struct {
 	GPUs     []*Result
 	Switches []*Result
-	Checks   []Check // only those between devices
+	Checks   []check.Check // only those between devices
 }
 
 // VerifyNode appraises every device of a node on all processors, and then the
@@ -68,28 +70,28 @@ const clauseNode = "NVIDIA protected PCIe, topology validation; opaque data fiel
 //
 // The results must be of the same appraisal. A device whose report or chain
 // failed makes the checks that need it fail.
-func Node(gpus, switches []*Result) []Check {
+func Node(gpus, switches []*Result) []check.Check {
 	for _, r := range slices.Concat(gpus, switches) {
 		if r == nil || r.Report == nil || r.Device == nil {
 			why := "a device's report did not parse or its certificate chain did not verify"
-			return []Check{
-				{ID: CheckNodeNonce, Clause: clauseNonce, Detail: why},
-				{ID: CheckNodeDistinct, Clause: clauseNode, Detail: why},
-				{ID: CheckNodeMode, Clause: clauseNode, Detail: why},
-				{ID: CheckNodeTopology, Clause: clauseNode, Detail: why},
+			return []check.Check{
+				{ID: CheckNodeNonce, Status: check.Fail, Clause: clauseNonce, Detail: why},
+				{ID: CheckNodeDistinct, Status: check.Fail, Clause: clauseNode, Detail: why},
+				{ID: CheckNodeMode, Status: check.Fail, Clause: clauseNode, Detail: why},
+				{ID: CheckNodeTopology, Status: check.Fail, Clause: clauseNode, Detail: why},
 			}
 		}
 	}
-	return []Check{nodeNonce(gpus, switches), nodeDistinct(gpus, switches), nodeMode(gpus), nodeTopology(gpus, switches)}
+	return []check.Check{nodeNonce(gpus, switches), nodeDistinct(gpus, switches), nodeMode(gpus), nodeTopology(gpus, switches)}
 }
 
-func nodeNonce(gpus, switches []*Result) Check {
-	c := Check{ID: CheckNodeNonce, Clause: clauseNonce}
+func nodeNonce(gpus, switches []*Result) check.Check {
+	c := check.Check{ID: CheckNodeNonce, Status: check.Fail, Clause: clauseNonce}
 	var first *Report
 	for _, r := range slices.Concat(gpus, switches) {
 		if first == nil {
 			first = r.Report
-			c.Want = hex.EncodeToString(first.Nonce[:])
+			c.Wanted = hex.EncodeToString(first.Nonce[:])
 		}
 		c.Seen = hex.EncodeToString(r.Report.Nonce[:])
 		if r.Report.Nonce != first.Nonce {
@@ -101,12 +103,12 @@ func nodeNonce(gpus, switches []*Result) Check {
 		c.Detail = "no devices"
 		return c
 	}
-	c.Status = Pass
+	c.Status = check.Pass
 	return c
 }
 
-func nodeDistinct(gpus, switches []*Result) Check {
-	c := Check{ID: CheckNodeDistinct, Clause: clauseNode}
+func nodeDistinct(gpus, switches []*Result) check.Check {
+	c := check.Check{ID: CheckNodeDistinct, Status: check.Fail, Clause: clauseNode}
 	seen := map[string]bool{}
 	for i, r := range slices.Concat(gpus, switches) {
 		want := KindGPU
@@ -114,7 +116,7 @@ func nodeDistinct(gpus, switches []*Result) Check {
 			want = KindSwitch
 		}
 		if r.Report.Kind != want {
-			c.Seen, c.Want = r.Report.Kind.String(), want.String()
+			c.Seen, c.Wanted = r.Report.Kind.String(), want.String()
 			c.Detail = fmt.Sprintf("device %d is not what it is listed as", i)
 			return c
 		}
@@ -130,12 +132,12 @@ func nodeDistinct(gpus, switches []*Result) Check {
 			seen[id] = true
 		}
 	}
-	c.Status, c.Seen = Pass, fmt.Sprintf("%d GPUs, %d switches", len(gpus), len(switches))
+	c.Status, c.Seen = check.Pass, fmt.Sprintf("%d GPUs, %d switches", len(gpus), len(switches))
 	return c
 }
 
-func nodeMode(gpus []*Result) Check {
-	c := Check{ID: CheckNodeMode, Clause: clauseNode}
+func nodeMode(gpus []*Result) check.Check {
+	c := check.Check{ID: CheckNodeMode, Status: check.Fail, Clause: clauseNode}
 	if len(gpus) == 0 {
 		c.Detail = "no GPUs"
 		return c
@@ -144,7 +146,7 @@ func nodeMode(gpus []*Result) Check {
 	for i, g := range gpus {
 		if g.Report.Mode != first.Mode || g.Report.ProtectedPCIe != first.ProtectedPCIe {
 			c.Seen = fmt.Sprintf("%v with protected PCIe %v", g.Report.Mode, g.Report.ProtectedPCIe)
-			c.Want = fmt.Sprintf("%v with protected PCIe %v", first.Mode, first.ProtectedPCIe)
+			c.Wanted = fmt.Sprintf("%v with protected PCIe %v", first.Mode, first.ProtectedPCIe)
 			c.Detail = fmt.Sprintf("GPU %d is in another mode than GPU 0", i)
 			return c
 		}
@@ -157,16 +159,16 @@ func nodeMode(gpus []*Result) Check {
 	case len(gpus) > 1 && first.Mode == ModeSinglePass:
 		c.Detail = fmt.Sprintf("%d GPUs are in the mode for one", len(gpus))
 	default:
-		c.Status = Pass
+		c.Status = check.Pass
 	}
 	return c
 }
 
-func nodeTopology(gpus, switches []*Result) Check {
-	c := Check{ID: CheckNodeTopology, Clause: clauseNode}
+func nodeTopology(gpus, switches []*Result) check.Check {
+	c := check.Check{ID: CheckNodeTopology, Status: check.Fail, Clause: clauseNode}
 	wired := slices.ContainsFunc(gpus, func(g *Result) bool { return len(ids(g.Report.SwitchPDIs)) != 0 })
 	if !wired && len(switches) == 0 {
-		c.Status, c.Detail = Skip, "no GPU is wired to a switch"
+		c.Status, c.Detail = check.Skip, "no GPU is wired to a switch"
 		return c
 	}
 	gpuIDs, switchIDs := make([]PDI, 0, len(gpus)), make([]PDI, 0, len(switches))
@@ -178,19 +180,19 @@ func nodeTopology(gpus, switches []*Result) Check {
 	}
 	for i, g := range gpus {
 		if seen, want := ids(g.Report.SwitchPDIs), ids(switchIDs); !slices.Equal(seen, want) {
-			c.Seen, c.Want = strings.Join(seen, " "), strings.Join(want, " ")
+			c.Seen, c.Wanted = strings.Join(seen, " "), strings.Join(want, " ")
 			c.Detail = fmt.Sprintf("GPU %d is wired to other switches than the attested ones", i)
 			return c
 		}
 	}
 	for i, s := range switches {
 		if seen, want := ids(s.Report.GPUPDIs), ids(gpuIDs); !slices.Equal(seen, want) {
-			c.Seen, c.Want = strings.Join(seen, " "), strings.Join(want, " ")
+			c.Seen, c.Wanted = strings.Join(seen, " "), strings.Join(want, " ")
 			c.Detail = fmt.Sprintf("switch %d is wired to other GPUs than the attested ones", i)
 			return c
 		}
 	}
-	c.Status, c.Seen = Pass, fmt.Sprintf("%d GPUs and %d switches, each wired to all of the other kind", len(gpus), len(switches))
+	c.Status, c.Seen = check.Pass, fmt.Sprintf("%d GPUs and %d switches, each wired to all of the other kind", len(gpus), len(switches))
 	return c
 }
 

@@ -6,6 +6,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/bombyx-network/bombyx/attestation/check"
 )
 
 const (
@@ -35,15 +37,15 @@ func TestRealNode(t *testing.T) {
 		t.Fatalf("%d GPUs, %d switches, %d checks", len(res.GPUs), len(res.Switches), len(res.Checks))
 	}
 	for _, c := range res.Checks {
-		if c.Status != Pass {
-			t.Errorf("%s is %v: seen %q, want %q, %s", c.ID, c.Status, c.Seen, c.Want, c.Detail)
+		if c.Status != check.Pass {
+			t.Errorf("%s is %v: seen %q, want %q, %s", c.ID, c.Status, c.Seen, c.Wanted, c.Detail)
 		}
 	}
 	for _, r := range res.GPUs {
-		wantStatus(t, r, map[string]Status{CheckSignature: Pass, CheckNonce: Pass})
+		wantStatus(t, r, map[string]check.Status{CheckSignature: check.Pass, CheckNonce: check.Pass})
 	}
 	for _, r := range res.Switches {
-		wantStatus(t, r, map[string]Status{CheckSignature: Pass, CheckNonce: Pass, CheckModel: Pass})
+		wantStatus(t, r, map[string]check.Status{CheckSignature: check.Pass, CheckNonce: check.Pass, CheckModel: check.Pass})
 	}
 }
 
@@ -112,7 +114,7 @@ func TestNodeNegatives(t *testing.T) {
 			checks := Node(g, s)
 			recordFailures(checks)
 			for _, c := range checks {
-				if (c.Status == Fail) != (c.ID == x.id) || c.ID == x.id && !strings.Contains(c.Detail, x.why) {
+				if (c.Status == check.Fail) != (c.ID == x.id) || c.ID == x.id && !strings.Contains(c.Detail, x.why) {
 					t.Errorf("%+v", c)
 				}
 			}
@@ -125,7 +127,7 @@ func TestNodeNegatives(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		for i, want := range []Status{Pass, Fail, Pass, Fail} {
+		for i, want := range []check.Status{check.Pass, check.Fail, check.Pass, check.Fail} {
 			if res.Checks[i].Status != want {
 				t.Errorf("%+v", res.Checks[i])
 			}
@@ -133,7 +135,7 @@ func TestNodeNegatives(t *testing.T) {
 	})
 	t.Run("a switch listed as GPU", func(t *testing.T) {
 		for _, c := range Node(append(clone(good.GPUs), good.Switches[0]), good.Switches[1:]) {
-			if c.ID == CheckNodeDistinct && (c.Status != Fail || !strings.Contains(c.Detail, "not what it is listed as")) {
+			if c.ID == CheckNodeDistinct && (c.Status != check.Fail || !strings.Contains(c.Detail, "not what it is listed as")) {
 				t.Errorf("%+v", c)
 			}
 		}
@@ -147,7 +149,7 @@ func TestNodeNegatives(t *testing.T) {
 			t.Fatal(err)
 		}
 		for _, c := range res.Checks {
-			if c.Status != Fail {
+			if c.Status != check.Fail {
 				t.Errorf("%+v", c)
 			}
 		}
@@ -158,7 +160,7 @@ func TestNodeNegatives(t *testing.T) {
 				t.Errorf("a node of %d devices", k)
 			}
 		}
-		if c := Node(nil, nil); c[0].Status != Fail || c[2].Status != Fail {
+		if c := Node(nil, nil); c[0].Status != check.Fail || c[2].Status != check.Fail {
 			t.Errorf("%+v", c)
 		}
 	})
@@ -211,7 +213,7 @@ func TestNodeRules(t *testing.T) {
 			checks := Node(g, s)
 			recordFailures(checks)
 			for _, k := range checks {
-				if (k.Status == Fail) != (k.ID == c.id) {
+				if (k.Status == check.Fail) != (k.ID == c.id) {
 					t.Errorf("%+v", k)
 				}
 			}

@@ -15,6 +15,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/bombyx-network/bombyx/attestation/check"
 	"golang.org/x/crypto/cryptobyte"
 	cbasn1 "golang.org/x/crypto/cryptobyte/asn1"
 )
@@ -353,10 +354,10 @@ func (r *ocspResponse) names(c *x509.Certificate) bool {
 
 // ocsp checks that certs, from the first one up to but not including the root,
 // are good at o.Time. NVIDIA answers for no leaf of a device: first is 1 there.
-func (v *Verifier) ocsp(res *Result, o Options, id string, certs []*x509.Certificate, first int) Check {
-	c := Check{ID: id, Clause: clauseOCSP, Want: fmt.Sprintf("%d good", len(certs)-1-first)}
+func (v *Verifier) ocsp(res *Result, o Options, id string, certs []*x509.Certificate, first int) check.Check {
+	c := check.Check{ID: id, Status: check.Fail, Clause: clauseOCSP, Wanted: fmt.Sprintf("%d good", len(certs)-1-first)}
 	if len(o.Collateral.OCSP) == 0 {
-		c.Status, c.Detail = Skip, "no OCSP answers were given"
+		c.Status, c.Detail = check.Skip, "no OCSP answers were given"
 		return c
 	}
 	if res.answers == nil {
@@ -404,10 +405,10 @@ func (v *Verifier) ocsp(res *Result, o Options, id string, certs []*x509.Certifi
 	}
 	c.Seen = fmt.Sprintf("%d good", good)
 	if missing != "" {
-		c.Status, c.Detail = Skip, "no OCSP answer about "+missing
+		c.Status, c.Detail = check.Skip, "no OCSP answer about "+missing
 		return c
 	}
-	c.Status = Pass
+	c.Status = check.Pass
 	res.until(until)
 	return c
 }

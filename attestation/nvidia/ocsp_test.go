@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/bombyx-network/bombyx/attestation/check"
 	"golang.org/x/crypto/ocsp"
 )
 
@@ -68,7 +69,7 @@ func TestOCSP(t *testing.T) {
 	}
 
 	res := verify(answers(nil))
-	wantStatus(t, res, map[string]Status{CheckDeviceOCSP: Pass})
+	wantStatus(t, res, map[string]check.Status{CheckDeviceOCSP: check.Pass})
 	if len(res.Revocations) != 3 || !res.ValidUntil.Equal(at.Add(time.Hour)) || !res.Revocations[0].Nonced {
 		t.Errorf("%+v, valid until %v", res.Revocations, res.ValidUntil)
 	}
@@ -118,13 +119,13 @@ func TestOCSP(t *testing.T) {
 		// The serial number of one authority says nothing about another's.
 		"about another issuer's certificate": only2(func(a *answer) { a.wrongIssuerHash = true }),
 	} {
-		t.Run(name, func(t *testing.T) { wantStatus(t, verify(a), map[string]Status{CheckDeviceOCSP: Skip}) })
+		t.Run(name, func(t *testing.T) { wantStatus(t, verify(a), map[string]check.Status{CheckDeviceOCSP: check.Skip}) })
 	}
 	t.Run("delegated responder", func(t *testing.T) {
 		wantStatus(t, verify(only2(func(a *answer) {
 			c, k := delegate(t, a.issuer, a.signer, nil)
 			a.responder, a.signer, a.include = c, k, []*x509.Certificate{c}
-		})), map[string]Status{CheckDeviceOCSP: Pass})
+		})), map[string]check.Status{CheckDeviceOCSP: check.Pass})
 	})
 	t.Run("without a request nonce", func(t *testing.T) {
 		all := answers(nil)
@@ -132,30 +133,30 @@ func TestOCSP(t *testing.T) {
 			all[i].Nonce = nil
 		}
 		res := verify(all)
-		wantStatus(t, res, map[string]Status{CheckDeviceOCSP: Pass})
+		wantStatus(t, res, map[string]check.Status{CheckDeviceOCSP: check.Pass})
 		if res.Revocations[0].Nonced {
 			t.Error("an answer to no request counts as nonced")
 		}
 	})
 	t.Run("the newest answer counts", func(t *testing.T) {
 		lifted := append(only2(func(a *answer) { a.status, a.reason, a.this = RevocationHold, 6, at.Add(-3*time.Hour) }), answers(nil)...)
-		wantStatus(t, verify(lifted), map[string]Status{CheckDeviceOCSP: Pass})
+		wantStatus(t, verify(lifted), map[string]check.Status{CheckDeviceOCSP: check.Pass})
 		revoked := append(answers(nil), only2(func(a *answer) { a.status, a.reason, a.this = RevocationHold, 6, at.Add(-time.Minute) })...)
-		wantStatus(t, verify(revoked), map[string]Status{CheckDeviceOCSP: Fail})
+		wantStatus(t, verify(revoked), map[string]check.Status{CheckDeviceOCSP: check.Fail})
 		same := append(answers(nil), only2(func(a *answer) { a.status = RevocationUnknown })...)
-		wantStatus(t, verify(same), map[string]Status{CheckDeviceOCSP: Fail})
+		wantStatus(t, verify(same), map[string]check.Status{CheckDeviceOCSP: check.Fail})
 	})
 	t.Run("manifest signers", func(t *testing.T) {
 		driver, vbios := f.goldenRIMs()
 		all := append(answers(nil), OCSP{Response: f.ocsp(answer{cert: f.certs[0], issuer: f.certs[1], signer: f.keys[1]})})
 		o := Options{Nonce: forgedNonce, Time: at, Collateral: Collateral{OCSP: all, RIMs: []*RIM{driver, vbios}}}
-		wantStatus(t, f.verifier().Verify(e, o), map[string]Status{CheckDeviceOCSP: Pass, CheckDriverRIMOCSP: Pass, CheckVBIOSRIMOCSP: Pass})
+		wantStatus(t, f.verifier().Verify(e, o), map[string]check.Status{CheckDeviceOCSP: check.Pass, CheckDriverRIMOCSP: check.Pass, CheckVBIOSRIMOCSP: check.Pass})
 		o.Collateral.OCSP[3] = OCSP{Response: f.ocsp(answer{cert: f.certs[0], issuer: f.certs[1], signer: f.keys[1], status: RevocationRevoked, reason: 4})}
 		res := f.verifier().Verify(e, o)
-		wantStatus(t, res, map[string]Status{CheckDeviceOCSP: Pass, CheckDriverRIMOCSP: Fail, CheckVBIOSRIMOCSP: Fail})
+		wantStatus(t, res, map[string]check.Status{CheckDeviceOCSP: check.Pass, CheckDriverRIMOCSP: check.Fail, CheckVBIOSRIMOCSP: check.Fail})
 		// One answer that cannot be read spoils every check on answers.
 		o.Collateral.OCSP = append(all[:3:3], OCSP{Response: []byte{0x30, 0}})
-		wantStatus(t, f.verifier().Verify(e, o), map[string]Status{CheckDeviceOCSP: Fail, CheckDriverRIMOCSP: Fail, CheckVBIOSRIMOCSP: Fail})
+		wantStatus(t, f.verifier().Verify(e, o), map[string]check.Status{CheckDeviceOCSP: check.Fail, CheckDriverRIMOCSP: check.Fail, CheckVBIOSRIMOCSP: check.Fail})
 	})
 }
 

@@ -17,6 +17,7 @@ import (
 	"strings"
 
 	"github.com/beevik/etree"
+	"github.com/bombyx-network/bombyx/attestation/check"
 	dsig "github.com/russellhaering/goxmldsig"
 	"github.com/russellhaering/goxmldsig/etreeutils"
 )
@@ -451,7 +452,7 @@ func skipRIMs(res *Result, why string) {
 }
 
 func (v *Verifier) rim(res *Result, o Options, role role, version string) *RIM {
-	add := func(c Check) { res.Checks = append(res.Checks, c) }
+	add := func(c check.Check) { res.Checks = append(res.Checks, c) }
 	skip := func(why string) {
 		add(skipped(role.signature, clauseRIMSignature, why))
 		add(skipped(role.chain, clauseRIMChain, why))
@@ -464,17 +465,17 @@ func (v *Verifier) rim(res *Result, o Options, role role, version string) *RIM {
 			add(skipped(role.version, clauseRIMVersion, why))
 		} else {
 			why = "the given " + role.source + " RIMs are for other versions"
-			add(Check{ID: role.version, Clause: clauseRIMVersion, Seen: strings.Join(others, ", "), Want: version, Detail: why})
+			add(check.Check{ID: role.version, Status: check.Fail, Clause: clauseRIMVersion, Seen: strings.Join(others, ", "), Wanted: version, Detail: why})
 		}
 		skip(why)
 		add(skipped(role.ocsp, clauseOCSP, why))
 		return nil
 	}
-	add(Check{ID: role.version, Status: Pass, Clause: clauseRIMVersion, Seen: r.Product + " " + r.Version, Want: product(res.Device) + " " + version})
+	add(check.Check{ID: role.version, Status: check.Pass, Clause: clauseRIMVersion, Seen: r.Product + " " + r.Version, Wanted: product(res.Device) + " " + version})
 	if r.sigErr != nil {
 		add(failed(role.signature, clauseRIMSignature, r.sigErr))
 	} else {
-		add(Check{ID: role.signature, Status: Pass, Clause: clauseRIMSignature, Seen: "ECDSA P-384, SHA-384"})
+		add(check.Check{ID: role.signature, Status: check.Pass, Clause: clauseRIMSignature, Seen: "ECDSA P-384, SHA-384"})
 	}
 	if err := v.rimChain(r); err != nil {
 		add(failed(role.chain, clauseRIMChain, err))
@@ -482,7 +483,7 @@ func (v *Verifier) rim(res *Result, o Options, role role, version string) *RIM {
 		add(skipped(role.ocsp, clauseOCSP, "the RIM's certificate chain did not verify"))
 		return nil
 	}
-	add(Check{ID: role.chain, Status: Pass, Clause: clauseRIMChain, Seen: r.certs[0].Subject.CommonName + ", serial " + r.certs[0].SerialNumber.String()})
+	add(check.Check{ID: role.chain, Status: check.Pass, Clause: clauseRIMChain, Seen: r.certs[0].Subject.CommonName + ", serial " + r.certs[0].SerialNumber.String()})
 	add(res.validity(role.validity, r.validity, o.Time))
 	add(v.ocsp(res, o, role.ocsp, r.certs, 0))
 	if r.sigErr != nil {
@@ -518,11 +519,11 @@ func (v *Verifier) pickRIM(rims []*RIM, product string, vbios bool, version stri
 const nvdec0Index = 35
 
 // measure compares the report with the golden measurements of both manifests.
-func measure(res *Result, driver, vbios *RIM) Check {
-	c := Check{ID: CheckMeasurements, Clause: clauseMeasurements}
+func measure(res *Result, driver, vbios *RIM) check.Check {
+	c := check.Check{ID: CheckMeasurements, Status: check.Fail, Clause: clauseMeasurements}
 	r := res.Report
 	if driver == nil && vbios == nil {
-		c.Status, c.Detail = Skip, "no authentic RIM"
+		c.Status, c.Detail = check.Skip, "no authentic RIM"
 		return c
 	}
 	blocks := map[int][]byte{}
@@ -560,18 +561,18 @@ func measure(res *Result, driver, vbios *RIM) Check {
 			res.Mismatches = append(res.Mismatches, m)
 		}
 	}
-	c.Seen, c.Want = fmt.Sprintf("%d match", matched), fmt.Sprintf("%d match", all)
+	c.Seen, c.Wanted = fmt.Sprintf("%d match", matched), fmt.Sprintf("%d match", all)
 	switch {
 	case len(res.Mismatches) != 0:
 		m := res.Mismatches[0]
 		c.Detail = fmt.Sprintf("%d of %d differ, the first is %s measurement %d (%s): the device does not run what NVIDIA released, or runs it in a debug mode",
 			len(res.Mismatches), all, m.Source, m.Index, m.Name)
 	case r.Kind == KindGPU && driver == nil:
-		c.Status, c.Detail = Skip, "no authentic driver RIM: only the VBIOS was compared"
+		c.Status, c.Detail = check.Skip, "no authentic driver RIM: only the VBIOS was compared"
 	case vbios == nil:
-		c.Status, c.Detail = Skip, "no authentic VBIOS RIM: only the driver was compared"
+		c.Status, c.Detail = check.Skip, "no authentic VBIOS RIM: only the driver was compared"
 	default:
-		c.Status = Pass
+		c.Status = check.Pass
 	}
 	return c
 }

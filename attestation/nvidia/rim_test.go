@@ -9,6 +9,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/bombyx-network/bombyx/attestation/check"
 )
 
 const (
@@ -44,9 +46,9 @@ func TestGoldenGPU(t *testing.T) {
 	}
 	o := Options{Time: time.Date(2024, 6, 1, 0, 0, 0, 0, time.UTC), Collateral: Collateral{RIMs: []*RIM{vbios, driver}}}
 	res := v.Verify(e, o)
-	want := map[string]Status{CheckMeasurements: Pass, CheckFWID: Skip, CheckNonce: Skip}
+	want := map[string]check.Status{CheckMeasurements: check.Pass, CheckFWID: check.Skip, CheckNonce: check.Skip}
 	for _, r := range []role{driverRole, vbiosRole} {
-		want[r.signature], want[r.chain], want[r.validity], want[r.version], want[r.ocsp] = Pass, Pass, Pass, Pass, Skip
+		want[r.signature], want[r.chain], want[r.validity], want[r.version], want[r.ocsp] = check.Pass, check.Pass, check.Pass, check.Pass, check.Skip
 	}
 	wantStatus(t, res, want)
 	if until := time.Date(2025, 6, 22, 9, 38, 54, 0, time.UTC); !res.ValidUntil.Equal(until) {
@@ -60,25 +62,25 @@ func TestGoldenGPU(t *testing.T) {
 	t.Run("expired", func(t *testing.T) {
 		o := o
 		o.Time = at
-		want := map[string]Status{CheckDriverRIMValidity: Fail, CheckVBIOSRIMValidity: Fail, CheckMeasurements: Pass}
+		want := map[string]check.Status{CheckDriverRIMValidity: check.Fail, CheckVBIOSRIMValidity: check.Fail, CheckMeasurements: check.Pass}
 		wantStatus(t, v.Verify(e, o), want)
 	})
 	t.Run("driver manifest missing", func(t *testing.T) {
 		o := o
 		o.Collateral.RIMs = []*RIM{vbios}
-		wantStatus(t, v.Verify(e, o), map[string]Status{CheckDriverRIMVersion: Skip, CheckDriverRIMSignature: Skip, CheckVBIOSRIMSignature: Pass, CheckMeasurements: Skip})
+		wantStatus(t, v.Verify(e, o), map[string]check.Status{CheckDriverRIMVersion: check.Skip, CheckDriverRIMSignature: check.Skip, CheckVBIOSRIMSignature: check.Pass, CheckMeasurements: check.Skip})
 	})
 	t.Run("driver manifest of another version", func(t *testing.T) {
 		o := o
 		o.Collateral.RIMs = []*RIM{vbios, rimFile(t, sdk+"NV_GPU_DRIVER_GH100_550.144.03.xml")}
-		wantStatus(t, v.Verify(e, o), map[string]Status{CheckDriverRIMVersion: Fail, CheckDriverRIMSignature: Skip, CheckMeasurements: Skip})
+		wantStatus(t, v.Verify(e, o), map[string]check.Status{CheckDriverRIMVersion: check.Fail, CheckDriverRIMSignature: check.Skip, CheckMeasurements: check.Skip})
 	})
 	t.Run("RIM root not pinned", func(t *testing.T) {
 		v, err := NewVerifier(Config{DeviceRoots: deviceRoot, RIMRoots: []Fingerprint{ProductionDeviceRoot}})
 		if err != nil {
 			t.Fatal(err)
 		}
-		wantStatus(t, v.Verify(e, o), map[string]Status{CheckDriverRIMChain: Fail, CheckVBIOSRIMChain: Fail, CheckMeasurements: Skip})
+		wantStatus(t, v.Verify(e, o), map[string]check.Status{CheckDriverRIMChain: check.Fail, CheckVBIOSRIMChain: check.Fail, CheckMeasurements: check.Skip})
 	})
 }
 
@@ -90,8 +92,8 @@ func TestGoldenSwitch(t *testing.T) {
 		t.Errorf("%d active measurements, want 31", len(rim.Golden))
 	}
 	res := v.Verify(e, Options{Time: at, Collateral: Collateral{RIMs: []*RIM{rim}}})
-	wantStatus(t, res, map[string]Status{CheckMeasurements: Pass, CheckVBIOSRIMSignature: Pass, CheckVBIOSRIMChain: Pass, CheckVBIOSRIMValidity: Pass,
-		CheckVBIOSRIMVersion: Pass, CheckSignature: Pass, CheckModel: Pass, CheckFWID: Skip})
+	wantStatus(t, res, map[string]check.Status{CheckMeasurements: check.Pass, CheckVBIOSRIMSignature: check.Pass, CheckVBIOSRIMChain: check.Pass, CheckVBIOSRIMValidity: check.Pass,
+		CheckVBIOSRIMVersion: check.Pass, CheckSignature: check.Pass, CheckModel: check.Pass, CheckFWID: check.Skip})
 	if c := res.check(t, CheckMeasurements); c.Seen != "31 match" {
 		t.Errorf("measurements: %s", c.Seen)
 	}
@@ -145,7 +147,7 @@ func TestMeasurementMismatch(t *testing.T) {
 	driver := rimFile(t, goDriverRIM)
 	vbios := rimFile(t, sdk+"sample_rims__NV_GPU_VBIOS_1010_0200_882_96005E0001_measurement_mismatch.xml")
 	res := v.Verify(e, Options{Time: time.Date(2024, 6, 1, 0, 0, 0, 0, time.UTC), Collateral: Collateral{RIMs: []*RIM{driver, vbios}}})
-	wantStatus(t, res, map[string]Status{CheckMeasurements: Fail, CheckVBIOSRIMSignature: Pass})
+	wantStatus(t, res, map[string]check.Status{CheckMeasurements: check.Fail, CheckVBIOSRIMSignature: check.Pass})
 	if len(res.Mismatches) == 0 || res.Mismatches[0].Source != "vbios" || res.Mismatches[0].Got == "" || len(res.Mismatches[0].Want) == 0 {
 		t.Errorf("mismatches: %+v", res.Mismatches)
 	}

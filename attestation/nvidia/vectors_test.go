@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/bombyx-network/bombyx/attestation/check"
 	"github.com/bombyx-network/bombyx/attestation/internal/alone"
 )
 
@@ -96,7 +97,7 @@ func newVerifier(t testing.TB) *Verifier {
 	return v
 }
 
-func (res *Result) check(t testing.TB, id string) Check {
+func (res *Result) check(t testing.TB, id string) check.Check {
 	t.Helper()
 	recordFailures(res.Checks)
 	for _, c := range res.Checks {
@@ -105,13 +106,13 @@ func (res *Result) check(t testing.TB, id string) Check {
 		}
 	}
 	t.Fatalf("no check %s in %v", id, res.Checks)
-	return Check{}
+	return check.Check{}
 }
 
-func recordFailures(checks []Check) {
+func recordFailures(checks []check.Check) {
 	var ids []string
 	for _, c := range checks {
-		if c.Status == Fail {
+		if c.Status == check.Fail {
 			ids = append(ids, c.ID)
 		}
 	}
@@ -126,12 +127,12 @@ func TestMain(m *testing.M) { failures.Main(m, nil) }
 
 // wantStatus fails the test unless every check that is not named has passed or
 // was skipped, and the named ones have the given status.
-func wantStatus(t testing.TB, res *Result, want map[string]Status) {
+func wantStatus(t testing.TB, res *Result, want map[string]check.Status) {
 	t.Helper()
 	for _, c := range res.Checks {
 		w, named := want[c.ID]
-		if named && c.Status != w || !named && c.Status == Fail {
-			t.Errorf("%s is %v (seen %q, want %q, %s)", c.ID, c.Status, c.Seen, c.Want, c.Detail)
+		if named && c.Status != w || !named && c.Status == check.Fail {
+			t.Errorf("%s is %v (seen %q, want %q, %s)", c.ID, c.Status, c.Seen, c.Wanted, c.Detail)
 		}
 	}
 	for id := range want {
@@ -168,16 +169,16 @@ func TestVectors(t *testing.T) {
 				t.Fatalf("nonce of the entry is %s", entries[i].Nonce)
 			}
 			res := v.Verify(all[i], Options{Nonce: nonce, Time: at})
-			fwid := map[string]Status{"match": Pass, "absent": Skip}[x.Fwid]
-			debug := Skip
+			fwid := map[string]check.Status{"match": check.Pass, "absent": check.Skip}[x.Fwid]
+			debug := check.Skip
 			if x.Arch == "BLACKWELL" {
-				debug = Pass
+				debug = check.Pass
 			}
 			if !x.Chain || !x.Sig {
 				t.Fatal("an expectation that is not genuine: extend this test")
 			}
-			wantStatus(t, res, map[string]Status{CheckParse: Pass, CheckChain: Pass, CheckValidity: Pass, CheckModel: Pass,
-				CheckNonce: Pass, CheckFWID: fwid, CheckSignature: Pass, CheckDebug: debug})
+			wantStatus(t, res, map[string]check.Status{CheckParse: check.Pass, CheckChain: check.Pass, CheckValidity: check.Pass, CheckModel: check.Pass,
+				CheckNonce: check.Pass, CheckFWID: fwid, CheckSignature: check.Pass, CheckDebug: debug})
 			r := res.Report
 			if r == nil {
 				t.FailNow()

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/bombyx-network/bombyx/attestation/check"
 	"github.com/bombyx-network/bombyx/attestation/internal/cache"
 )
 
@@ -86,7 +87,7 @@ type Device struct {
 
 // Result is the appraisal of one device. It holds no decision.
 type Result struct {
-	Checks      []Check
+	Checks      []check.Check
 	Report      *Report // nil when it did not parse
 	Device      *Device // nil when the chain did not verify
 	Mismatches  []Mismatch
@@ -142,14 +143,14 @@ const (
 // only the checks up to the signature are listed.
 func (v *Verifier) Verify(e Evidence, o Options) *Result {
 	res := &Result{}
-	add := func(c Check) { res.Checks = append(res.Checks, c) }
+	add := func(c check.Check) { res.Checks = append(res.Checks, c) }
 
 	r, err := ParseReport(e.Report)
 	if err != nil {
 		add(failed(CheckParse, clauseReport, err))
 	} else {
 		res.Report = r
-		add(Check{ID: CheckParse, Status: Pass, Clause: clauseReport, Seen: r.Kind.String()})
+		add(check.Check{ID: CheckParse, Status: check.Pass, Clause: clauseReport, Seen: r.Kind.String()})
 	}
 
 	ch, err := v.chain(e.Chain)
@@ -162,7 +163,7 @@ func (v *Verifier) Verify(e Evidence, o Options) *Result {
 		device := ch.device
 		device.FWID = bytes.Clone(device.FWID) // the chain is shared, the result is the caller's
 		res.Device = &device
-		add(Check{ID: CheckChain, Status: Pass, Clause: clauseChain, Seen: device.HWModel + ", serial " + device.Serial})
+		add(check.Check{ID: CheckChain, Status: check.Pass, Clause: clauseChain, Seen: device.HWModel + ", serial " + device.Serial})
 		add(res.validity(CheckValidity, ch.validity, o.Time))
 		add(debugCheck(&device))
 		add(v.ocsp(res, o, CheckDeviceOCSP, ch.certs, 1))
@@ -188,13 +189,13 @@ func (v *Verifier) Verify(e Evidence, o Options) *Result {
 		add(modelCheck(r, res.Device))
 		add(fwidCheck(r, res.Device))
 		add(nonceCheck(r, o.Nonce))
-		sig := Check{ID: CheckSignature, Clause: clauseSignature, Status: Pass, Seen: "ECDSA P-384, SHA-384"}
+		sig := check.Check{ID: CheckSignature, Clause: clauseSignature, Status: check.Pass, Seen: "ECDSA P-384, SHA-384"}
 		if err := verifyRaw(ch.key, r.Signed, r.Signature[:]); err != nil {
 			sig = failed(CheckSignature, clauseSignature, err)
 		}
 		add(sig)
 		driver, vbios := v.rims(res, o)
-		if sig.Status == Pass {
+		if sig.Status == check.Pass {
 			add(measure(res, driver, vbios))
 		} else {
 			add(skipped(CheckMeasurements, clauseMeasurements, "the report's signature does not verify"))
@@ -203,33 +204,33 @@ func (v *Verifier) Verify(e Evidence, o Options) *Result {
 	return res
 }
 
-func failed(id, clause string, err error) Check {
-	return Check{ID: id, Status: Fail, Clause: clause, Detail: err.Error()}
+func failed(id, clause string, err error) check.Check {
+	return check.Check{ID: id, Status: check.Fail, Clause: clause, Detail: err.Error()}
 }
 
-func skipped(id, clause, why string) Check {
-	return Check{ID: id, Status: Skip, Clause: clause, Detail: why}
+func skipped(id, clause, why string) check.Check {
+	return check.Check{ID: id, Status: check.Skip, Clause: clause, Detail: why}
 }
 
 // compare passes when seen is want.
-func compare(id, clause, seen, want, detail string) Check {
-	c := Check{ID: id, Status: Pass, Clause: clause, Seen: seen, Want: want}
+func compare(id, clause, seen, want, detail string) check.Check {
+	c := check.Check{ID: id, Status: check.Pass, Clause: clause, Seen: seen, Wanted: want}
 	if seen != want {
-		c.Status, c.Detail = Fail, detail
+		c.Status, c.Detail = check.Fail, detail
 	}
 	return c
 }
 
 // validity checks a chain's period at t and keeps the earliest end.
-func (res *Result) validity(id string, v validity, t time.Time) Check {
-	c := Check{ID: id, Clause: clauseValidity, Seen: v.String(), Want: t.UTC().Format(time.RFC3339)}
+func (res *Result) validity(id string, v validity, t time.Time) check.Check {
+	c := check.Check{ID: id, Status: check.Fail, Clause: clauseValidity, Seen: v.String(), Wanted: t.UTC().Format(time.RFC3339)}
 	switch {
 	case t.IsZero():
 		c.Detail = "no appraisal time was given"
 	case !v.contains(t):
 		c.Detail = "a certificate is not valid at the appraisal time"
 	default:
-		c.Status = Pass
+		c.Status = check.Pass
 		res.until(v.to)
 	}
 	return c
@@ -241,7 +242,7 @@ func (res *Result) until(t time.Time) {
 	}
 }
 
-func nonceCheck(r *Report, want []byte) Check {
+func nonceCheck(r *Report, want []byte) check.Check {
 	if want == nil {
 		return skipped(CheckNonce, clauseNonce, "no nonce was given to compare with")
 	}
@@ -250,8 +251,8 @@ func nonceCheck(r *Report, want []byte) Check {
 }
 
 // modelCheck compares what certificate and report call the device.
-func modelCheck(r *Report, d *Device) Check {
-	c := Check{ID: CheckModel, Clause: clauseModel, Seen: d.Model + ", report of a " + r.Kind.String()}
+func modelCheck(r *Report, d *Device) check.Check {
+	c := check.Check{ID: CheckModel, Status: check.Fail, Clause: clauseModel, Seen: d.Model + ", report of a " + r.Kind.String()}
 	var kind Kind
 	switch {
 	case strings.HasPrefix(d.Model, "GH"), strings.HasPrefix(d.Model, "GB"):
@@ -262,7 +263,7 @@ func modelCheck(r *Report, d *Device) Check {
 		c.Detail = "the certificate is for a model that is neither a Hopper or Blackwell GPU nor an LS switch"
 		return c
 	}
-	c.Want = d.Model + ", report of a " + kind.String()
+	c.Wanted = d.Model + ", report of a " + kind.String()
 	switch {
 	case r.Kind != kind:
 		c.Detail = "certificate and report are of different kinds of device"
@@ -271,12 +272,12 @@ func modelCheck(r *Report, d *Device) Check {
 	case r.Kind == KindSwitch && r.DevicePDI != d.PDI:
 		c.Detail = fmt.Sprintf("the report is of switch %s, the certificate of %s", r.DevicePDI, d.PDI)
 	default:
-		c.Status = Pass
+		c.Status = check.Pass
 	}
 	return c
 }
 
-func fwidCheck(r *Report, d *Device) Check {
+func fwidCheck(r *Report, d *Device) check.Check {
 	if r.FWID == nil {
 		return skipped(CheckFWID, clauseFWID, "the report carries no firmware id: switches and old drivers send none")
 	}
@@ -284,16 +285,16 @@ func fwidCheck(r *Report, d *Device) Check {
 		"the firmware that signs is not the firmware that the certificate was made for")
 }
 
-func debugCheck(d *Device) Check {
+func debugCheck(d *Device) check.Check {
 	const bad = DICENotSecure | DICERecovery | DICEDebug
 	if d.DICEFlags == 0 {
 		return skipped(CheckDebug, clauseDebug, "the certificate carries no operational flags: only the measurements tell")
 	}
-	c := Check{ID: CheckDebug, Clause: clauseDebug, Seen: fmt.Sprintf("flags %#08x", d.DICEFlags), Want: fmt.Sprintf("none of %#x", bad)}
+	c := check.Check{ID: CheckDebug, Status: check.Fail, Clause: clauseDebug, Seen: fmt.Sprintf("flags %#08x", d.DICEFlags), Wanted: fmt.Sprintf("none of %#x", bad)}
 	if d.DICEFlags&bad != 0 {
 		c.Detail = "the firmware is in a debug, recovery or insecure state"
 	} else {
-		c.Status = Pass
+		c.Status = check.Pass
 	}
 	return c
 }

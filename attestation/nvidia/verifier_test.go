@@ -5,6 +5,8 @@ import (
 	"slices"
 	"sync"
 	"testing"
+
+	"github.com/bombyx-network/bombyx/attestation/check"
 )
 
 // TestListedNegatives takes the bad evidence that the capturing projects
@@ -31,7 +33,7 @@ func TestListedNegatives(t *testing.T) {
 		t.Run(x.report+" "+x.chain, func(t *testing.T) {
 			res := v.Verify(Evidence{Report: reportFile(t, x.report), Chain: vector(t, x.chain)}, Options{Time: at})
 			if x.id == "" {
-				wantStatus(t, res, map[string]Status{CheckSignature: Pass, CheckChain: Pass})
+				wantStatus(t, res, map[string]check.Status{CheckSignature: check.Pass, CheckChain: check.Pass})
 				return
 			}
 			onlyFails(t, res, x.id, x.why)
@@ -40,14 +42,14 @@ func TestListedNegatives(t *testing.T) {
 	t.Run("Hopper report with an invalid signature", func(t *testing.T) {
 		e := Evidence{Report: reportFile(t, data+"gpu__hopperAttestationReportInvalidSignature.txt"), Chain: vector(t, data+"gpu__hopperCertChain.txt")}
 		res := v.Verify(e, Options{Time: at})
-		if parse, sig := res.check(t, CheckParse), res.check(t, CheckSignature); parse.Status == Pass && sig.Status != Fail {
+		if parse, sig := res.check(t, CheckParse), res.check(t, CheckSignature); parse.Status == check.Pass && sig.Status != check.Fail {
 			t.Errorf("%+v, %+v", parse, sig)
 		}
 	})
 	t.Run("trailing byte removed", func(t *testing.T) {
 		b := reportFile(t, "coco-trustee/nvidia__hopper_coco_report1.txt")
 		res := v.Verify(Evidence{Report: b[:len(b)-1], Chain: vector(t, "coco-trustee/nvidia__hopper_coco_certs1.txt")}, Options{Time: at})
-		wantStatus(t, res, map[string]Status{CheckSignature: Pass})
+		wantStatus(t, res, map[string]check.Status{CheckSignature: check.Pass})
 	})
 }
 
@@ -58,8 +60,8 @@ func TestCache(t *testing.T) {
 	v := f.verifier()
 	good := f.evidence(gpu())
 	for range 3 {
-		wantStatus(t, v.Verify(good, Options{Nonce: forgedNonce, Time: at}), map[string]Status{CheckSignature: Pass})
-		wantStatus(t, v.Verify(good, Options{Nonce: forgedNonce, Time: at.AddDate(3, 0, 0)}), map[string]Status{CheckValidity: Fail})
+		wantStatus(t, v.Verify(good, Options{Nonce: forgedNonce, Time: at}), map[string]check.Status{CheckSignature: check.Pass})
+		wantStatus(t, v.Verify(good, Options{Nonce: forgedNonce, Time: at.AddDate(3, 0, 0)}), map[string]check.Status{CheckValidity: check.Fail})
 		bad := Evidence{Report: gpu().sign(t, f.keys[1]), Chain: good.Chain}
 		onlyFails(t, v.Verify(bad, Options{Nonce: forgedNonce, Time: at}), CheckSignature, "does not verify")
 	}
@@ -78,7 +80,7 @@ func TestResultIsOwn(t *testing.T) {
 	res := v.Verify(e, Options{Nonce: forgedNonce, Time: at})
 	res.Device.Model = "changed"
 	res.Device.FWID[0] ^= 1
-	wantStatus(t, v.Verify(e, Options{Nonce: forgedNonce, Time: at}), map[string]Status{CheckFWID: Pass, CheckModel: Pass})
+	wantStatus(t, v.Verify(e, Options{Nonce: forgedNonce, Time: at}), map[string]check.Status{CheckFWID: check.Pass, CheckModel: check.Pass})
 }
 
 func TestConcurrent(t *testing.T) {
@@ -95,7 +97,7 @@ func TestConcurrent(t *testing.T) {
 		wg.Go(func() {
 			for range 8 {
 				res := v.Verify(e, Options{Nonce: forgedNonce, Time: at, Collateral: Collateral{RIMs: []*RIM{driver, vbios}, OCSP: []OCSP{a}}})
-				if i := slices.IndexFunc(res.Checks, func(c Check) bool { return c.Status == Fail }); i >= 0 {
+				if i := slices.IndexFunc(res.Checks, func(c check.Check) bool { return c.Status == check.Fail }); i >= 0 {
 					t.Errorf("%+v", res.Checks[i])
 				}
 			}
@@ -148,18 +150,18 @@ func TestTampering(t *testing.T) {
 	v := newVerifier(t)
 	for name, e := range map[string]Evidence{"GPU": n.GPUs[0], "switch": n.Switches[0]} {
 		good := v.Verify(e, o)
-		wantStatus(t, good, map[string]Status{CheckSignature: Pass, CheckNonce: Pass})
+		wantStatus(t, good, map[string]check.Status{CheckSignature: check.Pass, CheckNonce: check.Pass})
 		for i := 0; i < len(e.Report); i += 29 {
 			b := slices.Clone(e.Report)
 			b[i] ^= 0x10
-			if res := v.Verify(Evidence{Report: b, Chain: e.Chain}, o); res.check(t, CheckSignature).Status == Pass {
+			if res := v.Verify(Evidence{Report: b, Chain: e.Chain}, o); res.check(t, CheckSignature).Status == check.Pass {
 				t.Errorf("byte %d of the %s report changed unseen", i, name)
 			}
 		}
 		for i := 0; i < len(e.Chain); i += 61 {
 			b := slices.Clone(e.Chain)
 			b[i] ^= 0x01
-			if res := v.Verify(Evidence{Report: e.Report, Chain: b}, o); res.check(t, CheckChain).Status == Pass && identity(res) != identity(good) {
+			if res := v.Verify(Evidence{Report: e.Report, Chain: b}, o); res.check(t, CheckChain).Status == check.Pass && identity(res) != identity(good) {
 				t.Errorf("byte %d of the %s chain changed unseen", i, name)
 			}
 		}

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/bombyx-network/bombyx/attestation"
+	"github.com/bombyx-network/bombyx/attestation/check"
 )
 
 // Document is the JSON form of a Result. A reader trusts it no more than the channel that it came through: it is a report,
@@ -61,7 +62,7 @@ func FromResult(r *attestation.Result) Document {
 }
 
 // Detail says in one line what a check found.
-func Detail(c attestation.Check) string {
+func Detail(c check.Check) string {
 	var parts []string
 	if c.Detail != "" {
 		parts = append(parts, c.Detail)
@@ -69,7 +70,7 @@ func Detail(c attestation.Check) string {
 	if c.Seen != "" {
 		parts = append(parts, "seen "+c.Seen)
 	}
-	if c.Wanted != "" && (c.Status != attestation.Pass || c.Seen != c.Wanted) {
+	if c.Wanted != "" && (c.Status != check.Pass || c.Seen != c.Wanted) {
 		parts = append(parts, "wanted "+c.Wanted)
 	}
 	return strings.Join(parts, "; ")
@@ -91,7 +92,7 @@ type TableOptions struct {
 	// Width is the longest line in columns; 0 means no limit.
 	Width int
 	// Style wraps the word of a status, for instance in colour; nil leaves it plain.
-	Style func(attestation.Status, string) string
+	Style func(check.Status, string) string
 }
 
 // Table writes one line per numbered check: its outcome, what it is about, the clause of the specification, the value seen
@@ -100,7 +101,7 @@ func Table(w io.Writer, r *attestation.Result, o TableOptions) error {
 	var b strings.Builder
 	style := o.Style
 	if style == nil {
-		style = func(_ attestation.Status, s string) string { return s }
+		style = func(_ check.Status, s string) string { return s }
 	}
 	line := func(s string) {
 		s = printable(s)
@@ -121,13 +122,13 @@ func Table(w io.Writer, r *attestation.Result, o TableOptions) error {
 		if c.Wanted != "" {
 			text += "; wanted " + c.Wanted
 		}
-		if c.Status == attestation.Skip && !c.Required {
+		if c.Status == check.Skip && !c.Required {
 			text += " (not required: " + c.Detail + ")"
 		}
 		// Only the status word is styled, so that the width counts what is seen.
 		fmt.Fprintf(&b, "%3d  %s  ", i+1, style(c.Status, fmt.Sprintf("%-4s", status)))
 		line(text)
-		if c.Status == attestation.Fail || c.Status == attestation.Skip && c.Required {
+		if c.Status == check.Fail || c.Status == check.Skip && c.Required {
 			line("           " + c.ID + ": " + c.Detail)
 		}
 	}
@@ -136,13 +137,13 @@ func Table(w io.Writer, r *attestation.Result, o TableOptions) error {
 		line("TCB status   " + r.TCBStatus + advisories(r.Advisories))
 	}
 	if err := r.Err(); err != nil {
-		b.WriteString("Verdict      " + style(attestation.Fail, "REJECTED"))
+		b.WriteString("Verdict      " + style(check.Fail, "REJECTED"))
 		line(" under policy \"" + r.Policy + "\"")
 		if len(r.Missing) > 0 {
 			line("Missing      " + strings.Join(r.Missing, ", "))
 		}
 	} else {
-		b.WriteString("Verdict      " + style(attestation.Pass, "VERIFIED"))
+		b.WriteString("Verdict      " + style(check.Pass, "VERIFIED"))
 		line(" under policy \"" + r.Policy + "\"")
 		line("Valid until  " + r.ValidUntil.UTC().Format(time.RFC3339))
 	}

@@ -10,6 +10,7 @@ import (
 
 	"github.com/bombyx-network/bombyx/attestation"
 	"github.com/bombyx-network/bombyx/attestation/attestationtest"
+	"github.com/bombyx-network/bombyx/attestation/check"
 	"github.com/bombyx-network/bombyx/attestation/collateral"
 	"github.com/bombyx-network/bombyx/attestation/keyset"
 	"github.com/bombyx-network/bombyx/attestation/results"
@@ -114,7 +115,7 @@ func TestTable(t *testing.T) {
 // Names in certificates are the attacker's: they must not reach the terminal as control sequences.
 func TestTableEscapes(t *testing.T) {
 	var b bytes.Buffer
-	r := &attestation.Result{Checks: []attestation.Check{{ID: "x", Title: "x", Status: attestation.Fail, Seen: "\x1b[2J\r\u202e", Detail: "a\nb\x9b"}}}
+	r := &attestation.Result{Checks: []check.Check{{ID: "x", Title: "x", Status: check.Fail, Seen: "\x1b[2J\r\u202e", Detail: "a\nb\x9b"}}}
 	if err := results.Table(&b, r, results.TableOptions{}); err != nil {
 		t.Fatal(err)
 	}

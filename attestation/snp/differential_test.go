@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/bombyx-network/bombyx/attestation/check"
 	"github.com/google/go-sev-guest/abi"
 	pb "github.com/google/go-sev-guest/proto/sevsnp"
 	sevverify "github.com/google/go-sev-guest/verify"
@@ -86,7 +87,7 @@ func ours(v *Verifier, s subject) (accepted bool, why string) {
 		c.CRLs = []*CRL{l}
 	}
 	if _, err := v.Verify(s.at, r, c); err != nil {
-		check := err.(*CheckError).Check
+		check := err.(*check.Error).Check
 		switch {
 		case check.Missing != "":
 			return false, check.ID + " (missing)"

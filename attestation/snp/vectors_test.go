@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/bombyx-network/bombyx/attestation/check"
 	"github.com/bombyx-network/bombyx/attestation/internal/alone"
 )
 
@@ -72,13 +73,13 @@ func realCRLs(t testing.TB) (lists []*CRL) {
 }
 
 // with returns the checks of one outcome.
-func with(r *Result, status CheckStatus) (ids []string) {
+func with(r *Result, status check.Status) (ids []string) {
 	for _, c := range r.Checks {
 		if c.Status == status {
 			ids = append(ids, c.ID)
 		}
 	}
-	if status == Fail {
+	if status == check.Fail {
 		failures.Failed(ids)
 	}
 	return ids
@@ -151,11 +152,11 @@ func TestRealReports(t *testing.T) {
 				t.Errorf("key of %s until %s", c.Key.Issuer.CommonName, at)
 			}
 			res, err := v.Verify(at, r, c)
-			if err == nil || len(with(res, Fail)) != 0 || !slices.Equal(with(res, Skip), []string{CheckCRL, CheckRevocation}) {
+			if err == nil || len(with(res, check.Fail)) != 0 || !slices.Equal(with(res, check.Skip), []string{CheckCRL, CheckRevocation}) {
 				t.Errorf("without CRL: %+v", res.Checks)
 			}
 			res, err = v.Verify(at.Add(time.Second), r, c)
-			if err == nil || !slices.Equal(with(res, Fail), []string{CheckChainValidity}) {
+			if err == nil || !slices.Equal(with(res, check.Fail), []string{CheckChainValidity}) {
 				t.Errorf("after expiry: %+v", res.Checks)
 			}
 			// A real list, where one was current while the key was valid.
@@ -199,8 +200,8 @@ func TestRealVLEK(t *testing.T) {
 		t.Errorf("%v, VMPL %d, %+v", err, r.VMPL, res.Key)
 	}
 	res, err = v.Verify(time.Date(2026, 6, 1, 0, 0, 0, 0, time.UTC), r, c)
-	if err == nil || !slices.Equal(with(res, Fail), []string{CheckChainValidity, CheckCRL}) {
-		t.Errorf("after expiry: %v", with(res, Fail))
+	if err == nil || !slices.Equal(with(res, check.Fail), []string{CheckChainValidity, CheckCRL}) {
+		t.Errorf("after expiry: %v", with(res, check.Fail))
 	}
 }
 
@@ -226,6 +227,6 @@ func TestRealNegatives(t *testing.T) {
 		if (err == nil) != good {
 			t.Errorf("%s: %v", name, err)
 		}
-		t.Log(name, with(res, Fail))
+		t.Log(name, with(res, check.Fail))
 	}
 }

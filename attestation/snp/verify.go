@@ -19,6 +19,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/bombyx-network/bombyx/attestation/check"
 	"github.com/bombyx-network/bombyx/attestation/internal/cache"
 	"github.com/bombyx-network/bombyx/attestation/internal/checks"
 	"github.com/bombyx-network/bombyx/attestation/internal/p384"
@@ -39,44 +40,6 @@ const (
 	CheckSignature     = "snp.report.signature" // the report is signed by the endorsement key
 	CheckTCB           = "snp.report.tcb"       // reported, committed and launch TCB and versions do not exceed the current
 )
-
-// CheckStatus is the outcome of a check.
-type CheckStatus string
-
-// Outcomes. A skipped check is never a pass.
-const (
-	Pass CheckStatus = "PASS"
-	Fail CheckStatus = "FAIL"
-	Skip CheckStatus = "SKIP"
-)
-
-// Check is one verified, refuted or undecided fact.
-type Check struct {
-	ID      string
-	Status  CheckStatus
-	Detail  string // what was seen and, after a failure, what was wanted
-	Clause  string // where the check is specified
-	Missing string // after a skip: the collateral that was not given, or empty if an earlier failure left nothing to check
-}
-
-// CheckError is the error of Verify: the first check that failed or, if none failed, the first that was skipped.
-type CheckError struct{ Check Check }
-
-func (e *CheckError) Error() string {
-	switch {
-	case e.Check.Missing != "":
-		return fmt.Sprintf("%s: collateral is missing: %s", e.Check.ID, e.Check.Missing)
-	case e.Check.Status == Skip:
-		return fmt.Sprintf("%s: not decided: %s", e.Check.ID, e.Check.Detail)
-	}
-	return fmt.Sprintf("%s: %s", e.Check.ID, e.Check.Detail)
-}
-
-// Is reports a match with ErrMissing.
-func (e *CheckError) Is(target error) bool { return target == ErrMissing && e.Check.Missing != "" }
-
-// ErrMissing matches (errors.Is) the error of an appraisal in which nothing failed but collateral was missing.
-var ErrMissing = errors.New("snp: collateral is missing")
 
 // Collateral is what AMD publishes about a chip. Any part may be missing; checks that need it are then skipped and
 // Verifier.Verify returns an error that says which. It must not be modified once it has been given to a Verifier.
@@ -141,7 +104,7 @@ func AMDIntermediates() []*x509.Certificate { return slices.Clone(amd().intermed
 
 // Result is what an appraisal found.
 type Result struct {
-	Checks []Check
+	Checks []check.Check
 	Key    *EndorsementKey // what AMD certifies about the signing key; nil without its certificate
 
 	// Between these instants, inclusive, every certificate and list that was used is valid.
@@ -171,12 +134,12 @@ func NewVerifier(roots ...*x509.Certificate) (*Verifier, error) {
 }
 
 // Verify appraises r against c at the instant now. The result is never nil and says all that could be found out. The error is
-// nil only if every check passed; else it is a *CheckError.
+// nil only if every check passed; else it is a *check.Error.
 func (v *Verifier) Verify(now time.Time, r *Report, c *Collateral) (*Result, error) {
 	if c == nil {
 		c = &Collateral{}
 	}
-	a := &appraisal{Run: checks.Run{Now: now, Checks: make([]checks.Check, 0, 11)}, v: v, r: r, c: c, res: &Result{}}
+	a := &appraisal{Run: checks.Run{Now: now, Checks: make([]check.Check, 0, 11)}, v: v, r: r, c: c, res: &Result{}}
 	a.Pass(CheckParse, "ABI, ATTESTATION_REPORT", "version %d, signed with a %s", r.Version, r.SigningKey)
 	a.chain()
 	a.crl()
@@ -201,15 +164,8 @@ type appraisal struct {
 
 // finish hands the findings over.
 func (a *appraisal) finish() (*Result, error) {
-	a.res.Checks = make([]Check, len(a.Checks))
-	for i, k := range a.Checks {
-		a.res.Checks[i] = Check{ID: k.ID, Status: CheckStatus(k.Status), Detail: k.Detail, Clause: k.Clause, Missing: k.Missing}
-	}
-	a.res.ValidFrom, a.res.ValidUntil = a.From, a.Until
-	if i := a.Decisive(); i >= 0 {
-		return a.res, &CheckError{a.res.Checks[i]}
-	}
-	return a.res, nil
+	a.res.Checks, a.res.ValidFrom, a.res.ValidUntil = a.Checks, a.From, a.Until
+	return a.res, a.Err()
 }
 
 func (a *appraisal) chain() {

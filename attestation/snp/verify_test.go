@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/bombyx-network/bombyx/attestation/check"
 	"github.com/bombyx-network/bombyx/attestation/internal/pki"
 )
 
@@ -22,7 +23,7 @@ func TestWorldIsGenuine(t *testing.T) {
 		for _, kind := range []SigningKey{VCEK, VLEK} {
 			w := newWorld(p, kind)
 			r, err := w.appraise(t)
-			if err != nil || len(with(r, Pass)) != len(r.Checks) {
+			if err != nil || len(with(r, check.Pass)) != len(r.Checks) {
 				t.Errorf("%s %s: %v", p, kind, err)
 				continue
 			}
@@ -141,14 +142,14 @@ func TestRejected(t *testing.T) {
 			w := newWorld(Genoa, VCEK)
 			c.bend(w)
 			r, err := w.appraise(t)
-			if got := with(r, Fail); !slices.Equal(got, []string{c.fail}) {
+			if got := with(r, check.Fail); !slices.Equal(got, []string{c.fail}) {
 				t.Errorf("failed %v, want %v", got, c.fail)
 			}
-			if got := with(r, Skip); !slices.Equal(got, c.skip) {
+			if got := with(r, check.Skip); !slices.Equal(got, c.skip) {
 				t.Errorf("skipped %v, want %v", got, c.skip)
 			}
-			var ce *CheckError
-			if !errors.As(err, &ce) || ce.Check.Status != Fail || errors.Is(err, ErrMissing) {
+			var ce *check.Error
+			if !errors.As(err, &ce) || ce.Check.Status != check.Fail || errors.Is(err, check.ErrMissing) {
 				t.Errorf("error %v", err)
 			}
 			t.Log(err)
@@ -170,7 +171,7 @@ func TestVLEKRejected(t *testing.T) {
 	} {
 		w := newWorld(Milan, VLEK)
 		bend(w)
-		if r, err := w.appraise(t); err == nil || !slices.Equal(with(r, Fail), []string{CheckChain}) {
+		if r, err := w.appraise(t); err == nil || !slices.Equal(with(r, check.Fail), []string{CheckChain}) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
@@ -209,8 +210,8 @@ func TestErrors(t *testing.T) {
 	if _, err := w.appraise(t); err.Error() != `snp.crl: collateral is missing: CRL of "ARK-Genoa"` {
 		t.Error(err)
 	}
-	e := &CheckError{Check{ID: "snp.crl", Status: Skip, Detail: "no chain to check for"}}
-	if e.Error() != "snp.crl: not decided: no chain to check for" || errors.Is(e, ErrMissing) {
+	e := &check.Error{Check: check.Check{ID: "snp.crl", Status: check.Skip, Detail: "no chain to check for"}}
+	if e.Error() != "snp.crl: not decided: no chain to check for" || errors.Is(e, check.ErrMissing) {
 		t.Error(e)
 	}
 	if _, err := ParseReport(nil); err.Error() != "snp: malformed report at byte 0x0: 0 bytes, want 1184" {
@@ -230,7 +231,7 @@ func TestRevokedVLEK(t *testing.T) {
 	for _, pick := range []func(*world) *x509.Certificate{func(w *world) *x509.Certificate { return w.ask }, func(w *world) *x509.Certificate { return w.ek }} {
 		w := newWorld(Milan, VLEK)
 		revoke(w, pick(w))
-		if r, err := w.appraise(t); err == nil || !slices.Equal(with(r, Fail), []string{CheckRevocation}) {
+		if r, err := w.appraise(t); err == nil || !slices.Equal(with(r, check.Fail), []string{CheckRevocation}) {
 			t.Errorf("%s: %v", pick(w).Subject.CommonName, err)
 		}
 	}
@@ -241,8 +242,8 @@ func TestRevokedByStaleList(t *testing.T) {
 	w := newWorld(Milan, VCEK)
 	revoke(w, w.ask)
 	w.crl.NextUpdate = w.now.Add(-time.Second)
-	if r, _ := w.appraise(t); !slices.Equal(with(r, Fail), []string{CheckCRL, CheckRevocation}) {
-		t.Errorf("%v", with(r, Fail))
+	if r, _ := w.appraise(t); !slices.Equal(with(r, check.Fail), []string{CheckCRL, CheckRevocation}) {
+		t.Errorf("%v", with(r, check.Fail))
 	}
 }
 
@@ -250,7 +251,7 @@ func TestVersion2OnTurin(t *testing.T) {
 	w := newWorld(Turin, VCEK)
 	w.report[0] = 2
 	clear(w.report[0x188:0x18b])
-	if r, err := w.appraise(t); err == nil || !slices.Equal(with(r, Fail), []string{CheckKeyProduct}) {
+	if r, err := w.appraise(t); err == nil || !slices.Equal(with(r, check.Fail), []string{CheckKeyProduct}) {
 		t.Errorf("%v", err)
 	}
 }
@@ -267,7 +268,7 @@ func TestVersion4(t *testing.T) {
 func TestTurinChipID(t *testing.T) {
 	w := newWorld(Turin, VCEK)
 	w.report[0x1a0+8] = 1
-	if r, err := w.appraise(t); err == nil || !slices.Equal(with(r, Fail), []string{CheckKeyChip}) {
+	if r, err := w.appraise(t); err == nil || !slices.Equal(with(r, check.Fail), []string{CheckKeyChip}) {
 		t.Errorf("%v", err)
 	}
 }
@@ -281,15 +282,15 @@ func TestMissingCollateral(t *testing.T) {
 		w := newWorld(Genoa, VCEK)
 		w.bendCollateral = drop
 		r, err := w.appraise(t)
-		var ce *CheckError
-		if !errors.Is(err, ErrMissing) || !errors.As(err, &ce) || ce.Check.Missing != what || len(with(r, Fail)) != 0 {
+		var ce *check.Error
+		if !errors.Is(err, check.ErrMissing) || !errors.As(err, &ce) || ce.Check.Missing != what || len(with(r, check.Fail)) != 0 {
 			t.Errorf("without %s: %v", what, err)
 		}
 	}
 	w := newWorld(Genoa, VCEK)
 	v, b, _ := w.build(t)
 	r, _ := ParseReport(b)
-	if _, err := v.Verify(w.now, r, nil); !errors.Is(err, ErrMissing) {
+	if _, err := v.Verify(w.now, r, nil); !errors.Is(err, check.ErrMissing) {
 		t.Errorf("without collateral: %v", err)
 	}
 }
@@ -308,7 +309,7 @@ func TestSeveralCRLs(t *testing.T) {
 			c.CRLs = append(oc.CRLs, c.CRLs...)
 		}
 		r, err := w.appraise(t)
-		if !revoked && err != nil || revoked && !slices.Equal(with(r, Fail), []string{CheckRevocation}) {
+		if !revoked && err != nil || revoked && !slices.Equal(with(r, check.Fail), []string{CheckRevocation}) {
 			t.Errorf("revoked %v: %v", revoked, err)
 		}
 		if !r.ValidUntil.Equal(w.crl.NextUpdate) {
@@ -360,7 +361,7 @@ func TestForeignCRLs(t *testing.T) {
 		_, _, oc := other.build(t)
 		c.CRLs = oc.CRLs
 	}
-	if _, err := w.appraise(t); !errors.Is(err, ErrMissing) {
+	if _, err := w.appraise(t); !errors.Is(err, check.ErrMissing) {
 		t.Errorf("%v", err)
 	}
 }
@@ -383,8 +384,8 @@ func TestUntrustedRoot(t *testing.T) {
 	}
 	// AMD's ARK-Genoa has the same common name, but another subject and key.
 	res, err := amdVerifier(t).Verify(w.now, r, c)
-	if err == nil || !slices.Equal(with(res, Fail), []string{CheckChain}) {
-		t.Errorf("%v", with(res, Fail))
+	if err == nil || !slices.Equal(with(res, check.Fail), []string{CheckChain}) {
+		t.Errorf("%v", with(res, check.Fail))
 	}
 }
 

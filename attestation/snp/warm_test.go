@@ -4,6 +4,8 @@ import (
 	"errors"
 	"sync"
 	"testing"
+
+	"github.com/bombyx-network/bombyx/attestation/check"
 )
 
 // One Verifier, one Collateral, many goroutines, good and bad reports: no verdict depends on another's.
@@ -26,7 +28,7 @@ func TestConcurrent(t *testing.T) {
 					return
 				}
 				_, err = v.Verify(w.now, r, c)
-				var ce *CheckError
+				var ce *check.Error
 				if (i+j)%2 == 0 && err != nil || (i+j)%2 == 1 && (!errors.As(err, &ce) || ce.Check.ID != CheckSignature) {
 					t.Errorf("%d: %v", i+j, err)
 				}

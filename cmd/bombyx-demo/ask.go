@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/bombyx-network/bombyx/attestation"
+	"github.com/bombyx-network/bombyx/attestation/check"
 	"github.com/bombyx-network/bombyx/client"
 	"github.com/bombyx-network/bombyx/internal/ton"
 	"github.com/bombyx-network/bombyx/internal/ton/channel"
@@ -144,9 +145,9 @@ func (d *demo) showChecks(r *attestation.Result) {
 	skipped := 0
 	for i, c := range r.Checks {
 		switch c.Status {
-		case attestation.Pass:
+		case check.Pass:
 			d.summary.Checks++
-		case attestation.Skip:
+		case check.Skip:
 			skipped++
 		}
 		seen := c.Seen

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/bombyx-network/bombyx/attestation"
+	"github.com/bombyx-network/bombyx/attestation/check"
 	"github.com/bombyx-network/bombyx/attestation/collateral"
 	"github.com/bombyx-network/bombyx/attestation/policy"
 	"github.com/bombyx-network/bombyx/attestation/results"
@@ -46,10 +47,10 @@ type view struct {
 	Missing    []string `json:"missing"`
 	At         string   `json:"at"`
 	ValidUntil string   `json:"valid_until"`
-	Checks     []check  `json:"checks"`
+	Checks     []row    `json:"checks"`
 }
 
-type check struct {
+type row struct {
 	ID       string `json:"id"`
 	Title    string `json:"title"`
 	Status   string `json:"status"`
@@ -81,11 +82,11 @@ func appraise(request js.Value) (answer map[string]any) {
 	doc := results.FromResult(r)
 	v := view{Verdict: doc.Verdict, Policy: r.Policy, TCBStatus: doc.TCBStatus, Advisories: doc.Advisories, Missing: r.Missing,
 		At: r.AppraisedAt.UTC().Format(time.RFC3339), ValidUntil: doc.ValidUntil}
-	if errors.Is(r.Err(), attestation.ErrCollateralMissing) {
+	if errors.Is(r.Err(), check.ErrMissing) {
 		v.Verdict = "missing"
 	}
 	for i, c := range r.Checks {
-		shown := check{c.ID, c.Title, string(c.Status), c.Required, c.Clause, c.Seen, c.Wanted, c.Detail, []excerpt{}}
+		shown := row{c.ID, c.Title, string(c.Status), c.Required, c.Clause, c.Seen, c.Wanted, c.Detail, []excerpt{}}
 		for _, e := range excerpts[i] {
 			shown.Bytes = append(shown.Bytes, excerpt{results.Where(e), results.Bytes(e)})
 		}

@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/bombyx-network/bombyx/attestation"
+	"github.com/bombyx-network/bombyx/attestation/check"
 	"github.com/bombyx-network/bombyx/attestation/collateral/fetch"
 	"github.com/bombyx-network/bombyx/attestation/policy"
 	"github.com/bombyx-network/bombyx/attestation/results"
@@ -96,7 +97,7 @@ func verify(cmd *cobra.Command, h *home, o *verifyOptions, files []string) error
 			return err
 		}
 		switch err := r.Err(); {
-		case errors.Is(err, attestation.ErrCollateralMissing):
+		case errors.Is(err, check.ErrMissing):
 			missing = append(missing, file)
 		case err != nil:
 			rejected = append(rejected, file)
@@ -131,7 +132,7 @@ func (a *appraiser) appraise(ctx context.Context, file string, data []byte) (*at
 	if err != nil {
 		return nil, cli.Errorf(cli.Usage, "is it the right file? bombyx inspect shows what a file says", "%s: %w", file, err)
 	}
-	if !errors.Is(r.Err(), attestation.ErrCollateralMissing) || a.fetcher == nil {
+	if !errors.Is(r.Err(), check.ErrMissing) || a.fetcher == nil {
 		return r, nil
 	}
 	fetched, _, err := fetchFor(ctx, a.fetcher, data, a.want.Certificates, a.log)

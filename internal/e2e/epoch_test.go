@@ -13,6 +13,7 @@ import (
 
 	"github.com/bombyx-network/bombyx/attestation"
 	"github.com/bombyx-network/bombyx/attestation/attestationtest"
+	"github.com/bombyx-network/bombyx/attestation/check"
 	"github.com/bombyx-network/bombyx/client"
 	"github.com/bombyx-network/bombyx/host"
 	"github.com/bombyx-network/bombyx/internal/apierror"
@@ -124,7 +125,7 @@ func (s *epochStack) ask(t *testing.T) (epoch bool) {
 }
 
 func ofEpoch(r *attestation.Result) bool {
-	return slices.ContainsFunc(r.Checks, func(c attestation.Check) bool { return c.ID == attestation.CheckEpoch })
+	return slices.ContainsFunc(r.Checks, func(c check.Check) bool { return c.ID == attestation.CheckEpoch })
 }
 
 // One quote serves every client until its block is too old; then there are new keys and a new quote.

@@ -16,6 +16,7 @@ import (
 
 	"github.com/bombyx-network/bombyx/attestation"
 	"github.com/bombyx-network/bombyx/attestation/attestationtest"
+	"github.com/bombyx-network/bombyx/attestation/check"
 	"github.com/bombyx-network/bombyx/attestation/collateral"
 	"github.com/bombyx-network/bombyx/attestation/collateral/fetch"
 	"github.com/bombyx-network/bombyx/attestation/collateral/fetch/fetchtest"
@@ -144,7 +145,7 @@ func TestHeldGPU(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if c := appraise(t, inputs, ev).Check("gpu0.nvidia.ocsp.device"); c == nil || c.Status != attestation.Fail {
+	if c := appraise(t, inputs, ev).Check("gpu0.nvidia.ocsp.device"); c == nil || c.Status != check.Fail {
 		t.Errorf("%+v", c)
 	}
 }
@@ -319,7 +320,7 @@ func TestBadServices(t *testing.T) {
 				t.Errorf("error %v, want %q", err, c.want)
 			}
 			r := appraise(t, inputs, ev)
-			if !errors.Is(r.Err(), attestation.ErrCollateralMissing) {
+			if !errors.Is(r.Err(), check.ErrMissing) {
 				t.Errorf("appraisal: %v, want missing collateral", r.Err())
 			}
 		})

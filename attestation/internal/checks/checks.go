@@ -5,57 +5,39 @@ package checks
 import (
 	"fmt"
 	"time"
+
+	"github.com/bombyx-network/bombyx/attestation/check"
 )
-
-// Status is the outcome of a check.
-type Status string
-
-// Outcomes. A skipped check is never a pass.
-const (
-	Pass Status = "PASS"
-	Fail Status = "FAIL"
-	Skip Status = "SKIP"
-)
-
-// Check is one verified, refuted or undecided fact.
-type Check struct {
-	ID      string
-	Status  Status
-	Detail  string
-	Clause  string
-	Missing string // after a skip: the collateral that was not given, or empty if an earlier failure left nothing to check
-}
 
 // Run is one run of a verifier.
 type Run struct {
 	Now    time.Time // the instant of the appraisal
-	Checks []Check
+	Checks []check.Check
 
 	// Between these instants, inclusive, all that was used is valid. Zero: nothing was used.
 	From, Until time.Time
 }
 
-func (r *Run) report(id, clause string, status Status, format string, args ...any) {
-	detail := format
-	if len(args) > 0 {
-		detail = fmt.Sprintf(format, args...)
+func text(format string, args []any) string {
+	if len(args) == 0 {
+		return format
 	}
-	r.Checks = append(r.Checks, Check{ID: id, Status: status, Detail: detail, Clause: clause})
+	return fmt.Sprintf(format, args...)
 }
 
-// Pass reports a check that passed.
+// Pass reports a check that passed, and what it saw.
 func (r *Run) Pass(id, clause, format string, args ...any) {
-	r.report(id, clause, Pass, format, args...)
+	r.Checks = append(r.Checks, check.Check{ID: id, Status: check.Pass, Clause: clause, Seen: text(format, args)})
 }
 
 // Fail reports a check that failed.
 func (r *Run) Fail(id, clause, format string, args ...any) {
-	r.report(id, clause, Fail, format, args...)
+	r.Checks = append(r.Checks, check.Check{ID: id, Status: check.Fail, Clause: clause, Detail: text(format, args)})
 }
 
 // Skip reports a check that an earlier failure left nothing to do.
 func (r *Run) Skip(id, clause, format string, args ...any) {
-	r.report(id, clause, Skip, format, args...)
+	r.Checks = append(r.Checks, check.Check{ID: id, Status: check.Skip, Clause: clause, Detail: text(format, args)})
 }
 
 // Missing reports a check that cannot run without some collateral.
@@ -65,36 +47,44 @@ func (r *Run) Missing(id, clause, what string) {
 }
 
 // Decide passes the check if err is nil.
-func (r *Run) Decide(id, clause string, err error, detail string) {
+func (r *Run) Decide(id, clause string, err error, seen string) {
 	if err != nil {
 		r.Fail(id, clause, "%s", err.Error())
 		return
 	}
-	r.Pass(id, clause, "%s", detail)
+	r.Pass(id, clause, "%s", seen)
 }
 
 // Last returns the check that was reported last.
-func (r *Run) Last() *Check { return &r.Checks[len(r.Checks)-1] }
+func (r *Run) Last() *check.Check { return &r.Checks[len(r.Checks)-1] }
 
 // Passed tells whether the check was reported, and passed.
 func (r *Run) Passed(id string) bool {
 	for i := range r.Checks {
 		if r.Checks[i].ID == id {
-			return r.Checks[i].Status == Pass
+			return r.Checks[i].Status == check.Pass
 		}
 	}
 	return false
 }
 
-// Decisive returns the index of the check that keeps the run from passing, or -1 if every check passed: the first that failed;
+// Err returns nil if every check passed, else a *check.Error.
+func (r *Run) Err() error {
+	if i := r.decisive(); i >= 0 {
+		return &check.Error{Check: r.Checks[i]}
+	}
+	return nil
+}
+
+// decisive returns the index of the check that keeps the run from passing, or -1 if every check passed: the first that failed;
 // else the first that was skipped for want of collateral; else the first that was skipped.
-func (r *Run) Decisive() int {
+func (r *Run) decisive() int {
 	skipped := -1
 	for i := range r.Checks {
 		switch k := &r.Checks[i]; {
-		case k.Status == Fail:
+		case k.Status == check.Fail:
 			return i
-		case k.Status == Skip && (skipped < 0 || r.Checks[skipped].Missing == "" && k.Missing != ""):
+		case k.Status == check.Skip && (skipped < 0 || r.Checks[skipped].Missing == "" && k.Missing != ""):
 			skipped = i
 		}
 	}

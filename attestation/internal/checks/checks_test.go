@@ -5,6 +5,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/bombyx-network/bombyx/attestation/check"
 )
 
 func TestDecisive(t *testing.T) {
@@ -27,7 +29,7 @@ func TestDecisive(t *testing.T) {
 				r.Missing("id", "", "collateral")
 			}
 		}
-		if got := r.Decisive(); got != want {
+		if got := r.decisive(); got != want {
 			t.Errorf("%q: check %d decides, want %d", seq, got, want)
 		}
 	}
@@ -40,13 +42,18 @@ func TestReports(t *testing.T) {
 	r.Missing("c", "3", "CRL")
 	r.Decide("d", "4", nil, "100%")
 	r.Decide("e", "5", errors.New("100%"), "fine")
-	want := []Check{{"a", Pass, "fine", "1", ""}, {"b", Fail, "1 of 2", "2", ""}, {"c", Skip, "no CRL given", "3", "CRL"},
-		{"d", Pass, "100%", "4", ""}, {"e", Fail, "100%", "5", ""}}
+	want := []check.Check{
+		{ID: "a", Clause: "1", Status: check.Pass, Seen: "fine"},
+		{ID: "b", Clause: "2", Status: check.Fail, Detail: "1 of 2"},
+		{ID: "c", Clause: "3", Status: check.Skip, Detail: "no CRL given", Missing: "CRL"},
+		{ID: "d", Clause: "4", Status: check.Pass, Seen: "100%"},
+		{ID: "e", Clause: "5", Status: check.Fail, Detail: "100%"},
+	}
 	for i, w := range want {
 		if r.Checks[i] != w {
 			t.Errorf("%+v, want %+v", r.Checks[i], w)
 		}
-		if got := r.Passed(w.ID); got != (w.Status == Pass) {
+		if got := r.Passed(w.ID); got != (w.Status == check.Pass) {
 			t.Errorf("%s passed: %v", w.ID, got)
 		}
 	}

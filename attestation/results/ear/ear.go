@@ -15,6 +15,7 @@ import (
 	"github.com/veraison/ear"
 
 	"github.com/bombyx-network/bombyx/attestation"
+	"github.com/bombyx-network/bombyx/attestation/check"
 	"github.com/bombyx-network/bombyx/attestation/dcap"
 	"github.com/bombyx-network/bombyx/attestation/nvidia"
 	"github.com/bombyx-network/bombyx/attestation/snp"
@@ -73,8 +74,8 @@ func Sign(r *attestation.Result, o Options) (string, error) {
 }
 
 // bySubmodule groups the checks; what belongs to no device belongs to the CPU.
-func bySubmodule(r *attestation.Result) map[string][]attestation.Check {
-	out := map[string][]attestation.Check{}
+func bySubmodule(r *attestation.Result) map[string][]check.Check {
+	out := map[string][]check.Check{}
 	bare := r.Kind == attestation.KindGPUReport || r.Kind == attestation.KindSwitchReport
 	for _, c := range r.Checks {
 		name, rest, _ := strings.Cut(c.ID, ".")
@@ -115,23 +116,23 @@ func set(ids ...string) map[string]bool {
 
 // claim is good when every check of the group that is there passed and there is one, bad when one failed, and no claim
 // otherwise: a skip says nothing.
-func claim(checks []attestation.Check, group map[string]bool, good, bad ear.TrustClaim) ear.TrustClaim {
+func claim(checks []check.Check, group map[string]bool, good, bad ear.TrustClaim) ear.TrustClaim {
 	out := ear.NoClaim
 	for _, c := range checks {
 		switch {
 		case !group[c.ID]:
-		case c.Status == attestation.Fail:
+		case c.Status == check.Fail:
 			return bad
-		case c.Status == attestation.Pass && out == ear.NoClaim:
+		case c.Status == check.Pass && out == ear.NoClaim:
 			out = good
-		case c.Status != attestation.Pass && c.Required:
+		case c.Status != check.Pass && c.Required:
 			return ear.NoClaim
 		}
 	}
 	return out
 }
 
-func appraisal(name string, checks []attestation.Check, r *attestation.Result, verified bool) *ear.Appraisal {
+func appraisal(name string, checks []check.Check, r *attestation.Result, verified bool) *ear.Appraisal {
 	v := &ear.TrustVector{
 		Hardware:         claim(checks, hardware, ear.GenuineHardwareClaim, ear.UnrecognizedHardwareClaim),
 		Configuration:    claim(checks, configuration, ear.ApprovedConfigClaim, ear.UnsupportableConfigClaim),
