@@ -151,12 +151,16 @@ func verifyDER(signer *x509.Certificate, message, sig []byte) error {
 
 // verifyRaw verifies an ECDSA-SHA384 signature as r||s, 48 bytes each.
 func verifyRaw(pub *ecdsa.PublicKey, message, sig []byte) error {
+	digest := sha512.Sum384(message)
+	return verifyDigest(pub, &digest, sig)
+}
+
+func verifyDigest(pub *ecdsa.PublicKey, digest *[sha512.Size384]byte, sig []byte) error {
 	if len(sig) != SignatureSize {
 		return fmt.Errorf("signature of %d bytes, want %d", len(sig), SignatureSize)
 	}
-	digest := sha512.Sum384(message)
 	r, s := new(big.Int).SetBytes(sig[:SignatureSize/2]), new(big.Int).SetBytes(sig[SignatureSize/2:])
-	if !p384.Verify(pub, &digest, r, s) {
+	if !p384.Verify(pub, digest, r, s) {
 		return errSignature
 	}
 	return nil

@@ -490,24 +490,46 @@ func TestManifestForgeries(t *testing.T) {
 		}}, "no signature"},
 		"other namespace":       {manifest{golden: golden, signed: replace(DSigNamespace, "urn:x")}, "not an XML signature"},
 		"another transform":     {manifest{golden: golden, info: replace(AlgorithmEnveloped, "http://www.w3.org/TR/1999/REC-xslt-19991116")}, "other algorithms"},
-		"one transform":         {manifest{golden: golden, info: replace(`<ds:Transform Algorithm="`+AlgorithmC14N11+`"></ds:Transform>`, "")}, "other algorithms"},
+		"one transform":         {manifest{golden: golden, info: replace(`<ds:Transform Algorithm="`+AlgorithmC14N11+`"></ds:Transform>`, "")}, `"DigestMethod" or its attributes`},
 		"SHA-256":               {manifest{golden: golden, info: replace(AlgorithmSHA384, "http://www.w3.org/2001/04/xmlenc#sha256")}, "other algorithms"},
 		"HMAC":                  {manifest{golden: golden, info: replace(AlgorithmECDSASHA384, "http://www.w3.org/2000/09/xmldsig#hmac-sha1")}, "other algorithms"},
 		"exclusive C14N":        {manifest{golden: golden, info: replace(AlgorithmC14N11, "http://www.w3.org/2001/10/xml-exc-c14n#")}, "other algorithms"},
 		"reference to a part":   {manifest{golden: golden, info: replace(`URI=""`, `URI="#x"`)}, "refers to"},
-		"reference without URI": {manifest{golden: golden, info: replace(` URI=""`, ``)}, "refers to"},
+		"reference without URI": {manifest{golden: golden, info: replace(` URI=""`, ``)}, `"Reference" or its attributes`},
 		"two SignedInfo": {manifest{golden: golden, signed: func(s string) string {
 			i, j := strings.Index(s, "<ds:SignedInfo>"), strings.Index(s, "</ds:SignedInfo>")+len("</ds:SignedInfo>")
 			return s[:j] + s[i:j] + s[j:]
-		}}, "2 SignedInfo"},
-		"a second SignedInfo in another namespace": {manifest{golden: golden, signed: replace("<ds:SignedInfo>", `<x:SignedInfo xmlns:x="urn:x"></x:SignedInfo><ds:SignedInfo>`)}, "2 SignedInfo"},
+		}}, "second SignedInfo"},
+		"a second SignedInfo in another namespace": {manifest{golden: golden, signed: replace("<ds:SignedInfo>", `<x:SignedInfo xmlns:x="urn:x"></x:SignedInfo><ds:SignedInfo>`)}, `"SignedInfo" or its attributes`},
 		"two references": {manifest{golden: golden, info: func(s string) string {
 			i, j := strings.Index(s, "<ds:Reference"), strings.Index(s, "</ds:SignedInfo>")
 			return s[:j] + s[i:]
-		}}, "one Reference"},
-		"two signature values":     {manifest{golden: golden, signed: replace("<ds:KeyInfo>", "<ds:SignatureValue>AA==</ds:SignatureValue><ds:KeyInfo>")}, "2 SignatureValue"},
-		"no certificates":          {manifest{golden: golden, certs: []*x509.Certificate{}}, "0 certificates"},
-		"too many certificates":    {manifest{golden: golden, certs: slices.Concat(f.certs, f.certs)}, "10 certificates"},
+		}}, `"Reference" too much`},
+		"transforms in another order": {manifest{golden: golden, info: func(s string) string {
+			a, b := `<ds:Transform Algorithm="`+AlgorithmEnveloped+`"></ds:Transform>`, `<ds:Transform Algorithm="`+AlgorithmC14N11+`"></ds:Transform>`
+			return strings.Replace(s, a+b, b+a, 1)
+		}}, "other algorithms"},
+		"a transform with a parameter":  {manifest{golden: golden, info: replace(AlgorithmEnveloped+`">`, AlgorithmEnveloped+`"><ds:XPath>self::text()</ds:XPath>`)}, `"XPath" or its attributes`},
+		"a method in another namespace": {manifest{golden: golden, info: replace(`<ds:DigestMethod`, `<ds:DigestMethod xmlns:ds="urn:x"`)}, `"DigestMethod" or its attributes`},
+		"a reference by type":           {manifest{golden: golden, info: replace(`URI=""`, `Type="urn:x" URI=""`)}, `"Reference" or its attributes`},
+		"no SignedInfo": {manifest{golden: golden, signed: func(s string) string {
+			i, j := strings.Index(s, "<ds:SignedInfo>"), strings.Index(s, "</ds:SignedInfo>")+len("</ds:SignedInfo>")
+			return s[:i] + s[j:]
+		}}, "no SignedInfo"},
+		"no digest": {manifest{golden: golden, info: func(s string) string {
+			i := strings.Index(s, "<ds:DigestValue>")
+			j := strings.Index(s, "</ds:Reference>")
+			return s[:i] + s[j:]
+		}}, "no SignedInfo"},
+		"no signature value": {manifest{golden: golden, signed: func(s string) string {
+			i := strings.Index(s, "<ds:SignatureValue>")
+			j := strings.Index(s, "<ds:KeyInfo>")
+			return s[:i] + s[j:]
+		}}, "no SignatureValue"},
+		"xml:lang":                 {manifest{golden: golden, signed: replace(` tagId=`, ` xml:lang="en" tagId=`)}, "xml namespace"},
+		"two signature values":     {manifest{golden: golden, signed: replace("<ds:KeyInfo>", "<ds:SignatureValue>AA==</ds:SignatureValue><ds:KeyInfo>")}, "more than one SignatureValue"},
+		"no certificates":          {manifest{golden: golden, certs: []*x509.Certificate{}}, "no certificates"},
+		"too many certificates":    {manifest{golden: golden, certs: slices.Concat(f.certs, f.certs)}, "more than 8 certificates"},
 		"certificate that is none": {manifest{golden: golden, signed: replace(`<ds:X509Certificate>MII`, `<ds:X509Certificate>AII`)}, "certificate 0"},
 		"DOCTYPE":                  {manifest{golden: golden, signed: func(s string) string { return `<!DOCTYPE x [<!ENTITY a "b">]>` + s }}, "DOCTYPE"},
 		"processing instruction":   {manifest{golden: golden, signed: func(s string) string { return `<?x y?>` + s }}, "processing instructions"},

@@ -3,33 +3,27 @@ package nvidia
 import (
 	"bytes"
 	"cmp"
-	"crypto/ecdsa"
 	"crypto/sha512"
 	"crypto/x509"
 	"encoding/base64"
 	"encoding/hex"
-	"encoding/xml"
 	"errors"
 	"fmt"
-	"io"
 	"slices"
 	"strconv"
 	"strings"
 
-	"github.com/beevik/etree"
 	"github.com/bombyx-network/bombyx/attestation/check"
-	dsig "github.com/russellhaering/goxmldsig"
-	"github.com/russellhaering/goxmldsig/etreeutils"
+	"github.com/bombyx-network/bombyx/attestation/internal/c14n"
 )
 
 // Limits of a reference integrity manifest. NVIDIA's have 26 KiB and about
-// 130 elements. The XML is read, copied and canonicalized as a tree, which
-// allocates about 40 times its size in all, most of it freed on the way: so
-// that no manifest makes more than 5 MiB of that.
+// 130 elements.
 const (
 	MaxRIMSize     = 128 << 10
 	maxRIMElements = 1024
 	maxRIMDepth    = 12
+	maxRIMAttrs    = 72 // 63 alternatives and all other attributes
 	maxRIMCerts    = 8
 )
 
@@ -98,313 +92,288 @@ func (r *RIM) Signers() []*x509.Certificate { return slices.Clone(r.certs) }
 
 // ParseRIM parses a manifest, which it keeps. An error means that it is malformed. A manifest
 // with a wrong signature or an incomplete certificate path is returned, and
-// fails the checks of every appraisal that uses it.
+// fails the checks of every appraisal that uses it. It allocates no more than
+// four times the manifest's size, and 96 KiB for certificates and signatures.
 func ParseRIM(b []byte) (*RIM, error) {
 	if len(b) > MaxRIMSize {
 		return nil, fmt.Errorf("nvidia: manifest of %d bytes, the most is %d", len(b), MaxRIMSize)
 	}
-	if err := scanXML(b); err != nil {
+	r := &RIM{Raw: b}
+	if err := r.parse(string(b)); err != nil {
 		return nil, fmt.Errorf("nvidia: manifest: %w", err)
 	}
-	doc := etree.NewDocument()
-	if err := doc.ReadFromBytes(b); err != nil {
-		return nil, fmt.Errorf("nvidia: manifest: %w", err)
-	}
-	root := doc.Root()
-	if root == nil {
-		return nil, errors.New("nvidia: manifest is empty")
-	}
-	sig, err := takeSignature(root)
-	if err != nil {
-		return nil, fmt.Errorf("nvidia: manifest: %w", err)
-	}
-	// Values are read from the bytes that the digest covers, not from the
-	// document as it came, so that nothing can be read that was not signed.
-	signed, err := dsig.MakeC14N11Canonicalizer().Canonicalize(root)
-	if err != nil {
-		return nil, fmt.Errorf("nvidia: manifest: %w", err)
-	}
-	r := &RIM{Raw: b, certs: sig.certs, root: fingerprint(sig.certs[len(sig.certs)-1])}
-	if err := r.parseTag(signed); err != nil {
-		return nil, fmt.Errorf("nvidia: manifest: %w", err)
-	}
-	r.validity = chainValidity(r.certs)
-	r.chainErr = verifyLinks(r.certs)
-	r.sigErr = sig.verify(signed)
 	return r, nil
 }
 
-// scanXML refuses documents that would be expensive or ambiguous: deep, wide,
-// with a DOCTYPE or with processing instructions other than the XML
-// declaration.
-func scanXML(b []byte) error {
-	d := xml.NewDecoder(bytes.NewReader(b))
-	for depth, elements := 0, 0; ; {
-		token, err := d.RawToken()
-		if errors.Is(err, io.EOF) {
-			return nil
-		}
+// parse reads document and signature in one pass. Every value is taken from the very token that is written, in canonical form, to the
+// digest that covers it, so that nothing can be read that was not signed.
+func (r *RIM) parse(doc string) error {
+	x, err := c14n.NewReader(doc, c14n.Limits{Depth: maxRIMDepth, Elements: maxRIMElements, Attrs: maxRIMAttrs})
+	if err != nil {
+		return err
+	}
+	var (
+		digest = sha512.New384()
+		signed = c14n.NewWriter(digest)
+		path   = make([]c14n.Name, 0, maxRIMDepth) // of the open elements
+		metas  int
+		sig    *signature
+	)
+	for {
+		t, err := x.Next()
 		if err != nil {
 			return err
 		}
-		switch t := token.(type) {
-		case xml.StartElement:
-			depth++
-			elements++
-			if depth > maxRIMDepth || elements > maxRIMElements || len(t.Attr) > 64 {
-				return fmt.Errorf("more than %d nested or %d elements, or 64 attributes", maxRIMDepth, maxRIMElements)
+		if t == nil {
+			break
+		}
+		if t.Kind == c14n.Start {
+			path = append(path, t.Name)
+			// The one signature is a child of the root and no part of what it signs (XML Signature 1.1, 6.6.4).
+			if len(path) == 2 && t.Name.Local == "Signature" {
+				switch {
+				case sig != nil:
+					return errors.New("more than one signature")
+				case t.Name.Space != DSigNamespace:
+					return errors.New("the signature is not an XML signature")
+				}
+				if sig, err = readSignature(x); err != nil {
+					return err
+				}
+				path = path[:1]
+				continue
 			}
-		case xml.EndElement:
-			depth--
-		case xml.Directive:
-			return errors.New("a DOCTYPE is not allowed")
-		case xml.ProcInst:
-			if t.Target != "xml" || elements != 0 {
-				return errors.New("processing instructions are not allowed")
+			switch {
+			case len(path) == 1 && t.Name != swid("SoftwareIdentity"):
+				return errors.New("the root element is no SoftwareIdentity of ISO/IEC 19770-2")
+			case len(path) == 1:
+				r.TagID, _ = t.Attr("", "tagId")
+			case len(path) == 2 && t.Name == swid("Meta"):
+				metas++
+				r.Version, _ = t.Attr("", "colloquialVersion")
+				r.Edition, _ = t.Attr("", "edition")
+				r.Product, _ = t.Attr("", "product")
+			case len(path) == 3 && path[1] == swid("Payload") && t.Name == swid("Resource"):
+				if err := r.readResource(t); err != nil {
+					return err
+				}
 			}
 		}
+		signed.Write(x)
+		if t.Kind == c14n.End {
+			path = path[:len(path)-1]
+		}
 	}
+	signed.Flush()
+	switch {
+	case sig == nil:
+		return errors.New("no signature")
+	case metas != 1:
+		return fmt.Errorf("%d Meta elements, want 1", metas)
+	case r.Version == "" || r.Product == "":
+		return errors.New("no colloquialVersion or no product")
+	case len(r.Golden) == 0:
+		return errors.New("no active measurement")
+	}
+	slices.SortFunc(r.Golden, func(a, b Golden) int { return cmp.Compare(a.Index, b.Index) })
+	r.certs, r.root = sig.certs, fingerprint(sig.certs[len(sig.certs)-1])
+	r.validity = chainValidity(r.certs)
+	r.chainErr = verifyLinks(r.certs)
+	r.sigErr = sig.verify(digest.Sum(nil))
+	return nil
 }
 
-// signature is a ds:Signature taken out of its document.
+func swid(local string) c14n.Name { return c14n.Name{Space: SWIDNamespace, Local: local} }
+func ds(local string) c14n.Name   { return c14n.Name{Space: DSigNamespace, Local: local} }
+
+// signature is what a ds:Signature says.
 type signature struct {
-	signedInfo []byte // canonical
-	digest     []byte // DigestValue
-	value      []byte // SignatureValue
-	certs      []*x509.Certificate
+	info   [sha512.Size384]byte // digest of the canonical SignedInfo
+	digest []byte               // DigestValue
+	value  []byte               // SignatureValue
+	certs  []*x509.Certificate
 }
 
-// takeSignature removes the one enveloped signature from root (XML Signature
-// 1.1, 6.6.4) and reads it.
-func takeSignature(root *etree.Element) (*signature, error) {
-	var el *etree.Element
-	for _, child := range root.ChildElements() {
-		if child.Tag == "Signature" {
-			if el != nil {
-				return nil, errors.New("more than one signature")
+// signedInfo is the one SignedInfo that is accepted, element by element: its depth, its name, and its only attribute.
+// XML Signature 1.1, 4.4, demands the same order.
+var signedInfo = []struct {
+	depth             int
+	name, attr, value string
+}{
+	{1, "SignedInfo", "", ""},
+	{2, "CanonicalizationMethod", "Algorithm", AlgorithmC14N11},
+	{2, "SignatureMethod", "Algorithm", AlgorithmECDSASHA384},
+	{2, "Reference", "URI", ""}, // the whole document
+	{3, "Transforms", "", ""},
+	{4, "Transform", "Algorithm", AlgorithmEnveloped},
+	{4, "Transform", "Algorithm", AlgorithmC14N11},
+	{3, "DigestMethod", "Algorithm", AlgorithmSHA384},
+	{3, "DigestValue", "", ""},
+}
+
+// readSignature reads on to the end of the ds:Signature whose start tag was read last.
+func readSignature(x *c14n.Reader) (*signature, error) {
+	var (
+		s      = &signature{}
+		hash   = sha512.New384()
+		signed = c14n.NewWriter(hash)
+		path   = make([]c14n.Name, 0, maxRIMDepth) // below the signature
+		infos  int                                 // elements of SignedInfo
+		values int
+		text   []byte // of the innermost element, without white space
+	)
+	for {
+		t, err := x.Next()
+		if err != nil {
+			return nil, err
+		}
+		if t.Kind == c14n.Start {
+			path, text = append(path, t.Name), text[:0]
+		}
+		if len(path) == 0 {
+			if t.Kind == c14n.End {
+				break
 			}
-			el = child
+			continue // white space
+		}
+		// SignedInfo is canonicalized where it stands: with the namespaces of its ancestors in scope.
+		info := path[0].Local == "SignedInfo"
+		if info {
+			signed.Write(x)
+		}
+		switch t.Kind {
+		case c14n.Start:
+			if info {
+				if err := isSignedInfo(infos, len(path), t); err != nil {
+					return nil, err
+				}
+				infos++
+			}
+		case c14n.Text:
+			for field := range strings.FieldsSeq(t.Text) {
+				text = append(text, field...)
+			}
+		case c14n.End:
+			switch {
+			case info && infos == len(signedInfo) && len(path) == 3 && t.Name == ds("DigestValue"):
+				if s.digest, err = unbase64(text); err != nil {
+					return nil, fmt.Errorf("DigestValue: %w", err)
+				}
+			case len(path) == 1 && t.Name == ds("SignatureValue"):
+				if values++; values > 1 {
+					return nil, errors.New("the signature has more than one SignatureValue")
+				}
+				if s.value, err = unbase64(text); err != nil {
+					return nil, fmt.Errorf("SignatureValue: %w", err)
+				}
+			case len(path) == 3 && path[0] == ds("KeyInfo") && path[1] == ds("X509Data") && t.Name == ds("X509Certificate"):
+				if len(s.certs) == maxRIMCerts {
+					return nil, fmt.Errorf("the signature carries more than %d certificates", maxRIMCerts)
+				}
+				der, err := unbase64(text)
+				if err != nil {
+					return nil, fmt.Errorf("certificate %d: %w", len(s.certs), err)
+				}
+				cert, err := x509.ParseCertificate(der)
+				if err != nil {
+					return nil, fmt.Errorf("certificate %d: %w", len(s.certs), err)
+				}
+				s.certs = append(s.certs, cert)
+			}
+			path, text = path[:len(path)-1], text[:0]
 		}
 	}
-	if el == nil {
-		return nil, errors.New("no signature")
-	}
-	// SignedInfo is canonicalized where it stands: with the namespaces of its
-	// ancestors in scope.
-	scope, err := etreeutils.NSBuildParentContext(el)
-	if err != nil {
-		return nil, err
-	}
-	if ns, err := subNamespace(scope, el); err != nil || ns != DSigNamespace {
-		return nil, errors.New("the signature is not an XML signature")
-	}
-	if scope, err = scope.SubContext(el); err != nil {
-		return nil, err
-	}
-	infos := el.SelectElements("SignedInfo")
-	if len(infos) != 1 {
-		return nil, fmt.Errorf("the signature has %d SignedInfo elements, want 1", len(infos))
-	}
-	s := &signature{}
-	if s.signedInfo, err = canonical(scope, infos[0]); err != nil {
-		return nil, err
-	}
-	if err := s.parseSignedInfo(); err != nil {
-		return nil, err
-	}
-	rest, err := canonical(scope, el)
-	if err != nil {
-		return nil, err
-	}
-	var x struct {
-		XMLName      xml.Name `xml:"http://www.w3.org/2000/09/xmldsig# Signature"`
-		Value        []string `xml:"http://www.w3.org/2000/09/xmldsig# SignatureValue"`
-		Certificates []string `xml:"http://www.w3.org/2000/09/xmldsig# KeyInfo>X509Data>X509Certificate"`
-	}
-	if err := xml.Unmarshal(rest, &x); err != nil {
-		return nil, err
-	}
-	if len(x.Value) != 1 {
-		return nil, fmt.Errorf("the signature has %d SignatureValue elements, want 1", len(x.Value))
-	}
-	if s.value, err = unbase64(x.Value[0]); err != nil {
-		return nil, fmt.Errorf("SignatureValue: %w", err)
-	}
-	if len(x.Certificates) == 0 || len(x.Certificates) > maxRIMCerts {
-		return nil, fmt.Errorf("the signature carries %d certificates, want 1 to %d", len(x.Certificates), maxRIMCerts)
-	}
-	for i, c := range x.Certificates {
-		der, err := unbase64(c)
-		if err != nil {
-			return nil, fmt.Errorf("certificate %d: %w", i, err)
-		}
-		cert, err := x509.ParseCertificate(der)
-		if err != nil {
-			return nil, fmt.Errorf("certificate %d: %w", i, err)
-		}
-		s.certs = append(s.certs, cert)
-	}
-	for _, child := range root.ChildElements() {
-		if child.Tag == "Signature" {
-			root.RemoveChild(child)
-		}
+	signed.Flush()
+	hash.Sum(s.info[:0])
+	switch {
+	case infos != len(signedInfo):
+		return nil, errors.New("the signature has no SignedInfo, or one that says less than all")
+	case values == 0:
+		return nil, errors.New("the signature has no SignatureValue")
+	case len(s.certs) == 0:
+		return nil, errors.New("the signature carries no certificates")
 	}
 	return s, nil
 }
 
-// canonical returns an element in canonical form with the namespaces that it
-// inherits.
-func canonical(scope etreeutils.NSContext, el *etree.Element) ([]byte, error) {
-	detached, err := etreeutils.NSDetatch(scope, el)
-	if err != nil {
-		return nil, err
+// isSignedInfo says why a start tag is not the nth of the SignedInfo that is accepted.
+func isSignedInfo(n, depth int, t *c14n.Token) error {
+	if n == len(signedInfo) {
+		return fmt.Errorf("the signature has a second SignedInfo, or %.64q too much in it", t.Name.Local)
 	}
-	return dsig.MakeC14N11Canonicalizer().Canonicalize(detached)
-}
-
-// parseSignedInfo reads SignedInfo from the bytes that the signature is over.
-func (s *signature) parseSignedInfo() error {
-	var x struct {
-		XMLName                xml.Name    `xml:"http://www.w3.org/2000/09/xmldsig# SignedInfo"`
-		CanonicalizationMethod []algorithm `xml:"http://www.w3.org/2000/09/xmldsig# CanonicalizationMethod"`
-		SignatureMethod        []algorithm `xml:"http://www.w3.org/2000/09/xmldsig# SignatureMethod"`
-		Reference              []struct {
-			URI        *string     `xml:"URI,attr"`
-			Transforms []algorithm `xml:"http://www.w3.org/2000/09/xmldsig# Transforms>Transform"`
-			Method     []algorithm `xml:"http://www.w3.org/2000/09/xmldsig# DigestMethod"`
-			Value      []string    `xml:"http://www.w3.org/2000/09/xmldsig# DigestValue"`
-		} `xml:"http://www.w3.org/2000/09/xmldsig# Reference"`
+	want := signedInfo[n]
+	attrs := 0
+	if want.attr != "" {
+		attrs = 1
 	}
-	if err := xml.Unmarshal(s.signedInfo, &x); err != nil {
-		return err
-	}
-	if len(x.Reference) != 1 || len(x.Reference[0].Value) != 1 {
-		return errors.New("SignedInfo needs one Reference with one DigestValue")
-	}
-	ref := x.Reference[0]
+	value, has := t.Attr("", want.attr)
 	switch {
-	case !is(x.CanonicalizationMethod, AlgorithmC14N11), !is(x.SignatureMethod, AlgorithmECDSASHA384), !is(ref.Method, AlgorithmSHA384),
-		!is(ref.Transforms, AlgorithmEnveloped, AlgorithmC14N11):
-		return errors.New("the signature uses other algorithms than c14n 1.1, ECDSA-SHA384 and SHA-384 over the enveloping document")
-	case ref.URI == nil || *ref.URI != "":
+	case t.Name != ds(want.name), depth != want.depth, len(t.Attrs) != attrs, attrs == 1 && !has:
+		return fmt.Errorf("SignedInfo: element %.64q or its attributes are not what is expected there, %q", t.Name.Local, want.name)
+	case value != want.value && want.attr == "URI":
 		return errors.New("the signature refers to something else than the whole document")
+	case value != want.value:
+		return errors.New("the signature uses other algorithms than c14n 1.1, ECDSA-SHA384 and SHA-384 over the enveloping document")
 	}
-	digest, err := unbase64(ref.Value[0])
-	if err != nil {
-		return fmt.Errorf("DigestValue: %w", err)
-	}
-	s.digest = digest
 	return nil
 }
 
-type algorithm struct {
-	Algorithm string `xml:",attr"`
-}
-
-func is(got []algorithm, want ...string) bool {
-	return slices.EqualFunc(got, want, func(a algorithm, w string) bool { return a.Algorithm == w })
-}
-
-// subNamespace returns the namespace of an element below scope.
-func subNamespace(scope etreeutils.NSContext, el *etree.Element) (string, error) {
-	scope, err := scope.SubContext(el)
-	if err != nil {
-		return "", err
-	}
-	return scope.LookupPrefix(el.Space)
-}
-
-func unbase64(s string) ([]byte, error) {
-	return base64.StdEncoding.Strict().DecodeString(strings.Join(strings.Fields(s), ""))
+func unbase64(b []byte) ([]byte, error) {
+	return base64.StdEncoding.Strict().AppendDecode(make([]byte, 0, base64.StdEncoding.DecodedLen(len(b))), b)
 }
 
 // verify checks digest and signature; the key is the first certificate's,
 // whose own worth is another check.
-func (s *signature) verify(signed []byte) error {
-	if digest := sha512.Sum384(signed); !bytes.Equal(digest[:], s.digest) {
+func (s *signature) verify(digest []byte) error {
+	if !bytes.Equal(digest, s.digest) {
 		return errors.New("the document's digest is not the signed one")
 	}
-	var pub *ecdsa.PublicKey
 	pub, err := p384Key(s.certs[0])
 	if err != nil {
 		return err
 	}
-	return verifyRaw(pub, s.signedInfo, s.value)
+	return verifyDigest(pub, &s.info, s.value)
 }
 
-// parseTag reads the SWID tag from its canonical bytes.
-func (r *RIM) parseTag(b []byte) error {
-	var x struct {
-		XMLName xml.Name `xml:"http://standards.iso.org/iso/19770/-2/2015/schema.xsd SoftwareIdentity"`
-		TagID   string   `xml:"tagId,attr"`
-		Meta    []struct {
-			Version string `xml:"colloquialVersion,attr"`
-			Edition string `xml:"edition,attr"`
-			Product string `xml:"product,attr"`
-		} `xml:"http://standards.iso.org/iso/19770/-2/2015/schema.xsd Meta"`
-		Resources []struct {
-			Attrs []xml.Attr `xml:",any,attr"`
-		} `xml:"http://standards.iso.org/iso/19770/-2/2015/schema.xsd Payload>Resource"`
+// readResource reads one measurement of the payload.
+func (r *RIM) readResource(t *c14n.Token) error {
+	attr := func(name string) string { v, _ := t.Attr("", name); return v }
+	if attr("type") != "Measurement" {
+		return fmt.Errorf("resource of type %.64q, want Measurement", attr("type"))
 	}
-	if err := xml.Unmarshal(b, &x); err != nil {
-		return err
+	g := Golden{Name: attr("name")}
+	index, err := strconv.ParseUint(attr("index"), 10, 8)
+	if err != nil || index > 253 {
+		return fmt.Errorf("measurement index %.64q, want 0 to 253", attr("index"))
 	}
-	if len(x.Meta) != 1 {
-		return fmt.Errorf("%d Meta elements, want 1", len(x.Meta))
+	g.Index = int(index)
+	switch attr("active") {
+	case "True":
+	case "False":
+		return nil
+	default:
+		return fmt.Errorf("measurement %d is neither active nor inactive: %.64q", index, attr("active"))
 	}
-	r.TagID, r.Version, r.Edition, r.Product = x.TagID, x.Meta[0].Version, x.Meta[0].Edition, x.Meta[0].Product
-	if r.Version == "" || r.Product == "" {
-		return errors.New("no colloquialVersion or no product")
+	size, err := strconv.ParseUint(attr("size"), 10, 8)
+	if err != nil || size != DigestSize {
+		return fmt.Errorf("measurement %d has size %.64q, want %d", index, attr("size"), DigestSize)
 	}
-	for _, resource := range x.Resources {
-		attrs := map[xml.Name]string{}
-		for _, a := range resource.Attrs {
-			if _, twice := attrs[a.Name]; twice {
-				return fmt.Errorf("attribute %s appears twice", a.Name.Local)
-			}
-			attrs[a.Name] = a.Value
-		}
-		attr := func(name string) string { return attrs[xml.Name{Local: name}] }
-		if attr("type") != "Measurement" {
-			return fmt.Errorf("resource of type %q, want Measurement", attr("type"))
-		}
-		g := Golden{Name: attr("name")}
-		index, err := strconv.ParseUint(attr("index"), 10, 8)
-		if err != nil || index > 253 {
-			return fmt.Errorf("measurement index %q, want 0 to 253", attr("index"))
-		}
-		g.Index = int(index)
-		switch attr("active") {
-		case "True":
-		case "False":
-			continue
-		default:
-			return fmt.Errorf("measurement %d is neither active nor inactive: %q", index, attr("active"))
-		}
-		size, err := strconv.ParseUint(attr("size"), 10, 8)
-		if err != nil || size != DigestSize {
-			return fmt.Errorf("measurement %d has size %q, want %d", index, attr("size"), DigestSize)
-		}
-		alternatives, err := strconv.ParseUint(attr("alternatives"), 10, 6)
-		if err != nil || alternatives == 0 {
-			return fmt.Errorf("measurement %d has %q alternatives, want 1 to 63", index, attr("alternatives"))
-		}
-		for i := range alternatives {
-			v, err := hex.DecodeString(attrs[xml.Name{Space: SHA384Namespace, Local: fmt.Sprintf("Hash%d", i)}])
-			if err != nil || len(v) != DigestSize {
-				return fmt.Errorf("measurement %d: alternative %d is not a SHA-384 digest", index, i)
-			}
-			g.Values = append(g.Values, v)
-		}
-		if slices.ContainsFunc(r.Golden, func(o Golden) bool { return o.Index == g.Index }) {
-			return fmt.Errorf("measurement %d is active twice", index)
-		}
-		r.Golden = append(r.Golden, g)
+	alternatives, err := strconv.ParseUint(attr("alternatives"), 10, 6)
+	if err != nil || alternatives == 0 {
+		return fmt.Errorf("measurement %d has %.64q alternatives, want 1 to 63", index, attr("alternatives"))
 	}
-	if len(r.Golden) == 0 {
-		return errors.New("no active measurement")
+	for i := range alternatives {
+		hash, _ := t.Attr(SHA384Namespace, "Hash"+strconv.FormatUint(i, 10))
+		v, err := hex.DecodeString(hash)
+		if err != nil || len(v) != DigestSize {
+			return fmt.Errorf("measurement %d: alternative %d is not a SHA-384 digest", index, i)
+		}
+		g.Values = append(g.Values, v)
 	}
-	slices.SortFunc(r.Golden, func(a, b Golden) int { return cmp.Compare(a.Index, b.Index) })
+	if slices.ContainsFunc(r.Golden, func(o Golden) bool { return o.Index == g.Index }) {
+		return fmt.Errorf("measurement %d is active twice", index)
+	}
+	r.Golden = append(r.Golden, g)
 	return nil
 }
 
