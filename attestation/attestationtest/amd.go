@@ -10,6 +10,7 @@ import (
 	_ "embed"
 	"encoding/asn1"
 	"encoding/binary"
+	"encoding/hex"
 	"encoding/pem"
 	"math/big"
 	"slices"
@@ -93,6 +94,26 @@ func (a *Authority) newSNPPlatform(c NodeConfig) *snpPlatform {
 	}
 	p.chain = b.Bytes()
 	return p
+}
+
+// AuxBlob returns the certificate table that the node's host gives its guests beside a report (GHCB, 4.1.8.1): VCEK or VLEK, ASK or
+// ASVK, and ARK.
+func (n *Node) AuxBlob() []byte {
+	key := "63da758de6644564adc5f4b93be8accd"
+	if n.config.VLEK {
+		key = "a8074bc2a25a483eaae639c045a0b8a1"
+	}
+	ids := []string{key, "4ab7b379bbac4fe4a02f05aef327c782", "c0b406a4a803495297433fb6014cd0ae"}
+	dir, blobs, chain := []byte{}, []byte{}, n.snp.chain
+	for _, id := range ids {
+		var block *pem.Block
+		block, chain = pem.Decode(chain)
+		dir = append(dir, must(hex.DecodeString(id))...)
+		dir = binary.LittleEndian.AppendUint32(dir, uint32(24*(len(ids)+1)+len(blobs)))
+		dir = binary.LittleEndian.AppendUint32(dir, uint32(len(block.Bytes)))
+		blobs = append(blobs, block.Bytes...)
+	}
+	return slices.Concat(dir, make([]byte, 24), blobs)
 }
 
 // SNPReport returns a version 3 attestation report of the node's guest that carries reportData (SEV-SNP ABI,

@@ -82,9 +82,9 @@ func mockEvidence() *cobra.Command {
 			return err
 		}
 		data := [64]byte{2}
-		var bare []byte
+		var bare, aux []byte
 		if n.SNP {
-			bare = node.SNPReport(data)
+			bare, aux = node.SNPReport(data), node.AuxBlob()
 		} else {
 			bare = node.Quote(data)
 		}
@@ -97,6 +97,9 @@ func mockEvidence() *cobra.Command {
 			"collateral/a": e.TCBInfo, "collateral/b": e.QEIdentity, "collateral/c": e.TCBSigner, "collateral/d": e.RootCRL, "collateral/e": e.PlatformCRL,
 			"collateral/deep/f": e.AMDCRL, "collateral/deep/g": e.AMDRoot, "collateral/NOTES": []byte("what these files are"), "roots/intel": e.IntelRoot, "roots/amd": e.AMDRoot,
 			"gpu.bin": node.Devices([32]byte{3})[0].Report, "gpu.pem": node.Devices([32]byte{3})[0].Certificates, "damaged.bin": damaged(bare)}
+		if n.SNP {
+			files["aux.bin"], files["cut.bin"] = aux, aux[:24]
+		}
 		for i, rim := range e.RIMs {
 			files[fmt.Sprintf("rims/%d.xml", i)] = rim
 		}

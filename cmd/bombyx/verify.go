@@ -16,6 +16,7 @@ import (
 	"github.com/bombyx-network/bombyx/attestation/collateral/fetch"
 	"github.com/bombyx-network/bombyx/attestation/policy"
 	"github.com/bombyx-network/bombyx/attestation/results"
+	"github.com/bombyx-network/bombyx/attestation/snp"
 	"github.com/bombyx-network/bombyx/internal/cli"
 )
 
@@ -62,7 +63,7 @@ speaks against the evidence, but collateral is missing.`,
 	f.StringVar(&o.at, "at", "", "appraise as of this instant, RFC 3339 (default now)")
 	f.StringVar(&o.nonce, "nonce", "", "the nonce that the evidence must answer, 64 hexadecimal digits")
 	f.StringVar(&o.reportData, "expect-report-data", "", "the report data that a bare quote or SNP report must carry, 128 hexadecimal digits")
-	f.StringVar(&o.certChain, "cert-chain", "", "certificate chain of a bare SNP, GPU or switch report, leaf first, PEM or DER")
+	f.StringVar(&o.certChain, "cert-chain", "", "certificate chain of a bare SNP, GPU or switch report, leaf first, PEM or DER; of an SNP report its auxblob, too")
 	f.StringArrayVar(&o.rims, "rim", nil, "NVIDIA reference manifest (repeatable)")
 	f.StringArrayVar(&o.snapshots, "registry-snapshot", nil, "what a registry said, from bombyx registry save (repeatable; default: read the policy's registries from the network)")
 	f.StringArrayVar(&o.blocks, "registry-block", nil, "the block that a snapshot must be from, SEQNO:ROOTHASH (repeatable; default: ask the network whether it is on its chain)")
@@ -177,6 +178,13 @@ func (o *verifyOptions) prepare(cmd *cobra.Command, h *home) (*appraiser, error)
 	if o.certChain != "" {
 		if a.want.Certificates, err = cli.ReadFile(o.certChain, attestation.MaxCertificates); err != nil {
 			return nil, err
+		}
+		if snp.IsTable(a.want.Certificates) {
+			certs, err := snp.ParseTable(a.want.Certificates)
+			if err != nil {
+				return nil, cli.Errorf(cli.Usage, "give the auxblob that configfs-tsm wrote with this report, or the certificates as PEM", "%s: %w", o.certChain, err)
+			}
+			a.want.Certificates = slices.Concat(certs...)
 		}
 	}
 	if a.policy, err = o.readPolicy(cmd, h); err != nil {

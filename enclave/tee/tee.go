@@ -10,10 +10,7 @@ package tee
 import (
 	"bytes"
 	"context"
-	"encoding/binary"
-	"encoding/hex"
 	"encoding/pem"
-	"errors"
 	"fmt"
 
 	"github.com/google/go-configfs-tsm/configfs/configfsi"
@@ -21,6 +18,7 @@ import (
 	"github.com/google/go-configfs-tsm/report"
 
 	"github.com/bombyx-network/bombyx/attestation"
+	"github.com/bombyx-network/bombyx/attestation/snp"
 )
 
 // Devices is what the node must have beside its CPU. Evidence of more or fewer
@@ -148,50 +146,16 @@ func (c *Collector) collect(nonce [32]byte, keyset []byte) ([]byte, error) {
 	return e.Encode()
 }
 
-// The certificate table of the GHCB specification, section 4.1.8.1: entries of
-// a GUID, an offset and a length, ended by a zero entry.
-var (
-	guidVLEK = guid("a8074bc2a25a483eaae639c045a0b8a1")
-	guidVCEK = guid("63da758de6644564adc5f4b93be8accd")
-	guidASK  = guid("4ab7b379bbac4fe4a02f05aef327c782")
-	guidARK  = guid("c0b406a4a803495297433fb6014cd0ae")
-)
-
-// guid reads a GUID as the table holds it: in order, without dashes.
-func guid(s string) [16]byte {
-	b, err := hex.DecodeString(s)
-	if err != nil {
-		panic(err) // a constant above is wrong
-	}
-	return [16]byte(b)
-}
-
 // chain turns the host's certificate table into PEM, the endorsement key
 // first. Nothing in it is trusted: the verifier checks it to a pinned root.
 func chain(table []byte) ([]byte, error) {
-	found := map[[16]byte][]byte{}
-	for at := 0; ; at += 24 {
-		if len(table) < at+24 {
-			return nil, errors.New("tee: the host's certificate table has no end")
-		}
-		id := [16]byte(table[at : at+16])
-		if id == ([16]byte{}) {
-			break
-		}
-		off, n := binary.LittleEndian.Uint32(table[at+16:]), binary.LittleEndian.Uint32(table[at+20:])
-		if uint64(off)+uint64(n) > uint64(len(table)) {
-			return nil, errors.New("tee: the host's certificate table points outside itself")
-		}
-		found[id] = table[off : off+n]
+	certs, err := snp.ParseTable(table)
+	if err != nil {
+		return nil, fmt.Errorf("tee: %w", err)
 	}
 	var out []byte
-	for _, id := range [][16]byte{guidVCEK, guidVLEK, guidASK, guidARK} {
-		if der, ok := found[id]; ok {
-			out = append(out, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})...)
-		}
-	}
-	if found[guidVCEK] == nil && found[guidVLEK] == nil {
-		return nil, errors.New("tee: the host gave no VCEK or VLEK certificate; load it with the hypervisor's certificate option")
+	for _, der := range certs {
+		out = append(out, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})...)
 	}
 	return out, nil
 }

@@ -2,8 +2,6 @@ package tee
 
 import (
 	"bytes"
-	"encoding/binary"
-	"encoding/pem"
 	"os"
 	"path"
 	"testing"
@@ -70,48 +68,53 @@ func TestCollectTDX(t *testing.T) {
 	}
 }
 
+// What an SEV-SNP host's certificate table says ends up in the evidence.
+func TestCollectSNP(t *testing.T) {
+	authority := attestationtest.New("tee")
+	node, err := authority.NewNode(attestationtest.NodeConfig{Name: "n", SNP: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	nonce, keyset := [32]byte{1}, []byte("keyset")
+	doc, err := node.CollectWith(nonce, keyset, []attestation.Device{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	want, err := attestation.ParseEvidence(doc)
+	if err != nil {
+		t.Fatal(err)
+	}
+	k := &kernel{provider: "sev_guest", quote: node.SNPReport, aux: node.AuxBlob()}
+	c, err := open(k, Devices{}, "", "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := c.Collect(t.Context(), nonce, keyset)
+	if err != nil {
+		t.Fatal(err)
+	}
+	e, err := attestation.ParseEvidence(got)
+	if err != nil {
+		t.Fatal(err)
+	}
+	// The report's signature is random.
+	if e.CPU.Kind != attestation.CPUSNP || !bytes.Equal(e.CPU.Certificates, want.CPU.Certificates) || !bytes.Equal(e.CPU.Quote[:0x2a0], want.CPU.Quote[:0x2a0]) {
+		t.Errorf("got %.200s\nwant %.200s", got, doc)
+	}
+
+	for name, aux := range map[string][]byte{"no table": nil, "no end": k.aux[:24]} {
+		c, err := open(&kernel{provider: "sev_guest", quote: node.SNPReport, aux: aux}, Devices{}, "", "")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := c.Collect(t.Context(), nonce, keyset); err == nil {
+			t.Errorf("%s: evidence without certificates", name)
+		}
+	}
+}
+
 func TestOpenRefuses(t *testing.T) {
 	if _, err := open(&kernel{provider: "cca_guest", quote: func(d [64]byte) []byte { return d[:] }}, Devices{}, "", ""); err == nil {
 		t.Error("unknown hardware accepted")
 	}
-}
-
-func table(entries map[[16]byte][]byte) []byte {
-	head := 24 * (len(entries) + 1)
-	var dir, blobs []byte
-	for id, der := range entries {
-		dir = append(dir, id[:]...)
-		dir = binary.LittleEndian.AppendUint32(dir, uint32(head+len(blobs)))
-		dir = binary.LittleEndian.AppendUint32(dir, uint32(len(der)))
-		blobs = append(blobs, der...)
-	}
-	return append(append(dir, make([]byte, 24)...), blobs...)
-}
-
-func TestChain(t *testing.T) {
-	out, err := chain(table(map[[16]byte][]byte{guidARK: []byte("ark"), guidVCEK: []byte("vcek"), guidASK: []byte("ask")}))
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, want := range []string{"vcek", "ask", "ark"} {
-		var b *pem.Block
-		if b, out = pem.Decode(out); b == nil || string(b.Bytes) != want {
-			t.Fatalf("got %v, want %s", b, want)
-		}
-	}
-	for name, bad := range map[string][]byte{
-		"empty":        nil,
-		"no end":       table(map[[16]byte][]byte{guidVCEK: nil})[:24],
-		"no key":       table(map[[16]byte][]byte{guidASK: []byte("ask")}),
-		"out of range": append(append(append([]byte{}, guidVCEK[:]...), 0xff, 0xff, 0xff, 0xff, 1, 0, 0, 0), make([]byte, 24)...),
-	} {
-		if _, err := chain(bad); err == nil {
-			t.Errorf("%s: accepted", name)
-		}
-	}
-}
-
-func FuzzChain(f *testing.F) {
-	f.Add(table(map[[16]byte][]byte{guidVCEK: []byte("vcek")}))
-	f.Fuzz(func(t *testing.T, b []byte) { chain(b) })
 }
