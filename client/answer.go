@@ -200,8 +200,9 @@ func (b *answerBody) finish() error {
 		return fmt.Errorf("%w: it costs %d nanogram, and its tokens %d", ErrReceipt, r.Cost, cost)
 	}
 	b.end(func() {
-		allot, _ := s.end()
-		s.t.purse.settle(allot, s.era, r, raw)
+		o := s.end()
+		o.cost, o.unsure = r.Cost, false
+		s.t.purse.settle(o, raw)
 	})
 	if s.t.cfg.Trace.Receipt != nil {
 		s.t.cfg.Trace.Receipt(r, raw)
@@ -226,8 +227,7 @@ func (b *answerBody) fail(err error) {
 
 // abandon settles without a receipt, by the enclave's last word.
 func (b *answerBody) abandon() {
-	allot, cost := b.s.end()
-	b.s.t.purse.release(allot, cost, b.s.era)
+	b.s.t.purse.end(b.s.end())
 }
 
 // Close ends the exchange. An answer that was not read to its end is

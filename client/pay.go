@@ -58,6 +58,8 @@ type purse struct {
 	mu       sync.Mutex
 	state    PaymentState
 	reserved uint64
+	offered  uint64 // most that the host was told the running requests of this era may cost
+	doubt    uint64 // most that others may have cost, unknown to us: what is settled never grows by more on the host's word
 	era      uint64 // grows when the host's books are taken over: what began before is in state.Settled
 	token    string
 	sent     uint64     // total of the highest voucher that the host has acknowledged
@@ -76,6 +78,7 @@ func newPurse(t *Transport, p Payment) (*purse, error) {
 		return nil, errors.New("client: key is not the channel's")
 	}
 	u := &purse{t: t, p: p, address: p.Channel.Address(), state: p.State}
+	u.doubt = p.State.Signed - min(p.State.Signed, p.State.Settled) // of an earlier life
 	u.name = u.address.Raw()
 	salt, err := hkdf.Key(sha256.New, p.Key.Seed(), u.address[:], "bombyx/1 cache salt", 32)
 	if err != nil {
@@ -121,12 +124,23 @@ func (u *purse) reserve(ctx context.Context, allot uint64) (token string, era ui
 		return token, era, nil
 	}
 	if token, fault = u.fund(ctx, nil); fault != nil {
-		u.release(allot, 0, era)
+		u.release(allot)
 		return "", 0, fault
 	}
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	return token, u.era, nil
+}
+
+// offer notes that the host is about to be told that a request may cost more.
+func (u *purse) offer(more, era uint64) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if era == u.era {
+		u.offered += more
+	} else {
+		u.doubt += more
+	}
 }
 
 // hold sets more aside for a running request, as far as the deposit goes, and
@@ -146,27 +160,53 @@ func (u *purse) raise(ctx context.Context, stream string, want uint64) *apierror
 	return fault
 }
 
-// release ends a reservation; cost is what the answer was worth so far.
-func (u *purse) release(allot, cost, era uint64) {
+// release takes back a part of a reservation.
+func (u *purse) release(allot uint64) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	u.reserved -= allot
-	if cost > 0 && era == u.era {
-		u.state.Settled += cost
+}
+
+// An outcome is what a request has come to.
+type outcome struct {
+	era     uint64 // in which it began
+	allot   uint64 // what it held
+	offered uint64 // most that the host was told it may cost
+	cost    uint64
+	unsure  bool // it may have cost more, up to what was offered
+}
+
+// end ends a request without a receipt.
+func (u *purse) end(o outcome) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if u.spend(o); o.cost > 0 && o.era == u.era {
 		u.save("")
 	}
 }
 
-// settle ends a reservation with a verified receipt.
-func (u *purse) settle(allot, era uint64, r *receipt.Receipt, serialized string) {
+// settle ends a request with a verified receipt.
+func (u *purse) settle(o outcome, serialized string) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	u.reserved -= allot
-	if era == u.era {
-		u.state.Settled += r.Cost
-	}
+	u.spend(o)
 	u.state.Head = receipt.NextHead(u.state.Head, serialized)
 	u.save(serialized)
+}
+
+func (u *purse) spend(o outcome) {
+	u.reserved -= o.allot
+	rest := o.offered - min(o.cost, o.offered)
+	switch {
+	case o.era != u.era && !o.unsure: // it was in doubt since that era ended
+		u.doubt -= min(u.doubt, rest)
+	case o.era == u.era:
+		u.offered -= o.offered
+		u.state.Settled += o.offered - rest
+		if o.unsure {
+			u.doubt += rest
+		}
+	}
 }
 
 func (u *purse) save(receipt string) {
@@ -197,7 +237,7 @@ func (t *Transport) Settlement() channel.SignedAgreement {
 func (u *purse) fund(ctx context.Context, headers []string) (string, *apierror.Error) {
 	u.talk.Lock()
 	defer u.talk.Unlock()
-	for {
+	for try := 1; ; try++ {
 		token, fault := u.openSession(ctx)
 		if fault != nil {
 			return "", fault
@@ -215,7 +255,7 @@ func (u *purse) fund(ctx context.Context, headers []string) (string, *apierror.E
 		}
 		_, fault = u.t.call(ctx, http.MethodPost, "/v1/voucher", wire,
 			append([]string{"Authorization", "Bearer " + token, "Content-Type", "application/octet-stream"}, headers...)...)
-		if fault != nil && fault.Code == "unknown_session" && headers == nil {
+		if fault != nil && fault.Code == "unknown_session" && headers == nil && try < attempts {
 			u.dropSession(token)
 			continue
 		}
@@ -330,6 +370,7 @@ func (u *purse) openSession(ctx context.Context) (string, *apierror.Error) {
 	}
 	u.mu.Lock()
 	u.token, u.sent = s.Token, known
+	u.doubt += known - min(known, u.state.Signed)
 	u.state.Signed = max(u.state.Signed, known)
 	u.mu.Unlock()
 	u.resync(s.balances)
@@ -345,8 +386,9 @@ func (u *purse) dropSession(token string) {
 }
 
 // resync takes over the host's view of what has been spent, which may be ahead
-// of ours after a crash or a cut: never beyond what was signed, so never more
-// than was at risk. It reports whether that changed anything.
+// of ours after a crash or a cut, as far as we are in doubt ourselves: a host
+// that makes it up gets no second voucher for what the first has paid, and no
+// more than was at risk. It reports whether that changed anything.
 //
 // Requests that end here later must not count twice. When nothing runs at the
 // host, its view includes all that began; otherwise any of those that run here
@@ -354,18 +396,23 @@ func (u *purse) dropSession(token string) {
 func (u *purse) resync(b balances) bool {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	spent, era := b.Spent, u.era+1
+	spent := b.Spent
 	if b.Reserved > 0 {
-		spent, era = spent-min(spent, u.reserved), u.era
+		spent -= min(spent, u.reserved)
 	}
 	if spent < u.state.Settled || spent > u.state.Signed {
 		return false
 	}
-	u.era = era
-	if spent == u.state.Settled {
+	if b.Reserved == 0 {
+		u.era++
+		u.doubt, u.offered = u.doubt+u.offered, 0
+	}
+	more := min(spent-u.state.Settled, u.doubt)
+	if more == 0 {
 		return false
 	}
-	u.state.Settled = spent
+	u.doubt -= more
+	u.state.Settled += more
 	u.save("")
 	return true
 }

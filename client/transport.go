@@ -300,11 +300,10 @@ func (t *Transport) try(ctx context.Context, a *ask) (*http.Response, *apierror.
 		return nil, fault
 	}
 	a.session = token
-	s := &exchange{t: t, e: e, allot: allot, granted: allot, offered: allot, bound: bound, token: token, era: era, path: a.path, id: randomHex(16), stream: randomHex(16), request: sha256.Sum256(a.body), model: a.Model}
+	s := &exchange{t: t, e: e, allot: allot, granted: allot, bound: bound, token: token, era: era, path: a.path, id: randomHex(16), stream: randomHex(16), request: sha256.Sum256(a.body), model: a.Model}
 	resp, fault := s.send(ctx, a)
 	if fault != nil {
-		allot, cost := s.end()
-		t.purse.release(allot, cost, era)
+		t.purse.end(s.end())
 		return nil, fault
 	}
 	return resp, nil
@@ -358,6 +357,7 @@ type exchange struct {
 	offered uint64 // most that it was ever told: it may have acted on what it did not acknowledge
 	raising bool
 	cost    uint64 // as the enclave last said
+	refused bool   // and so without cost
 	ended   bool
 }
 
@@ -391,6 +391,7 @@ func (s *exchange) send(ctx context.Context, a *ask) (*http.Response, *apierror.
 	if s.t.cfg.Trace.Sealed != nil {
 		s.t.cfg.Trace.Sealed(sealed.Len())
 	}
+	s.offer(s.allot)
 	life := newWatchdog(s.t.cfg.Timeout, func() { cancel(errSilence) })
 	resp, err := s.t.cfg.Base.RoundTrip(post)
 	if err != nil {
@@ -409,6 +410,9 @@ func (s *exchange) send(ctx context.Context, a *ask) (*http.Response, *apierror.
 		if resp.StatusCode == http.StatusOK {
 			return fail(apierror.New(502, "not_sealed", "the host's answer is not sealed", "use another host"))
 		}
+		// The host's word that it did not run the request. Its own failures
+		// say no such thing, and neither does a stream that runs already.
+		s.refused = resp.StatusCode < 500 && resp.StatusCode != http.StatusConflict
 		return fail(apierror.Read(resp))
 	}
 	answer, err := opener.Open(&living{resp.Body, life}, func(_ int, h http.Header) { s.informed(ctx, h) })
@@ -416,8 +420,8 @@ func (s *exchange) send(ctx context.Context, a *ask) (*http.Response, *apierror.
 		return fail(s.t.broken(ctx, err))
 	}
 	if answer.StatusCode != http.StatusOK {
-		f := apierror.Read(answer)
-		return fail(f)
+		s.refused = true // by the enclave
+		return fail(apierror.Read(answer))
 	}
 	b := &answerBody{s: s, ctx: ctx, cancel: cancel, life: life, resp: answer, src: answer.Body, hash: sha256.New(),
 		events: strings.HasPrefix(answer.Header.Get("Content-Type"), "text/event-stream")}
@@ -466,7 +470,7 @@ func (s *exchange) raise(ctx context.Context) {
 	defer s.mu.Unlock()
 	for !s.ended && s.granted < s.allot {
 		want := s.allot
-		s.offered = max(s.offered, want)
+		s.offer(want)
 		s.mu.Unlock()
 		fault := s.t.purse.raise(ctx, s.stream, want)
 		s.mu.Lock()
@@ -474,20 +478,28 @@ func (s *exchange) raise(ctx context.Context) {
 			s.granted = want
 		} else if !s.ended {
 			// The failure shows in the answer, which ends for want of credit.
-			s.t.purse.release(s.allot-s.granted, 0, s.era)
+			s.t.purse.release(s.allot - s.granted)
 			s.allot = s.granted
 		}
 	}
 	s.raising = false
 }
 
-// end returns what the exchange holds in the purse and the enclave's last word
-// on its cost; nothing changes afterwards.
-func (s *exchange) end() (allot, cost uint64) {
+// offer comes before the host is told of an allotment.
+func (s *exchange) offer(allot uint64) {
+	if allot > s.offered {
+		s.t.purse.offer(allot-s.offered, s.era)
+		s.offered = allot
+	}
+}
+
+// end is what the exchange has come to without a receipt; nothing changes
+// afterwards.
+func (s *exchange) end() outcome {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.ended = true
-	return s.allot, s.cost
+	return outcome{era: s.era, allot: s.allot, offered: s.offered, cost: s.cost, unsure: !s.refused}
 }
 
 // models answers GET /v1/models from the card.
