@@ -25,6 +25,7 @@ import (
 	"github.com/bombyx-network/bombyx/attestation/check"
 	"github.com/bombyx-network/bombyx/attestation/collateral"
 	"github.com/bombyx-network/bombyx/attestation/eventlog"
+	"github.com/bombyx-network/bombyx/attestation/nvidia"
 	"github.com/bombyx-network/bombyx/attestation/policy"
 )
 
@@ -114,6 +115,31 @@ func TestTinfoil(t *testing.T) {
 		r := appraiseSaved(t, tinfoil(t, attestationtest.NodeConfig{GPUs: 1}, c.change), attestation.Expected{Nonce: c.nonce[:]}, c.policy)
 		if got := failing(r); !slices.Equal(got, c.want) {
 			t.Errorf("%s: refused by %q, want %q\n%v", c.name, got, c.want, r.Err())
+		}
+	}
+}
+
+// withoutDevices makes a policy that knows nothing of NVIDIA, as "cocoon-like" does.
+func withoutDevices(p *policy.Policy) {
+	p.Devices = policy.Devices{Modes: []string{"cpu"}}
+	p.Roots.NVIDIADevice, p.Roots.NVIDIARIM = []policy.Hash{}, []policy.Hash{}
+}
+
+// Devices that come under a policy without an NVIDIA root are refused in every document.
+func TestDevicesWithoutRoot(t *testing.T) {
+	composite := attestationtest.NodeConfig{GPUs: 1}
+	for _, c := range []struct {
+		name string
+		doc  []byte
+		want string
+	}{
+		{"evidence", collect(t, composite), attestation.CheckMode},
+		{"tinfoil", tinfoil(t, composite, nil), attestation.CheckMode},
+		{"list", nvidiaList(t, composite, nil), nvidia.CheckChain},
+	} {
+		r := appraiseSaved(t, c.doc, attestation.Expected{Nonce: nonce[:]}, withoutDevices)
+		if got := failing(r); !slices.Equal(got, []string{c.want}) {
+			t.Errorf("%s: refused by %q, want %q alone", c.name, got, c.want)
 		}
 	}
 }

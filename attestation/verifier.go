@@ -160,7 +160,7 @@ func (v *Verifier) appraise(now time.Time, evidence []byte, e *Evidence, err err
 	a.res.Checks = slices.Grow(a.res.Checks, perCPU+perDevice*len(e.Devices))
 	var devices *devices
 	var beside sync.WaitGroup
-	if len(e.Devices) > 0 && v.nvidia != nil {
+	if len(e.Devices) > 0 {
 		beside.Go(func() { devices = v.appraiseDevices(now, e, DeviceNonce(statement)) })
 	}
 	reportData := ReportData(statement, e.Devices)
@@ -505,8 +505,11 @@ type devices struct {
 	node           []check.Check
 }
 
-// appraiseDevices appraises what the document lists, in its order within each kind.
+// appraiseDevices appraises what the document lists, in its order within each kind. It returns nil if the policy pins no NVIDIA root.
 func (v *Verifier) appraiseDevices(now time.Time, e *Evidence, nonce [32]byte) *devices {
+	if v.nvidia == nil {
+		return nil
+	}
 	var n nvidia.NodeEvidence
 	for _, d := range e.Devices {
 		ev := nvidia.Evidence{Report: d.Report, Chain: d.Certificates}
