@@ -247,7 +247,6 @@ func (x *explainer) quote(raw []byte) {
 		}
 		if q.BodyType == dcap.BodyTD15 {
 			tdField("TEE_TCB_SVN2", 584, 16, intelTCB...)
-			tdField("MRSERVICETD", 600, 48, CheckAttributes)
 		}
 	} else {
 		const at = 48
@@ -315,7 +314,7 @@ func (x *explainer) snp(raw, certificates []byte) {
 	at("CPUID", 0x188, 0x18b, snp.CheckKeyProduct, CheckTCB)
 	at("CHIP_ID", 0x1a0, 0x1e0, snp.CheckKeyChip, CheckMachine)
 	at("COMMITTED_TCB", 0x1e0, 0x1e8, snp.CheckTCB, CheckTCB)
-	at("LAUNCH_TCB", 0x1f0, 0x1f8, snp.CheckTCB)
+	at("LAUNCH_TCB", 0x1f0, 0x1f8, snp.CheckTCB, CheckTCB)
 	at("SIGNATURE", 0x2a0, snp.ReportSize, snp.CheckSignature)
 
 	a := &appraisal{v: x.v, now: x.now}

@@ -359,14 +359,15 @@ func TestSNP(t *testing.T) {
 	p.MinTCB = map[string]policy.SNPTCB{"Genoa": {BootLoader: 10, SNP: 23, Microcode: 84}}
 	good := snp.TCB(84<<56 | 23<<48 | 10)
 	for _, c := range []struct {
-		reported, committed snp.TCB
-		product             snp.Product
-		ok                  bool
+		reported, committed, launch snp.TCB
+		product                     snp.Product
+		ok                          bool
 	}{
-		{good, good, snp.Genoa, true}, {good - 1, good, snp.Genoa, false}, {good, good - 1, snp.Genoa, false},
-		{good, good, snp.Milan, false}, {good - 1<<56, good, snp.Genoa, false}, {good - 1<<48, good, snp.Genoa, false},
+		{good, good, good, snp.Genoa, true}, {good - 1, good, good, snp.Genoa, false}, {good, good - 1, good, snp.Genoa, false},
+		{good, good, good, snp.Milan, false}, {good - 1<<56, good, good, snp.Genoa, false}, {good - 1<<48, good, good, snp.Genoa, false},
+		{good, good, good - 1<<48, snp.Genoa, false}, // launched by older firmware, updated since
 	} {
-		if f := p.JudgeTCB(&snp.Report{ReportedTCB: c.reported, CommittedTCB: c.committed}, c.product); (f.Err == nil) != c.ok {
+		if f := p.JudgeTCB(&snp.Report{ReportedTCB: c.reported, CommittedTCB: c.committed, LaunchTCB: c.launch}, c.product); (f.Err == nil) != c.ok {
 			t.Errorf("%+v: %v", c, f.Err)
 		}
 	}
@@ -396,7 +397,7 @@ func TestProcessorFloor(t *testing.T) {
 		if c.product == snp.Turin {
 			tcb = snp.TCB(uint64(c.snp) << 24)
 		}
-		f := p.JudgeTCB(&snp.Report{Version: c.version, CPUID: c.cpuid, ReportedTCB: tcb, CommittedTCB: tcb}, c.product)
+		f := p.JudgeTCB(&snp.Report{Version: c.version, CPUID: c.cpuid, ReportedTCB: tcb, CommittedTCB: tcb, LaunchTCB: tcb}, c.product)
 		if c.want == "" && f.Err != nil || c.want != "" && (f.Err == nil || !strings.Contains(f.Err.Error(), c.want)) {
 			t.Errorf("%s: %v, want %q", c.name, f.Err, c.want)
 		}

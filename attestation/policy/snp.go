@@ -15,7 +15,9 @@ type SNP struct {
 	// MinTCB is the floor of the security patch levels by product: "Milan", "Genoa", "Turin", or by product and processor, such
 	// as "Genoa/191101": family, model and stepping as the report states them, two lower-case hexadecimal digits each. The
 	// processor's own floor counts before the product's: steppings do not share a numbering of microcode. A floor is compared
-	// with the reported and the committed TCB, so that the firmware cannot be rolled back below it. What has none is refused.
+	// with the reported and the committed TCB, so that the firmware cannot be rolled back below it, and with the one that the
+	// guest was launched under, since what firmware with a hole launched stays in the host's hands when the firmware is
+	// updated beneath it. What has none is refused.
 	MinTCB map[string]SNPTCB `json:"min_tcb"`
 	// Keys lists the acceptable endorsement keys: "VCEK" is the chip's own, "VLEK" a cloud provider's and says nothing about
 	// the chip.
@@ -177,7 +179,7 @@ func (s *SNP) JudgeKey(k *snp.EndorsementKey) Finding {
 
 // JudgeTCB decides about the security patch levels of a product.
 func (s *SNP) JudgeTCB(r *snp.Report, p snp.Product) Finding {
-	f := Finding{Seen: fmt.Sprintf("reported %016x, committed %016x", uint64(r.ReportedTCB), uint64(r.CommittedTCB))}
+	f := Finding{Seen: fmt.Sprintf("reported %016x, committed %016x, launch %016x", uint64(r.ReportedTCB), uint64(r.CommittedTCB), uint64(r.LaunchTCB))}
 	processor := string(p)
 	min, ok := s.MinTCB[string(p)]
 	if r.Version >= 3 {
@@ -198,7 +200,7 @@ func (s *SNP) JudgeTCB(r *snp.Report, p snp.Product) Finding {
 	for _, t := range []struct {
 		name string
 		snp.TCBParts
-	}{{"reported", r.ReportedTCB.Parts(p)}, {"committed", r.CommittedTCB.Parts(p)}} {
+	}{{"reported", r.ReportedTCB.Parts(p)}, {"committed", r.CommittedTCB.Parts(p)}, {"launch", r.LaunchTCB.Parts(p)}} {
 		if t.FMC < min.FMC || t.BootLoader < min.BootLoader || t.TEE < min.TEE || t.SNP < min.SNP || t.Microcode < min.Microcode {
 			f.Err = fmt.Errorf("the %s TCB is older than the policy accepts", t.name)
 			return f
