@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"crypto/ecdsa"
 	"crypto/elliptic"
+	"crypto/rand"
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/asn1"
@@ -435,6 +436,24 @@ func TestMeasurementRules(t *testing.T) {
 		}
 		wantStatus(t, verify(gpu(), bad, driver, vbios), map[string]check.Status{CheckMeasurements: check.Pass, CheckDriverRIMSignature: check.Pass})
 		onlyFails(t, verify(gpu(), bad, vbios), CheckDriverRIMSignature, "does not verify")
+	})
+	t.Run("a manifest signed anew is preferred", func(t *testing.T) {
+		old := *f.certs[0]
+		old.NotAfter = at.Add(-time.Hour)
+		der, err := x509.CreateCertificate(rand.Reader, &old, f.certs[1], old.PublicKey, f.keys[1])
+		if err != nil {
+			t.Fatal(err)
+		}
+		cert, err := x509.ParseCertificate(der)
+		if err != nil {
+			t.Fatal(err)
+		}
+		expired := parse(manifest{golden: map[int][]string{7: hexOf(7)}, certs: append([]*x509.Certificate{cert}, f.certs[1:]...)})
+		for _, rims := range [][]*RIM{{expired, driver, vbios}, {driver, expired, vbios}} {
+			wantStatus(t, verify(gpu(), rims...), map[string]check.Status{CheckMeasurements: check.Pass, CheckDriverRIMValidity: check.Pass})
+		}
+		bad := parse(manifest{golden: map[int][]string{7: hexOf(7)}, key: f.keys[1]})
+		onlyFails(t, verify(gpu(), bad, expired, vbios), CheckDriverRIMValidity, "not valid at the appraisal time")
 	})
 	t.Run("manifest under another root", func(t *testing.T) {
 		o := newForge(t, layout{})

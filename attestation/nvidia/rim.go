@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/bombyx-network/bombyx/attestation/check"
 	"github.com/bombyx-network/bombyx/attestation/internal/c14n"
@@ -427,7 +428,7 @@ func (v *Verifier) rim(res *Result, o Options, role role, version string) *RIM {
 		add(skipped(role.chain, clauseRIMChain, why))
 		add(skipped(role.validity, clauseValidity, why))
 	}
-	r, others := v.pickRIM(o.Collateral.RIMs, product(res.Device), role == vbiosRole, version)
+	r, others := v.pickRIM(o.Collateral.RIMs, product(res.Device), role == vbiosRole, version, o.Time)
 	if r == nil {
 		why := "no " + role.source + " RIM for " + product(res.Device) + " was given"
 		if len(others) == 0 {
@@ -468,16 +469,27 @@ func (v *Verifier) rimChain(r *RIM) error {
 	return r.chainErr
 }
 
-// pickRIM returns the manifest for product and version, an authentic one if
-// there are several, or else the versions that there are.
-func (v *Verifier) pickRIM(rims []*RIM, product string, vbios bool, version string) (pick *RIM, others []string) {
+// pickRIM returns the manifest for product and version, of several one that is
+// authentic and whose signers are valid at t: NVIDIA signs manifests anew when
+// signers expire. Without any for the version it returns the versions there are.
+func (v *Verifier) pickRIM(rims []*RIM, product string, vbios bool, version string, t time.Time) (pick *RIM, others []string) {
+	worth := func(r *RIM) int {
+		switch {
+		case r.sigErr != nil || v.rimChain(r) != nil:
+			return 1
+		case !r.validity.contains(t):
+			return 2
+		}
+		return 3
+	}
+	best := 0
 	for _, r := range rims {
 		switch {
 		case r == nil || r.Product != product || r.VBIOS() != vbios:
 		case r.Version != version:
 			others = append(others, r.Version)
-		case pick == nil || v.rimChain(pick) != nil || pick.sigErr != nil:
-			pick = r
+		case worth(r) > best:
+			pick, best = r, worth(r)
 		}
 	}
 	return pick, others
