@@ -24,9 +24,11 @@ type dstackDocument struct {
 	VMConfig   *string `json:"vm_config,optional"`
 	Algorithm  *string `json:"hash_algorithm,optional"`
 	Prefix     *string `json:"prefix,optional"`
+
+	Attestation *string `json:"attestation,optional"` // in place of quote and log where there is no TDX
 }
 
-// dstackEvidence is what either form of dstack's document says.
+// dstackEvidence is what any form of dstack's document says.
 type dstackEvidence struct {
 	quote *dcap.Quote   // TDX; nil otherwise
 	log   *eventlog.Log // TDX
@@ -34,6 +36,8 @@ type dstackEvidence struct {
 	report       []byte // SEV-SNP
 	certificates []byte // as far as the document has them, concatenated
 	config       []byte // the document of which HOST_DATA is the digest
+
+	payload *string // of which the report data is the digest; nil when the document shows none
 }
 
 const (
@@ -48,12 +52,18 @@ const dstackDomain = "dstack-mr-config-v3:\x00"
 const CheckHostData = "foreign.host_data"
 
 func parseDstack(raw []byte) (*dstackEvidence, error) {
-	if isDstackSCALE(raw) {
+	switch {
+	case isDstackSCALE(raw):
 		return parseDstackSCALE(raw)
+	case isDstack(raw):
+		return parseDstackV1(raw)
 	}
 	var d dstackDocument
 	if err := strictjson.Unmarshal(raw, &d, MaxEvidence); err != nil {
 		return nil, err
+	}
+	if d.Attestation != nil && *d.Attestation != "" {
+		return nil, errors.New("a quote and an attestation in one document, want one of them")
 	}
 	quote, err := hex.DecodeString(d.Quote)
 	if err != nil {
@@ -90,12 +100,17 @@ func isDstackSCALE(b []byte) bool {
 	return false
 }
 
-// dstackAttestation returns what the guest agent's answer to Attest holds in hexadecimal, nil when data is no such answer.
+// dstackAttestation returns what the guest agent's answer to Attest, or to GetQuote without TDX, holds in hexadecimal; nil when data is
+// no such answer.
 func dstackAttestation(data []byte) []byte {
 	var d struct {
-		Attestation string `json:"attestation"`
+		Attestation string  `json:"attestation"`
+		Quote       *string `json:"quote,optional"`
+		EventLog    *string `json:"event_log,optional"`
+		ReportData  *string `json:"report_data,optional"`
+		VMConfig    *string `json:"vm_config,optional"`
 	}
-	if strictjson.Unmarshal(data, &d, MaxInput) != nil {
+	if strictjson.Unmarshal(data, &d, MaxInput) != nil || d.Quote != nil && *d.Quote != "" || d.EventLog != nil && *d.EventLog != "" {
 		return nil
 	}
 	raw, err := hex.DecodeString(d.Attestation)
@@ -119,7 +134,8 @@ func parseDstackSCALE(b []byte) (*dstackEvidence, error) {
 		}
 		for i := 0; i < n && r.Err == nil; i++ {
 			events = append(events, eventlog.DstackEvent{IMR: r.Uint32("register"), Type: r.Uint32("event type"),
-				Digest: scaleBytes(r, "digest"), Name: string(scaleBytes(r, "event name")), Payload: scaleBytes(r, "event payload")})
+				Digest: scaleBytes(r, "digest"), Name: string(scaleBytes(r, "event name")), Payload: scaleBytes(r, "event payload"),
+				Version: eventlog.DstackVersion1})
 		}
 	} else {
 		for i := scaleLength(r, "certificates"); i > 0 && r.Err == nil; i-- {
@@ -182,11 +198,14 @@ func scaleLength(r *le.Reader, what string) int {
 
 func scaleBytes(r *le.Reader, what string) []byte { return r.Next(scaleLength(r, what), what) }
 
-// dstack appraises a document of dstack's in either form.
+// dstack appraises a document of dstack's in any of its forms.
 func (a *appraisal) dstack(raw, reportData []byte) {
 	clause := clauseDstack
-	if isDstackSCALE(raw) {
+	switch {
+	case isDstackSCALE(raw):
 		clause = clauseDstackSCALE
+	case isDstack(raw):
+		clause = clauseDstackV1
 	}
 	e, err := parseDstack(raw)
 	switch {
@@ -195,22 +214,22 @@ func (a *appraisal) dstack(raw, reportData []byte) {
 	case e.quote != nil:
 		a.pass(CheckParse, clause, fmt.Sprintf("%d events", len(e.log.Events)))
 		a.logged(e.quote, e.log, reportData)
+		a.payload(e, e.quote.ReportData())
 	default:
 		a.pass(CheckParse, clause, fmt.Sprintf("configuration of %d bytes", len(e.config)))
 		a.snp(e.report, e.certificates, reportData)
 		a.judge(CheckMode, a.v.policy.Devices.JudgeMode(string(ModeCPU), 0, 0))
 		a.noWorkload()
-		a.hostData(e)
+		if r, err := snp.ParseReport(e.report); err == nil {
+			a.hostData(r, e.config)
+			a.payload(e, r.ReportData)
+		}
 	}
 }
 
 // hostData compares the configuration shown with what the hypervisor had the hardware bind at launch.
-func (a *appraisal) hostData(e *dstackEvidence) {
-	r, err := snp.ParseReport(e.report)
-	if err != nil {
-		return // it was parsed before
-	}
-	want := sha256.Sum256(append([]byte(dstackDomain), e.config...))
+func (a *appraisal) hostData(r *snp.Report, shown []byte) {
+	want := sha256.Sum256(append([]byte(dstackDomain), shown...))
 	c := check.Check{ID: CheckHostData, Clause: "dstack, MrConfigV3", Status: check.Pass, Seen: hex.EncodeToString(r.HostData[:]), Wanted: hex.EncodeToString(want[:])}
 	if r.HostData != want {
 		c.Status, c.Detail = check.Fail, "the configuration shown is not the one that the guest was launched with"
@@ -220,7 +239,7 @@ func (a *appraisal) hostData(e *dstackEvidence) {
 		return
 	}
 	var config map[string]json.RawMessage
-	if json.Unmarshal(e.config, &config) != nil {
+	if json.Unmarshal(shown, &config) != nil {
 		return
 	}
 	for _, name := range []string{"app_id", "compose_hash", "instance_id", "key_provider", "key_provider_id"} {

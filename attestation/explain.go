@@ -142,6 +142,9 @@ func (x *explainer) document(kind Kind, raw []byte, want Expected) {
 		x.devices(e.Devices)
 	case KindDstack:
 		d, err := parseDstack(raw)
+		if err == nil && d.payload != nil {
+			x.find("document", raw, "payload", []byte(*d.payload), CheckPayload)
+		}
 		switch {
 		case err != nil:
 		case d.quote != nil:

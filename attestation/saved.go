@@ -32,7 +32,7 @@ func Recognise(data []byte) (Kind, []byte, error) {
 	if k := foreignKind(data); k != "" {
 		return k, data, nil
 	}
-	if raw := dstackAttestation(data); isDstackSCALE(raw) {
+	if raw := dstackAttestation(data); isDstack(raw) {
 		return KindDstack, raw, nil
 	}
 	text := bytes.TrimSpace(data)
@@ -62,7 +62,7 @@ func kindOf(b []byte) Kind {
 	switch {
 	case isComposite(b):
 		return KindEvidence
-	case isDstackSCALE(b):
+	case isDstack(b):
 		return KindDstack
 	}
 	return bareKind(b)

@@ -63,6 +63,7 @@ var titles = map[string]string{
 	CheckMachine:       "machine is on a list, and denied by none",
 	CheckSections:      "sections have the stated hashes",
 	CheckCompose:       "compose file shown is the one measured",
+	CheckPayload:       "payload shown is the one in the report data",
 	CheckHostData:      "configuration shown is the one launched with",
 	CheckCertificate:   "certificate is its key's own and in force",
 	CheckBuild:         "enclave build is on the list",

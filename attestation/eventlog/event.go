@@ -51,7 +51,7 @@ const (
 	EventEFISPDMFirmwareConfig      Type = 0x800000E2
 
 	// EventDstackRuntime is dstack's: an event with a name, extended into
-	// RTMR 3 with SHA-384(type LE || ":" || name || ":" || payload).
+	// RTMR 3 with the digest that [DstackVersion1] or [DstackVersion2] defines.
 	EventDstackRuntime Type = 0x08000001
 	// EventCELContent stands for a CEL record whose content is of a kind of its
 	// own. Its data is the content's TLV.

@@ -64,7 +64,7 @@ func FuzzParseTCG(f *testing.F) {
 }
 
 func FuzzParseDstack(f *testing.F) {
-	f.Add([]byte("[" + runtimeEvent("app-id", "ab", "") + "]"))
+	f.Add([]byte("[" + runtimeEvent("app-id", "ab", "") + "," + later("app-id", "ab", "", `,"version":2`) + "]"))
 	var doc struct {
 		EventLog string `json:"event_log"`
 	}

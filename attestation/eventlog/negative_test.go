@@ -410,6 +410,54 @@ func runtimeEvent(name, payload, digest string) string {
 	return fmt.Sprintf(`{"imr":3,"event_type":%d,"digest":"%s","event":"%s","event_payload":"%s"}`, uint32(EventDstackRuntime), digest, name, payload)
 }
 
+// later is an event with members that only later versions of dstack write.
+func later(name, payload, digest, more string) string {
+	return strings.TrimSuffix(runtimeEvent(name, payload, digest), "}") + more + "}"
+}
+
+// Runtime events of version 2: their digest is of canonical JSON.
+func TestDstackVersion2(t *testing.T) {
+	for name, want := range map[string]string{
+		"compose-hash":            `{"name":"compose-hash","payload":"abcd","type":134217729}`,
+		"a:b":                     `{"name":"a:b","payload":"abcd","type":134217729}`,
+		"a\"b\\c/<&>\u2028\x7f":   "{\"name\":\"a\\\"b\\\\c/<&>\u2028\x7f\",\"payload\":\"abcd\",\"type\":134217729}",
+		"\b\t\n\f\r\v\x00\x1f":    `{"name":"\b\t\n\f\r\u000b\u0000\u001f","payload":"abcd","type":134217729}`,
+		"\u6d4b\u8bd5-\U0001f980": "{\"name\":\"\u6d4b\u8bd5-\U0001f980\",\"payload\":\"abcd\",\"type\":134217729}",
+		"":                        `{"name":"","payload":"abcd","type":134217729}`,
+	} {
+		if got := string(dstackMessage2(name, []byte{0xab, 0xcd})); got != want {
+			t.Errorf("%q: %s\nwant %s", name, got, want)
+		}
+	}
+	message := []byte(`{"name":"app-id","payload":"ab","type":134217729}`)
+	d := hex.EncodeToString(digest(crypto.SHA384, message))
+	for _, e := range []string{
+		later("app-id", "ab", d, `,"version":2`), later("app-id", "ab", "", `,"version":2`), later("app-id", "ab", d, `,"version":2,"preimage":"`+hex.EncodeToString(message)+`"`),
+		later("app-id", "ab", "", `,"version":1`), later("app-id", "ab", "", `,"preimage":"`+hex.EncodeToString(dstackMessage("app-id", []byte{0xab}))+`"`),
+	} {
+		l, err := ParseDstack([]byte("[" + e + "]"))
+		if err != nil {
+			t.Fatalf("%s: %v", e, err)
+		}
+		if p, err := l.Runtime("app-id"); err != nil || !bytes.Equal(p, []byte{0xAB}) {
+			t.Errorf("%s: %x, %v", e, p, err)
+		}
+	}
+	// The digest is of one version only.
+	for _, e := range []string{runtimeEvent("app-id", "ab", d), later("app-id", "ac", d, `,"version":2`), later("app-ie", "ab", d, `,"version":2`)} {
+		l, err := ParseDstack([]byte("[" + e + "]"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if l.Events[0].Binding != Contradicted {
+			t.Errorf("%s: %v", e, l.Events[0].Binding)
+		}
+	}
+	if _, err := NewDstack([]DstackEvent{{IMR: 3, Type: uint32(EventDstackRuntime), Name: "\xff", Version: DstackVersion2}}); err == nil || !strings.Contains(err.Error(), "UTF-8") {
+		t.Error(err)
+	}
+}
+
 func TestDstackNegatives(t *testing.T) {
 	d := hex.EncodeToString(digest(crypto.SHA384, dstackMessage("app-id", []byte{0xAB})))
 	good := runtimeEvent("app-id", "ab", d)
@@ -431,6 +479,13 @@ func TestDstackNegatives(t *testing.T) {
 		"odd digest":                {"[" + runtimeEvent("a", "ab", "xyz") + "]", "digest"},
 		"short digest":              {"[" + runtimeEvent("a", "ab", "ab") + "]", "digest of 1 bytes"},
 		"boot event without digest": {`[{"imr":0,"event_type":4,"digest":"","event":"","event_payload":"00000000"}]`, "digest of 0 bytes"},
+		"version 3":                 {"[" + later("a", "ab", "", `,"version":3`) + "]", "version 3"},
+		"version 0":                 {"[" + later("a", "ab", "", `,"version":0`) + "]", "version 0"},
+		"version of a boot event":   {`[{"imr":0,"event_type":4,"digest":"","event":"","event_payload":"00000000","version":2}]`, "only runtime events"},
+		"preimage of a boot event":  {`[{"imr":0,"event_type":4,"digest":"","event":"","event_payload":"00000000","preimage":""}]`, "only runtime events"},
+		"another preimage":          {"[" + later("a", "ab", "", `,"version":2,"preimage":"`+hex.EncodeToString([]byte(`{"name":"b","payload":"ab","type":134217729}`))+`"`) + "]", "preimage"},
+		"preimage of version 1":     {"[" + later("a", "ab", "", `,"version":2,"preimage":"`+hex.EncodeToString(dstackMessage("a", []byte{0xAB}))+`"`) + "]", "preimage"},
+		"preimage in capitals":      {"[" + later("a", "ab", "", `,"version":2,"preimage":"`+strings.ToUpper(hex.EncodeToString([]byte(`{"name":"a","payload":"ab","type":134217729}`)))+`"`) + "]", "preimage"},
 		// One digest, two readings.
 		"colon in a name": {"[" + runtimeEvent("app:id", "ab", "") + "]", "colon"},
 		"too many":        {"[" + strings.Repeat(`{"imr":3,"event_type":134217729,"digest":"","event":"","event_payload":""},`, MaxEvents) + good + "]", "more than"},
