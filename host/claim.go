@@ -136,7 +136,8 @@ func (h *Host) claim(ctx context.Context, row *ledger.Channel) error {
 	}
 	// What was delivered is what is claimed, so first what an earlier process
 	// left is booked.
-	if _, err := h.use(ctx, row.Address, address); err != nil {
+	a, err := h.use(ctx, row.Address, address)
+	if err != nil {
 		return err
 	}
 	on, err := h.cfg.Chain.Channel(ctx, address)
@@ -161,6 +162,12 @@ func (h *Host) claim(ctx context.Context, row *ledger.Channel) error {
 			return err
 		}
 	}
+	near := deadline.Sub(now) <= h.cfg.Claims.Margin
+	if near && a != nil {
+		if err := h.cutOff(ctx, a); err != nil {
+			h.cfg.Log.Warn("deadline is near, and requests may run on", "channel", row.Address, "deadline", deadline.UTC(), "err", err)
+		}
+	}
 	if !now.Before(deadline) {
 		return h.cfg.Ledger.SetChainState(ctx, row.Address, on.Paid, true)
 	}
@@ -170,7 +177,6 @@ func (h *Host) claim(ctx context.Context, row *ledger.Channel) error {
 	if err != nil {
 		return err
 	}
-	near := deadline.Sub(now) <= h.cfg.Claims.Margin
 	if (near || on.Closing()) && covers != nil {
 		pick = covers
 	}
@@ -202,4 +208,25 @@ func (h *Host) claim(ctx context.Context, row *ledger.Channel) error {
 	}
 	h.cfg.Log.Info("claimed", "channel", row.Address, "paid", on.Paid)
 	return h.cfg.Ledger.SetChainState(ctx, row.Address, on.Paid, false)
+}
+
+// cutOff ends what still runs on a channel whose deadline is near: nothing
+// would pay for what it delivers later. What it has cost is booked then.
+func (h *Host) cutOff(ctx context.Context, a *account) error {
+	a.mu.Lock()
+	a.chain = OnChain{} // covers nothing from now on
+	at := map[*upstream]bool{}
+	for _, s := range a.streams {
+		at[s.enclave] = true
+	}
+	a.mu.Unlock()
+	var failed []error
+	for e := range at {
+		tab, err := e.end(ctx, a.name)
+		if err == nil && tab.ID != "" {
+			err = h.cfg.Ledger.Book(ctx, tab)
+		}
+		failed = append(failed, err)
+	}
+	return errors.Join(failed...)
 }

@@ -341,3 +341,51 @@ func TestCloseTogether(t *testing.T) {
 		t.Error("closed twice")
 	}
 }
+
+// A client that lets an answer wait until its channel has ended, to read the
+// rest for nothing, finds it ended, and what was delivered claimed.
+func TestNoAnswerOutlivesItsChannel(t *testing.T) {
+	c := &clock{at: time.Now()}
+	e := &Script{Chunks: 300, Size: 8, Step: make(chan struct{})}
+	s := start(t, Options{Engine: e, Now: c.now})
+	go func() {
+		for range 50 {
+			e.Step <- struct{}{}
+		}
+	}()
+	resp, err := post(s, streaming)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	text, buf := "", make([]byte, 4096)
+	for strings.Count(text, "data: {") < 50 {
+		n, err := resp.Body.Read(buf)
+		if err != nil {
+			t.Fatal(err)
+		}
+		text += string(buf[:n])
+	}
+	address := s.Config.Payment.Channel.Address()
+	s.Chain.mu.Lock()
+	s.Chain.channels[address].CloseAt = uint32(c.now().Add(time.Hour).Unix())
+	s.Chain.mu.Unlock()
+	if err := s.Host.ClaimDue(t.Context()); err != nil || e.Closed.Load() != 0 {
+		t.Fatalf("an hour before the end: %v, %d answers ended", err, e.Closed.Load())
+	}
+	c.advance(59*time.Minute + 30*time.Second)
+	if err := s.Host.ClaimDue(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if e.Closed.Load() != 1 {
+		t.Error("the answer goes on")
+	}
+	if row := s.row(t); row.Spent != 510 || row.Claimed < 510 {
+		t.Errorf("spent %d, claimed %d; 510 were delivered", row.Spent, row.Claimed)
+	}
+	if e.Closed.Load() == 1 {
+		if rest, err := io.ReadAll(resp.Body); err == nil {
+			t.Errorf("it ended well: %q", rest)
+		}
+	}
+}
