@@ -414,10 +414,12 @@ func (v *Verifier) ocsp(res *Result, o Options, id string, certs []*x509.Certifi
 }
 
 // revocation finds the answer about cert and verifies it. Of several answers
-// the newest counts, and of two from the same moment the worse. Both results
-// are nil when there is none.
+// the newest counts, and of two from the same moment the worse; that all is
+// good after o.Time counts only where nobody said anything before. Both
+// results are nil when there is none.
 func (v *Verifier) revocation(answers []*ocspResponse, o Options, cert, issuer *x509.Certificate) (*Revocation, error) {
 	var newest *Revocation
+	later := func(r *Revocation) bool { return r.Status == RevocationGood && o.Time.Before(r.ThisUpdate) }
 	for i, r := range answers {
 		nonce := o.Collateral.OCSP[i].Nonce
 		s := r.about(cert, issuer)
@@ -438,7 +440,11 @@ func (v *Verifier) revocation(answers []*ocspResponse, o Options, cert, issuer *
 			// Without nextUpdate nothing says how long the answer holds.
 			Stale: o.Time.IsZero() || o.Time.Before(s.thisUpdate) || o.Time.After(s.nextUpd) || !responder.contains(o.Time),
 		}
-		if newest == nil || rev.ThisUpdate.After(newest.ThisUpdate) || rev.ThisUpdate.Equal(newest.ThisUpdate) && rev.Status != RevocationGood {
+		switch {
+		case newest == nil, later(newest) && !later(rev):
+			newest = rev
+		case later(rev) && !later(newest):
+		case rev.ThisUpdate.After(newest.ThisUpdate), rev.ThisUpdate.Equal(newest.ThisUpdate) && rev.Status != RevocationGood:
 			newest = rev
 		}
 	}

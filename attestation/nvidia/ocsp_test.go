@@ -146,6 +146,16 @@ func TestOCSP(t *testing.T) {
 		same := append(answers(nil), only2(func(a *answer) { a.status = RevocationUnknown })...)
 		wantStatus(t, verify(same), map[string]check.Status{CheckDeviceOCSP: check.Fail})
 	})
+	t.Run("a good answer of later hides none in force", func(t *testing.T) {
+		later := only2(func(a *answer) { a.this = at.Add(time.Minute) })
+		for _, all := range [][]OCSP{append(later, answers(nil)...), append(answers(nil), later...)} {
+			wantStatus(t, verify(all), map[string]check.Status{CheckDeviceOCSP: check.Pass})
+		}
+		revoked := only2(func(a *answer) { a.status, a.reason, a.this = RevocationRevoked, 1, at.Add(time.Minute) })
+		for _, all := range [][]OCSP{append(revoked, answers(nil)...), append(answers(nil), revoked...)} {
+			onlyFails(t, verify(all), CheckDeviceOCSP, "is revoked")
+		}
+	})
 	t.Run("manifest signers", func(t *testing.T) {
 		driver, vbios := f.goldenRIMs()
 		all := append(answers(nil), OCSP{Response: f.ocsp(answer{cert: f.certs[0], issuer: f.certs[1], signer: f.keys[1]})})
