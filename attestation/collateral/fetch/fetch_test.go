@@ -3,6 +3,8 @@ package fetch_test
 import (
 	"context"
 	"crypto/ed25519"
+	"crypto/x509/pkix"
+	"encoding/asn1"
 	"encoding/pem"
 	"errors"
 	"io"
@@ -310,6 +312,17 @@ func TestBadServices(t *testing.T) {
 			}
 			return false
 		}, "does not carry the nonce"},
+		"old OCSP answers with the nonce outside of what is signed": {func(w http.ResponseWriter, r *http.Request) bool {
+			if r.URL.Path == "/ocsp" {
+				request, _ := io.ReadAll(r.Body)
+				answer, err := auth.AnswerOCSP(request, attestationtest.OCSPOptions{Now: now, Nonce: make([]byte, 32)})
+				if err != nil {
+					t.Error(err)
+				}
+				w.Write(withParameters(t, answer, request[len(request)-32:]))
+			}
+			return r.URL.Path == "/ocsp"
+		}, "does not carry the nonce"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			m := serve(t)
@@ -358,4 +371,36 @@ func TestNotEvidence(t *testing.T) {
 	if _, err := fetch.New(fetch.Config{}).For(t.Context(), []byte("hello"), nil); err == nil {
 		t.Error("fetched for what is no evidence")
 	}
+}
+
+// withParameters puts b into an OCSP response as parameters of its signature algorithm, which nothing signs.
+func withParameters(t *testing.T, response, b []byte) []byte {
+	t.Helper()
+	var outer struct {
+		Status asn1.Enumerated
+		Bytes  struct {
+			Type  asn1.ObjectIdentifier
+			Basic []byte
+		} `asn1:"explicit,tag:0"`
+	}
+	var basic struct {
+		TBS       asn1.RawValue
+		Algorithm pkix.AlgorithmIdentifier
+		Signature asn1.BitString
+	}
+	if _, err := asn1.Unmarshal(response, &outer); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := asn1.Unmarshal(outer.Bytes.Basic, &basic); err != nil {
+		t.Fatal(err)
+	}
+	basic.Algorithm.Parameters = asn1.RawValue{Tag: asn1.TagOctetString, Bytes: b}
+	var err error
+	if outer.Bytes.Basic, err = asn1.Marshal(basic); err == nil {
+		response, err = asn1.Marshal(outer)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return response
 }
