@@ -144,11 +144,14 @@ func (u *purse) offer(more, era uint64) {
 }
 
 // hold sets more aside for a running request, as far as the deposit goes, and
-// returns how much.
-func (u *purse) hold(more uint64) uint64 {
+// returns how much. Less than least would buy nothing, and none is set aside.
+func (u *purse) hold(more, least uint64) uint64 {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	more = min(more, u.p.Deposit-min(u.p.Deposit, u.state.Settled+u.reserved))
+	if more < least {
+		return 0
+	}
 	u.reserved += more
 	return more
 }

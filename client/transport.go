@@ -455,7 +455,7 @@ func (s *exchange) metered(ctx context.Context, cost, credit, need uint64) {
 	if s.ended || want <= s.allot {
 		return
 	}
-	more := s.t.purse.hold(want - s.allot)
+	more := s.t.purse.hold(want-s.allot, need-min(need, s.allot))
 	s.allot += more
 	if more > 0 && !s.raising {
 		s.raising = true

@@ -360,7 +360,7 @@ func (h *Host) readChannel(ctx context.Context, address channel.Address) (*OnCha
 		return refuse("is closing", "open another")
 	case deadline.Sub(h.cfg.Now()) < h.cfg.ClosingDelay:
 		return refuse("ends at "+deadline.UTC().Format(time.RFC3339), "open another")
-	case on.Balance+on.Paid < h.cfg.MinDeposit:
+	case on.Balance+on.Paid+channel.Reserve < h.cfg.MinDeposit: // fees and rent come out of the reserve
 		return refuse(fmt.Sprintf("holds less than %d nanogram", h.cfg.MinDeposit), "top it up")
 	}
 	return on, nil

@@ -181,7 +181,7 @@ func newRig(t *testing.T) *rig {
 	r.chain = &testChain{channels: map[channel.Address]*OnChain{r.params.Address(): {
 		State: channel.State{Params: r.params, CloseAt: r.params.ExpiresAt}, Balance: 1_000_000 + channel.Reserve, Time: r.clock}}}
 	r.cfg = Config{Identity: identity, Network: network, Payee: r.params.Payee, Prices: price.List{"m": {Prompt: 1}}, Window: window,
-		MinDeposit: 1_000_000, ClosingDelay: time.Hour, CardLifetime: time.Hour,
+		MinDeposit: 1_000_000 + channel.Reserve, ClosingDelay: time.Hour, CardLifetime: time.Hour,
 		Claims:   Claims{Every: time.Hour, Threshold: 100, Age: time.Hour, Margin: 10 * time.Minute},
 		Enclaves: []Enclave{{ID: "e0", Transport: &http.Transport{}, Authority: r.upURL}}, Chain: r.chain, Now: r.now}
 	r.start()
@@ -319,6 +319,7 @@ func TestSessionRefusals(t *testing.T) {
 			on.ExpiresAt = uint32(r.now().Add(time.Hour - time.Second).Unix())
 			on.CloseAt = on.ExpiresAt
 		}, status: 403, code: "unsuitable_channel"},
+		{name: "fees and rent out of the reserve", change: func(_ *rig, on *OnChain) { on.Balance = 1_000_000 }, status: 200},
 		{name: "small deposit", change: func(_ *rig, on *OnChain) { on.Balance = 999_999 }, status: 403, code: "unsuitable_channel"},
 		{name: "chain down", change: func(r *rig, _ *OnChain) { r.chain.err = errors.New("no answer") }, status: 503, code: "chain_down"},
 	} {

@@ -117,6 +117,21 @@ func TestCreditEnds(t *testing.T) {
 	}
 }
 
+// A prompt that the deposit cannot pay for is not promised the deposit.
+func TestPromptBeyondTheDeposit(t *testing.T) {
+	s := start(t, Options{Engine: &Script{Chunks: 3, Size: 8}, Window: 200, Deposit: 1000, Patience: 50 * time.Millisecond})
+	resp, err := post(s, strings.Replace(streaming, `"content":"`, `"content":"`+strings.Repeat("long ", 20_000), 1))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if body, _ := read(t, resp); resp.StatusCode != 402 || !strings.Contains(body, "insufficient_credit") {
+		t.Fatalf("%d %s", resp.StatusCode, body)
+	}
+	if st := s.Client.State(); st.Signed > 200 || st.Settled != 0 {
+		t.Errorf("%+v", st)
+	}
+}
+
 func TestEngineFaults(t *testing.T) {
 	e := &Script{Chunks: 5, Fail: ErrEngine, FailAt: 0}
 	s := start(t, Options{Engine: e})
