@@ -33,7 +33,7 @@ channel, and then attacks. It exits 0 only if every step and every refusal was s
 	f.BoolVar(&o.stay, "stay", false, "keep everything running and print how to use it from any OpenAI SDK")
 	f.BoolVar(&o.json, "json", false, "print a summary for machines, and nothing else")
 	c.RunE = func(cmd *cobra.Command, _ []string) error {
-		d := &demo{options: o, out: newScreen(cmd.OutOrStdout(), o.json), began: time.Now()}
+		d := &demo{options: o, out: newScreen(os.Stdout, o.json), began: time.Now()}
 		err := d.run(cmd.Context())
 		if o.json {
 			d.summary.OK = err == nil

@@ -31,7 +31,13 @@ func (d *demo) serveUntilInterrupted(ctx context.Context) error {
 	d.out.line("curl -N $OPENAI_BASE_URL/chat/completions -H 'Content-Type: application/json' \\")
 	d.out.line(`  -d '{"model":"%s","stream":true,"messages":[{"role":"user","content":"What is TDX?"}]}'`, d.parties.model)
 	p := &d.parties
-	d.out.raw("\nOr be a user of this network from the beginning, in another terminal:\n\nexport BOMBYX_HOME=" + home + "\n\n")
+	d.out.raw("\nOr be a user of this network from the beginning, in another terminal:\n\nexport BOMBYX_HOME=" + home + "\n")
+	if exe, err := os.Executable(); err == nil {
+		if _, err := os.Stat(filepath.Join(filepath.Dir(exe), "bombyx")); err == nil {
+			d.out.raw("export PATH=" + filepath.Dir(exe) + ":$PATH\n")
+		}
+	}
+	d.out.raw("\n")
 	for _, line := range []string{
 		"bombyx wallet new",
 		`curl -d '{"address":"UQ...","amount":"5"}' -H 'Content-Type: application/json' ` + p.control + "/fund",

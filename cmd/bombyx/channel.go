@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"strings"
-	"text/tabwriter"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -42,6 +41,8 @@ const (
 	feeFinish   = 5 * ton.Gram / 1000
 	feeAlone    = feeStart + feeFinish
 	feeTogether = 1 * ton.Gram / 1000
+
+	leastTopUp = 10 * ton.Gram / 1000 // of less the contract's gas would eat a tenth and more
 )
 
 // A payer has everything that moving money takes.
@@ -52,6 +53,7 @@ type payer struct {
 	wallet *wallet.Wallet
 	store  *store.Store
 	again  string // command that shows later what became of a message
+	json   bool   // say what became of a channel in JSON
 }
 
 // payer connects to the chain and opens wallet and store. Close it.
@@ -94,6 +96,27 @@ func (p *payer) affords(amount ton.Nano) error {
 	return nil
 }
 
+func jsonLines(c *cobra.Command, to *bool) {
+	c.Flags().BoolVar(to, "json", false, "print one JSON object a line, as channel list does; amounts in nanogram")
+}
+
+// say tells what became of a channel; on is what the chain says of it, if that matters.
+func (p *payer) say(a channel.Address, on *channel.Account, format string, args ...any) error {
+	if !p.json {
+		_, err := fmt.Fprintf(p.cmd.OutOrStdout(), format, args...)
+		return err
+	}
+	c, err := p.store.Channel(p.cmd.Context(), a)
+	if err != nil {
+		return err
+	}
+	d := document(c)
+	if on != nil {
+		d.OnChain = summary(on)
+	}
+	return printJSON(p.cmd.OutOrStdout(), d)
+}
+
 func (p *payer) send(m *tlb.InternalMessage, amount ton.Nano) error {
 	_, err := p.wallet.Send(p.cmd.Context(), p.chain, wallet.Message{To: m.DstAddr, Amount: amount, Bounce: m.StateInit == nil, Init: m.StateInit, Body: m.Body})
 	if err != nil {
@@ -104,7 +127,8 @@ func (p *payer) send(m *tlb.InternalMessage, amount ton.Nano) error {
 
 // until polls the chain for something that a sent message brings about. Its time is bounded by the chain's own.
 func (p *payer) until(what string, ok func(ctx context.Context) (bool, error)) error {
-	ctx, cancel := context.WithTimeout(p.cmd.Context(), 2*time.Minute)
+	const patience = 2 * time.Minute
+	ctx, cancel := context.WithTimeout(p.cmd.Context(), patience)
 	defer cancel()
 	t := time.NewTicker(500 * time.Millisecond)
 	defer t.Stop()
@@ -116,7 +140,13 @@ func (p *payer) until(what string, ok func(ctx context.Context) (bool, error)) e
 		select {
 		case <-t.C:
 		case <-ctx.Done():
-			return cli.Errorf(cli.Unreachable, "look again later: "+p.again, "waiting for %s: %w", what, errors.Join(ctx.Err(), err))
+			if p.cmd.Context().Err() != nil {
+				return cli.Errorf(cli.Interrupted, "look again later: "+p.again, "interrupted while waiting for %s", what)
+			}
+			if err != nil && !errors.Is(err, context.DeadlineExceeded) {
+				return cli.Errorf(cli.Unreachable, "look again later: "+p.again, "%s is not there after %s: %w", what, patience, err)
+			}
+			return cli.Errorf(cli.Unreachable, "look again later: "+p.again, "%s is not there after %s", what, patience)
 		}
 	}
 }
@@ -124,6 +154,7 @@ func (p *payer) until(what string, ok func(ctx context.Context) (bool, error)) e
 func channelOpen(h *home) *cobra.Command {
 	var o hostChoice
 	var days uint32
+	var asJSON bool
 	c := &cobra.Command{Use: "open AMOUNT", Short: "Open a channel with a deposit", Args: cobra.ExactArgs(1),
 		Long: `open deposits AMOUNT in GRAM into a new channel that pays the host of host.json, or the one
 given with --host and --host-key, and nobody else. Of it, 0.02 GRAM keep the contract
@@ -133,6 +164,7 @@ The wallet pays fees below 0.012 GRAM for it.`,
 	o.flags(c)
 	h.passphraseFlag(c)
 	h.yesFlag(c)
+	jsonLines(c, &asJSON)
 	c.Flags().Uint32Var(&days, "days", 365, "days until the channel ends whatever happens")
 	c.RunE = func(cmd *cobra.Command, args []string) error {
 		amount, err := parseAmount(args[0])
@@ -155,6 +187,7 @@ The wallet pays fees below 0.012 GRAM for it.`,
 			return err
 		}
 		defer p.close()
+		p.json = asJSON
 		c, err := p.terms(card, amount, days)
 		if err != nil {
 			return err
@@ -174,7 +207,7 @@ func (p *payer) terms(card *client.Card, amount ton.Nano, days uint32) (c store.
 	case card.ChannelCode != fmt.Sprintf("%x", hash):
 		return c, cli.Errorf(cli.Refused, "use the release that the host supports, or another host", "the host expects another channel contract")
 	case uint64(amount) < card.MinDeposit || amount <= channel.Reserve:
-		return c, cli.Errorf(cli.Usage, "deposit more", "the host wants a deposit of %s GRAM or more, and %s are the contract's reserve", ton.Nano(card.MinDeposit), ton.Nano(channel.Reserve))
+		return c, cli.Errorf(cli.Usage, fmt.Sprintf("deposit %s GRAM or more", max(ton.Nano(card.MinDeposit), channel.Reserve+channel.MinExternalClaim)), "the host wants a deposit of %s GRAM or more, and %s are the contract's reserve", ton.Nano(card.MinDeposit), ton.Nano(channel.Reserve))
 	}
 	var salt [8]byte
 	rand.Read(salt[:])
@@ -204,7 +237,7 @@ func (p *payer) terms(card *client.Card, amount ton.Nano, days uint32) (c store.
 }
 
 func (p *payer) open(c store.Channel, amount ton.Nano) error {
-	a, out := c.Address(), p.cmd.OutOrStdout()
+	a := c.Address()
 	if err := p.affords(amount); err != nil {
 		return err
 	}
@@ -233,8 +266,7 @@ func (p *payer) open(c store.Channel, amount ton.Nano) error {
 	if err := p.store.SetState(ctx, a, store.StateOpen); err != nil {
 		return err
 	}
-	fmt.Fprintln(out, a)
-	return nil
+	return p.say(a, nil, "%s\n", a)
 }
 
 // channel returns the channel that an argument names, or the only one that is not closed.
@@ -275,23 +307,29 @@ func findChannel(ctx context.Context, s *store.Store, args []string) (store.Chan
 
 func channelTopUp(h *home) *cobra.Command {
 	var to string
+	var asJSON bool
 	c := &cobra.Command{Use: "top-up AMOUNT", Short: "Add to a channel's deposit", Args: cobra.ExactArgs(1),
 		Long: `top-up adds AMOUNT in GRAM to the only open channel, or to the one that --channel names. The
 wallet pays fees below 0.004 GRAM for it. A closing channel takes no more money.`,
 		Example: "  bombyx channel top-up 1\n  bombyx channel top-up 1 --channel EQ... --yes"}
 	h.passphraseFlag(c)
 	h.yesFlag(c)
+	jsonLines(c, &asJSON)
 	c.Flags().StringVar(&to, "channel", "", "the channel's address")
 	c.RunE = func(cmd *cobra.Command, args []string) error {
 		amount, err := parseAmount(args[0])
 		if err != nil {
 			return err
 		}
+		if amount < leastTopUp {
+			return cli.Errorf(cli.Usage, fmt.Sprintf("add %s GRAM or more", leastTopUp), "fees would eat too much of %s GRAM", amount)
+		}
 		p, err := h.payer(cmd)
 		if err != nil {
 			return err
 		}
 		defer p.close()
+		p.json = asJSON
 		c, err := findChannel(cmd.Context(), p.store, named(to))
 		if err != nil {
 			return err
@@ -341,8 +379,7 @@ func (p *payer) topUp(c store.Channel, amount ton.Nano) error {
 	if err := p.store.SetDeposit(ctx, a, promisable(now)); err != nil {
 		return err
 	}
-	fmt.Fprintf(p.cmd.OutOrStdout(), "%s has %s GRAM for answers\n", a, ton.Nano(promisable(now)))
-	return nil
+	return p.say(a, now, "%s has %s GRAM for answers\n", a, ton.Nano(promisable(now)))
 }
 
 // promisable is what vouchers on a channel may add up to.
@@ -380,6 +417,10 @@ type onChainSummary struct {
 	PaidOut bool   `json:"paid_out"`
 	// CloseAt is from when the rest can be fetched.
 	CloseAt time.Time `json:"close_at"`
+}
+
+func summary(on *channel.Account) *onChainSummary {
+	return &onChainSummary{true, on.Paid, on.Balance, on.Closing(), paidOut(on), time.Unix(int64(on.CloseAt), 0).UTC()}
 }
 
 func document(c store.Channel) channelDocument {
@@ -422,12 +463,14 @@ func channelList(h *home) *cobra.Command {
 			}
 			return nil
 		}
-		w := tabwriter.NewWriter(cmd.OutOrStdout(), 0, 0, 2, ' ', 0)
-		fmt.Fprintln(w, "channel\tstate\tdeposit\tpaid for answers\tleft\thost")
-		for _, c := range all {
-			fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\n", c.Address(), c.State, ton.Nano(c.Deposit), ton.Nano(c.Progress.Settled), ton.Nano(left(c)), c.Host)
+		if len(all) == 0 {
+			fmt.Fprintln(cmd.ErrOrStderr(), "bombyx: no channels here: bombyx channel open AMOUNT, or bombyx channel recover")
 		}
-		return w.Flush()
+		for _, c := range all {
+			fmt.Fprintf(cmd.OutOrStdout(), "%s  %s\n  %s of %s GRAM left, %s paid for answers\n  %s\n",
+				c.Address(), c.State, ton.Nano(left(c)), ton.Nano(c.Deposit), ton.Nano(c.Progress.Settled), c.Host)
+		}
+		return nil
 	}
 	return c
 }
@@ -465,7 +508,7 @@ func channelShow(h *home) *cobra.Command {
 				}
 				d.State = store.StateOpen
 			}
-			d.OnChain = &onChainSummary{true, on.Paid, on.Balance, on.Closing(), paidOut(on), time.Unix(int64(on.CloseAt), 0).UTC()}
+			d.OnChain = summary(on)
 		case errors.Is(err, channel.ErrNone):
 			d.OnChain = &onChainSummary{}
 		default:

@@ -11,12 +11,14 @@ import (
 	"os"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/spf13/cobra"
 
 	"github.com/bombyx-network/bombyx/client"
 	"github.com/bombyx-network/bombyx/internal/apierror"
 	"github.com/bombyx-network/bombyx/internal/cli"
+	"github.com/bombyx-network/bombyx/internal/receipt"
 	"github.com/bombyx-network/bombyx/internal/ton"
 )
 
@@ -45,7 +47,7 @@ events, one a line: {"type":"attested"}, {"type":"delta","text":...} and, when t
 is complete and its receipt holds, {"type":"done"}.
 
 Exit codes: 0 a complete answer with a valid receipt, 1 evidence, answer or receipt
-refused, 2 usage, 4 host unreachable, 5 not enough money.`,
+refused, 2 usage, 4 host unreachable, 5 not enough money, 130 interrupted.`,
 		Example: `  bombyx chat "What is remote attestation?"
   git diff | bombyx chat -m qwen3-8b --system "Review this patch."
   bombyx chat --host adnl:3b6a... "The same, of a host known by its ADNL id alone."
@@ -55,9 +57,14 @@ refused, 2 usage, 4 host unreachable, 5 not enough money.`,
 	f.StringVarP(&o.model, "model", "m", "", "model (default the one in host.json)")
 	f.StringVar(&o.system, "system", "", "system prompt")
 	f.Uint64Var(&o.maxTokens, "max-tokens", 0, "longest answer in tokens (default the model's limit)")
-	f.Float64Var(&o.temperature, "temperature", -1, "sampling temperature (default the model's)")
+	f.Float64Var(&o.temperature, "temperature", 0, "sampling temperature, 0 to 2 (default the model's)")
 	f.BoolVar(&o.json, "json", false, "print events as JSON, one a line")
 	c.RunE = func(cmd *cobra.Command, args []string) (err error) {
+		if !cmd.Flags().Changed("temperature") {
+			o.temperature = -1
+		} else if !(o.temperature >= 0 && o.temperature <= 2) {
+			return cli.Errorf(cli.Usage, "give 0 to 2", "--temperature %v is out of range", o.temperature)
+		}
 		prompt, conversation := strings.Join(args, " "), false
 		if len(args) == 0 {
 			if conversation = isTerminal(os.Stdin) && !o.json; !conversation {
@@ -73,6 +80,9 @@ refused, 2 usage, 4 host unreachable, 5 not enough money.`,
 		}
 		if !conversation && strings.TrimSpace(prompt) == "" {
 			return cli.Errorf(cli.Usage, `bombyx chat "a question", or put it on standard input`, "the prompt is empty")
+		}
+		if err := isText(prompt, o.system); err != nil {
+			return err
 		}
 		l, err := h.dial(cmd, o.line)
 		if err != nil {
@@ -92,6 +102,16 @@ refused, 2 usage, 4 host unreachable, 5 not enough money.`,
 		return s.converse()
 	}
 	return c
+}
+
+// isText refuses what JSON cannot carry: it would reach the model as something else.
+func isText(all ...string) error {
+	for _, s := range all {
+		if !utf8.ValidString(s) {
+			return cli.Errorf(cli.Usage, "convert it first, as in iconv -t UTF-8", "the prompt is not UTF-8 text")
+		}
+	}
+	return nil
 }
 
 type message struct {
@@ -122,13 +142,34 @@ func (s *chatSession) converse() error {
 			if s.cmd.Context().Err() != nil {
 				return err
 			}
-			fmt.Fprintf(s.cmd.ErrOrStderr(), "bombyx: error: %v\n", err)
+			s.complain(err)
 		}
 	}
 }
 
-// ask sends one question with what was said before and shows the answer.
+// complain shows an error that does not end the conversation.
+func (s *chatSession) complain(err error) {
+	fmt.Fprintf(s.cmd.ErrOrStderr(), "bombyx: error: %s\n", cli.Printable(err.Error()))
+	var e *cli.Error
+	if errors.As(err, &e) && e.Hint != "" {
+		fmt.Fprintf(s.cmd.ErrOrStderr(), "bombyx: hint: %s\n", cli.Printable(e.Hint))
+	}
+}
+
+// ask is try, and knows when it was the user who ended it.
 func (s *chatSession) ask(ctx context.Context, prompt string) error {
+	err := isText(prompt)
+	if err == nil {
+		err = s.try(ctx, prompt)
+	}
+	if err != nil && ctx.Err() != nil {
+		return cli.Errorf(cli.Interrupted, "the answer is not complete; you pay for what came of it", "interrupted")
+	}
+	return err
+}
+
+// try sends one question with what was said before and shows the answer.
+func (s *chatSession) try(ctx context.Context, prompt string) error {
 	messages := append(s.messages[:len(s.messages):len(s.messages)], message{"user", prompt})
 	body := map[string]any{"model": s.opts.model, "stream": true, "messages": messages}
 	if s.opts.maxTokens > 0 {
@@ -182,17 +223,22 @@ func (s *chatSession) attested() error {
 func (s *chatSession) stream(body io.Reader) (string, error) {
 	var answer strings.Builder
 	show := func(text string) error {
+		if text == "" {
+			return nil
+		}
 		answer.WriteString(text)
 		if s.opts.json {
-			return printJSON(s.cmd.OutOrStdout(), map[string]string{"type": "delta", "text": text})
+			return printJSON(s.cmd.OutOrStdout(), delta{"delta", text})
 		}
-		_, err := io.WriteString(s.cmd.OutOrStdout(), printable(text))
+		_, err := io.WriteString(s.cmd.OutOrStdout(), cli.Printable(text))
 		return err
 	}
+	s.line.hush()
 	defer func() {
 		if !s.opts.json {
 			fmt.Fprintln(s.cmd.OutOrStdout())
 		}
+		s.line.unhush()
 	}()
 	in := lines(body)
 	for in.Scan() {
@@ -214,7 +260,7 @@ func (s *chatSession) stream(body io.Reader) (string, error) {
 			return answer.String(), cli.Errorf(cli.Refused, "report it to the model's operator", "the enclave sent an event that is no JSON")
 		}
 		if event.Error != nil {
-			return answer.String(), cli.Errorf(cli.Refused, "", "the engine failed: %s", printable(event.Error.Message))
+			return answer.String(), cli.Errorf(cli.Refused, "", "the engine failed: %s", event.Error.Message)
 		}
 		for _, c := range event.Choices {
 			if err := show(c.Delta.Content); err != nil {
@@ -235,15 +281,24 @@ func (s *chatSession) stream(body io.Reader) (string, error) {
 	return answer.String(), cli.Errorf(cli.Refused, "do not rely on the answer: it is not complete", "%w", err)
 }
 
-// printable keeps an answer from steering the terminal; line breaks and tabs may pass.
-func printable(s string) string {
-	return strings.Map(func(r rune) rune {
-		if r == '\n' || r == '\t' || r >= 0x20 && r < 0x7f || r >= 0xa0 {
-			return r
-		}
-		return '\ufffd'
-	}, s)
-}
+// Events of --json.
+type (
+	delta struct {
+		Type string `json:"type"` // "delta"
+		Text string `json:"text"`
+	}
+	done struct {
+		Type       string         `json:"type"` // "done"
+		Verified   bool           `json:"verified"`
+		Finish     receipt.Finish `json:"finish"`
+		Prompt     uint64         `json:"prompt_tokens"`
+		Completion uint64         `json:"completion_tokens"`
+		Cost       uint64         `json:"cost"` // nanogram, as is left
+		Left       uint64         `json:"left"`
+		Receipt    string         `json:"receipt_id"`
+		Evidence   receipt.Digest `json:"evidence"`
+	}
+)
 
 // done sums the answer up.
 func (s *chatSession) done() error {
@@ -254,8 +309,7 @@ func (s *chatSession) done() error {
 	c := s.line.channel
 	c.Progress = s.line.State()
 	if s.opts.json {
-		if err := printJSON(s.cmd.OutOrStdout(), map[string]any{"type": "done", "verified": true, "finish": r.Finish, "prompt_tokens": r.Usage.Prompt,
-			"completion_tokens": r.Usage.Completion, "cost": r.Cost, "left": left(c), "receipt_id": r.ID, "evidence": r.Evidence}); err != nil {
+		if err := printJSON(s.cmd.OutOrStdout(), done{"done", true, r.Finish, r.Usage.Prompt, r.Usage.Completion, r.Cost, left(c), r.ID, r.Evidence}); err != nil {
 			return err
 		}
 	} else {

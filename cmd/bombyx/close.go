@@ -18,7 +18,7 @@ import (
 )
 
 func channelClose(h *home) *cobra.Command {
-	var alone, wait bool
+	var alone, wait, asJSON bool
 	c := &cobra.Command{Use: "close [CHANNEL]", Short: "Close a channel and get the rest back", Args: cobra.MaximumNArgs(1),
 		Long: `close asks the host to close at once, for exactly what the receipts add up to. When the host
 does not, or with --alone, it starts a close that nobody can stop: the host may claim for
@@ -30,6 +30,7 @@ finish. Each message carries 0.02 GRAM for gas, and what is left of it comes bac
 		Example: "  bombyx channel close\n  bombyx channel close EQ... --alone --wait --yes"}
 	h.passphraseFlag(c)
 	h.yesFlag(c)
+	jsonLines(c, &asJSON)
 	c.Flags().BoolVar(&alone, "alone", false, "do not ask the host")
 	c.Flags().BoolVar(&wait, "wait", false, "wait for the closing delay and finish")
 	c.RunE = func(cmd *cobra.Command, args []string) error {
@@ -38,6 +39,7 @@ finish. Each message carries 0.02 GRAM for gas, and what is left of it comes bac
 			return err
 		}
 		defer p.close()
+		p.json = asJSON
 		c, err := findChannel(cmd.Context(), p.store, args)
 		if err != nil {
 			return err
@@ -78,7 +80,7 @@ func (p *payer) leave(c store.Channel, alone, wait bool) error {
 			return cli.Errorf(cli.Refused, "send it the state init of its last state, and rent: docs/protocol.md", "%s is frozen: it ran out of rent years ago", a)
 		}
 		if c.State == store.StateOpening && acc.Head.Time.After(c.Created.Add(10*wallet.TTL)) { // no order from then can take effect any more
-			fmt.Fprintf(p.cmd.OutOrStdout(), "forgotten: the deposit of %s was never sent\n", a)
+			fmt.Fprintf(p.cmd.ErrOrStderr(), "forgotten: the deposit of %s was never sent\n", a)
 			return p.store.Forget(ctx, a)
 		}
 		return cli.Errorf(cli.Unreachable, "try again in ten minutes", "%s is not on chain: its deposit has yet to arrive, or was never sent", a)
@@ -94,7 +96,7 @@ func (p *payer) leave(c store.Channel, alone, wait bool) error {
 		if err == nil {
 			return p.ended(a)
 		}
-		fmt.Fprintf(p.cmd.ErrOrStderr(), "bombyx: the host does not close together: %v\n", err)
+		fmt.Fprintf(p.cmd.ErrOrStderr(), "bombyx: the host does not close together: %s\n", cli.Printable(err.Error()))
 	}
 	if !on.Closing() {
 		if err := p.h.confirm(p.cmd, fmt.Sprintf("Start to close %s alone? The host may claim for %s; fees are below %s GRAM in all.", a, time.Duration(c.Params.CloseDelay)*time.Second, feeAlone)); err != nil {
@@ -118,7 +120,9 @@ func (p *payer) leave(c store.Channel, alone, wait bool) error {
 	}
 	at := time.Unix(int64(on.CloseAt), 0).UTC()
 	if on.Time.Before(at) {
-		fmt.Fprintf(p.cmd.OutOrStdout(), "closing: the rest comes back from %s\n", at.Format(time.RFC3339))
+		if err := p.say(a, on, "closing: the rest comes back from %s\n", at.Format(time.RFC3339)); err != nil {
+			return err
+		}
 		if !wait {
 			fmt.Fprintln(p.cmd.ErrOrStderr(), "Finish it then: bombyx channel close")
 			return nil
@@ -174,8 +178,7 @@ func (p *payer) ended(a channel.Address) error {
 	if err := p.store.SetState(p.cmd.Context(), a, store.StateClosed); err != nil {
 		return err
 	}
-	fmt.Fprintf(p.cmd.OutOrStdout(), "closed: %s has returned what was left\n", a)
-	return nil
+	return p.say(a, nil, "closed: %s has returned what was left\n", a)
 }
 
 // waitFor waits until the chain's clock has reached an instant.
@@ -190,7 +193,7 @@ func (p *payer) waitFor(at time.Time) error {
 		select {
 		case <-t.C:
 		case <-p.cmd.Context().Done():
-			return cli.Errorf(cli.Unreachable, "finish it later: bombyx channel close", "interrupted: the channel is closing")
+			return cli.Errorf(cli.Interrupted, "finish it later: bombyx channel close", "interrupted: the channel is closing")
 		}
 	}
 }

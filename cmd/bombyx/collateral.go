@@ -222,7 +222,7 @@ when until when it says that it holds. No signature is checked: bombyx verify do
 		}
 		t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 		for _, i := range b.Items() {
-			fmt.Fprintf(t, "%s\t%x\t%s\t%s\t%s\n", i.Kind, i.Digest[:6], date(i.From), date(i.Until), printable(strings.Join(strings.Fields(i.About), " ")))
+			fmt.Fprintf(t, "%s\t%x\t%s\t%s\t%s\n", i.Kind, i.Digest[:6], date(i.From), date(i.Until), cli.Printable(strings.Join(strings.Fields(i.About), " ")))
 		}
 		if err := t.Flush(); err != nil {
 			return err

@@ -29,16 +29,17 @@ The first line on standard output, one JSON object, says where everything is.
 
 The control endpoint takes JSON, on loopback:
   GET  /status, /global.config.json
-  POST /fund     {"address":"UQ...","amount":"5"}   send GRAM
-  POST /advance  {"seconds":86400}                  let chain time pass
-  POST /seal     {}                                 make a block now
-  POST /delay    {"blocks":3}                       hold messages back
-  POST /faults/0 {"drop_externals":2}               liteserver 0 loses two messages
-                 {"delay_ns":2000000000}            is slow
-                 {"dead":true}                      does not answer
-                 {"lie":"balance"}                  lies; also absent, head, stale,
-                                                    result, history, config, keyless
-                 {}                                 is honest again`,
+  POST /fund     {"address":"UQ...","amount":"5"}  send GRAM
+  POST /advance  {"seconds":86400}                 let chain time pass
+  POST /seal     {}                                make a block now
+  POST /delay    {"blocks":3}                      hold messages back
+  POST /faults/0 {"drop_externals":2}              liteserver 0 loses two
+                 {"delay_ns":2000000000}           is slow
+                 {"dead":true}                     does not answer
+                 {"lie":"balance"}                 lies; also absent, head,
+                                                   stale, result, history,
+                                                   config, keyless
+                 {}                                is honest again`,
 		Example: `  bombyx devnet --dir ./devnet --config devnet.json --listen 127.0.0.1:8899 --control 127.0.0.1:8900
   curl -d '{"address":"UQ...","amount":"5"}' -H 'Content-Type: application/json' 127.0.0.1:8900/fund`}
 	f := c.Flags()

@@ -222,7 +222,7 @@ func (h *home) fetchCard(ctx context.Context, host *hostConfig, key ed25519.Publ
 }
 
 func pricesText(p client.Prices) string {
-	return fmt.Sprintf("%s GRAM per million prompt tokens (cached %s), %s per million completion tokens (reasoning %s)",
+	return fmt.Sprintf("GRAM per million tokens: prompt %s (cached %s), completion %s (reasoning %s)",
 		ton.Nano(p.Prompt), ton.Nano(p.Cached), ton.Nano(p.Completion), ton.Nano(p.Reasoning))
 }
 
@@ -386,7 +386,7 @@ func (h *home) confirm(cmd *cobra.Command, question string) error {
 		return err
 	}
 	if s := strings.ToLower(strings.TrimSpace(line)); s != "y" && s != "yes" {
-		return cli.Errorf(cli.Refused, "", "not confirmed: nothing was sent")
+		return cli.Errorf(cli.Refused, "answer y, or give --yes", "not confirmed: nothing was done")
 	}
 	return nil
 }
@@ -445,7 +445,7 @@ func chainFault(err error) error {
 func fault(err error) error {
 	var f *client.Error
 	if !errors.As(err, &f) {
-		return cli.Errorf(cli.Usage, "", "%w", err)
+		return cli.Errorf(cli.Usage, "check the host's address and key: https://NAME KEY, or adnl:ID", "%w", err)
 	}
 	code := cli.Refused
 	switch {
@@ -456,7 +456,17 @@ func fault(err error) error {
 	case f.Status == 400 || f.Status == 404 || f.Status == 405 || f.Status == 413:
 		code = cli.Usage
 	}
-	return cli.Errorf(code, f.Hint, "%s", f.Message)
+	what, hint := f.Message, f.Hint
+	if i := strings.LastIndex(what, "; "); hint == "" && i > 0 { // a peer's message ends with what to do about it
+		what, hint = what[:i], what[i+2:]
+	}
+	switch f.Code {
+	case "model_not_found":
+		hint = "bombyx host show lists what it serves"
+	case "insufficient_credit", "channel_exhausted":
+		hint = "bombyx channel top-up AMOUNT, shorten the prompt, or lower --max-tokens"
+	}
+	return cli.Errorf(code, hint, "%s", what)
 }
 
 // printJSON writes one line for machines.

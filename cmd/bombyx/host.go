@@ -145,7 +145,7 @@ func showCard(cmd *cobra.Command, cfg *hostConfig, card *client.Card) {
 		if m == cfg.Model {
 			mark = "*"
 		}
-		fmt.Fprintf(out, "%s %s: %s\n", mark, m, pricesText(card.Prices[m]))
+		fmt.Fprintf(out, "%s %s\n    %s\n", mark, m, pricesText(card.Prices[m]))
 	}
 }
 

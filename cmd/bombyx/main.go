@@ -19,7 +19,7 @@ machine it appraises the hardware's evidence; prompts and answers are sealed end
 end; answers are paid for in Gram on TON, token by token.
 
 Exit codes: 0 done, 1 refused (evidence, answer or peer), 2 usage or configuration,
-3 collateral missing, 4 unreachable, 5 not enough money.`,
+3 collateral missing, 4 unreachable, 5 not enough money, 130 interrupted.`,
 		Example: `  bombyx wallet new && bombyx wallet show
   bombyx host add https://host.example KEY
   bombyx channel open 2

@@ -45,9 +45,12 @@ type line struct {
 	release func()
 
 	mu       sync.Mutex
+	quiet    bool                // an answer is on the screen:
+	held     []string            // what there is to say waits for its end
 	result   *attestation.Result // the last appraisal
 	receipt  *client.Receipt     // the last one
 	vouchers int
+	log      io.Writer
 }
 
 // A lineOptions is what chat and proxy have in common.
@@ -73,6 +76,9 @@ func (h *home) dial(cmd *cobra.Command, o lineOptions) (_ *line, err error) {
 			l.close()
 		}
 	}()
+	if o.timeout <= 0 {
+		return nil, cli.Errorf(cli.Usage, "give a time such as 2m", "--timeout %s is out of range", o.timeout)
+	}
 	pol, err := h.policy()
 	if err != nil {
 		return nil, err
@@ -150,9 +156,14 @@ func (l *line) reserve(cmd *cobra.Command, host ed25519.PublicKey) error {
 }
 
 func (l *line) trace(w io.Writer, verbose bool) client.Trace {
+	l.log = w
 	say := func(format string, args ...any) {
-		if verbose {
-			fmt.Fprintf(w, "bombyx: "+format+"\n", args...)
+		switch text := fmt.Sprintf("bombyx: "+format+"\n", args...); {
+		case !verbose:
+		case l.quiet:
+			l.held = append(l.held, text)
+		default:
+			io.WriteString(w, text)
 		}
 	}
 	return client.Trace{
@@ -166,6 +177,8 @@ func (l *line) trace(w io.Writer, verbose bool) client.Trace {
 			}
 		},
 		NoEpoch: func(enclave string, err error) {
+			l.mu.Lock()
+			defer l.mu.Unlock()
 			say("no epoch evidence of enclave %s, asking with a nonce: %v", enclave, err)
 		},
 		Voucher: func(v *channel.SignedVoucher) {
@@ -174,7 +187,11 @@ func (l *line) trace(w io.Writer, verbose bool) client.Trace {
 			l.vouchers++
 			say("voucher %d: %d nanogram in all", l.vouchers, v.Total)
 		},
-		Sealed: func(n int64) { say("sealed request: %d bytes", n) },
+		Sealed: func(n int64) {
+			l.mu.Lock()
+			defer l.mu.Unlock()
+			say("sealed request: %d bytes", n)
+		},
 		Receipt: func(r *client.Receipt, _ string) {
 			l.mu.Lock()
 			defer l.mu.Unlock()
@@ -182,6 +199,22 @@ func (l *line) trace(w io.Writer, verbose bool) client.Trace {
 			say("receipt %s: %s, %d nanogram", r.ID, r.Finish, r.Cost)
 		},
 	}
+}
+
+// hush keeps what --verbose has to say out of the middle of an answer, until unhush.
+func (l *line) hush() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.quiet = true
+}
+
+func (l *line) unhush() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, text := range l.held {
+		io.WriteString(l.log, text)
+	}
+	l.quiet, l.held = false, nil
 }
 
 // take returns what the last answer left, and forgets the receipt.

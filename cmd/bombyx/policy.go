@@ -14,13 +14,16 @@ func policyCommand() *cobra.Command {
 	return &cobra.Command{Use: "policy NAME", Short: "Print a built-in appraisal policy", ValidArgs: policy.Builtin(), Args: cobra.ExactArgs(1),
 		Long: `policy prints a built-in appraisal policy, to read or to start from:
 
-  genuine      what the makers vouch for, of any age, and any guest on it: to look at
-               evidence, not to send a prompt under
+  genuine      what the makers vouch for, of any age, and any guest on it: to
+               look at evidence, not to send a prompt under
   strict       genuine, closed, up-to-date hardware, and any guest on it
-  cocoon-like  how Cocoon judges: an out-of-date TCB tolerated for a while, no GPU evidence
-  example      strict about the guest as well; refuses everything until you replace its
-               placeholders with measurements and digests that you trust
-  registry     the same, but takes them from a registry on TON: put its address in
+  cocoon-like  how Cocoon judges: an out-of-date TCB tolerated for a while, no
+               GPU evidence
+  example      strict about the guest as well; refuses everything until you
+               replace its placeholders with measurements and digests that you
+               trust
+  registry     the same, but takes them from a registry on TON, whose address
+               you put in
 
 Every member is explained in "go doc -all" of package attestation/policy, and the numbers
 of strict, with their sources, in "go doc" of policy.Strict.`,

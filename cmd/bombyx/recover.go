@@ -19,6 +19,7 @@ import (
 
 func channelRecover(h *home) *cobra.Command {
 	var o hostChoice
+	var asJSON bool
 	c := &cobra.Command{Use: "recover [CHANNEL...]", Short: "Find channels again when the record is lost", Args: cobra.ArbitraryArgs,
 		Long: `recover needs the wallet alone: it looks through its transactions, or at the channels named,
 for contracts that return their money to it, and records them. What has been promised the
@@ -27,12 +28,14 @@ given with --host and --host-key, can be closed but not paid from.`,
 		Example: "  bombyx wallet import && bombyx channel recover\n  bombyx channel close EQ..."}
 	o.flags(c)
 	h.passphraseFlag(c)
+	jsonLines(c, &asJSON)
 	c.RunE = func(cmd *cobra.Command, args []string) error {
 		p, err := h.payer(cmd)
 		if err != nil {
 			return err
 		}
 		defer p.close()
+		p.json = asJSON
 		found, err := p.search(args)
 		if err != nil {
 			return err
@@ -44,7 +47,7 @@ given with --host and --host-key, can be closed but not paid from.`,
 			card, err = h.fetchCard(cmd.Context(), cfg, key)
 		}
 		if err != nil {
-			fmt.Fprintf(cmd.ErrOrStderr(), "bombyx: no host: %v\n", err)
+			fmt.Fprintf(cmd.ErrOrStderr(), "bombyx: no host: %s\n", cli.Printable(err.Error()))
 		}
 		n := 0
 		for _, on := range found {
@@ -62,9 +65,11 @@ given with --host and --host-key, can be closed but not paid from.`,
 				return err
 			}
 			n++
-			fmt.Fprintf(cmd.OutOrStdout(), "%s holds %s GRAM\n", c.Address(), ton.Nano(on.Balance))
+			if err := p.say(c.Address(), on, "%s holds %s GRAM\n", c.Address(), ton.Nano(on.Balance)); err != nil {
+				return err
+			}
 		}
-		fmt.Fprintf(cmd.ErrOrStderr(), "bombyx: %d channels recovered\n", n)
+		fmt.Fprintf(cmd.ErrOrStderr(), "bombyx: channels recovered: %d\n", n)
 		return nil
 	}
 	return c

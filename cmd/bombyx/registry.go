@@ -679,7 +679,7 @@ func (d *registryDocument) print(out io.Writer) {
 			fmt.Fprintf(w, "%s\t%s\t\t\t\t%s\tunreadable: %s\n", r.Kind, r.Name, state, r.Unread)
 			continue
 		}
-		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s to %s\t%s\t%s\n", r.Kind, printable(r.Name), printable(r.Version), r.Status, r.NotBefore.Format(time.DateOnly), r.NotAfter.Format(time.DateOnly), state, r.SHA256)
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s to %s\t%s\t%s\n", r.Kind, cli.Printable(r.Name), cli.Printable(r.Version), r.Status, r.NotBefore.Format(time.DateOnly), r.NotAfter.Format(time.DateOnly), state, r.SHA256)
 	}
 	w.Flush()
 }
@@ -731,7 +731,7 @@ or it fails.`,
 			if s.Seqno != 0 {
 				number = fmt.Sprint(s.Seqno)
 			}
-			fmt.Fprintf(w, "%s\t%s\t%s\t%s %s %s\t%s\t%s\n", number, d.Time.Format(time.RFC3339), d.Action, d.Record.Kind, printable(d.Record.Name), printable(d.Record.Version), d.Record.Status, d.Record.SHA256)
+			fmt.Fprintf(w, "%s\t%s\t%s\t%s %s %s\t%s\t%s\n", number, d.Time.Format(time.RFC3339), d.Action, d.Record.Kind, cli.Printable(d.Record.Name), cli.Printable(d.Record.Version), d.Record.Status, d.Record.SHA256)
 		}
 		if asJSON {
 			return nil

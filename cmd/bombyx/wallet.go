@@ -51,16 +51,22 @@ The address depends on the network: the same words are another account on anothe
 			fmt.Fprintln(cmd.ErrOrStderr(), "The 24 words, in one line (they are not shown):")
 		}
 		var words string
-		read := func() (err error) {
-			words, err = readLine(cmd.Context(), os.Stdin)
-			return err
-		}
-		err := read
+		var err error
 		if isTerminal(os.Stdin) {
-			err = func() error { return withoutEcho(os.Stdin, read) }
+			err = withoutEcho(os.Stdin, func() (err error) {
+				words, err = readLine(cmd.Context(), os.Stdin)
+				return err
+			})
+		} else { // a file may have them one a line
+			var b []byte
+			b, err = io.ReadAll(io.LimitReader(os.Stdin, 4096))
+			words = string(b)
 		}
-		if err := err(); err != nil {
-			return cli.Errorf(cli.Usage, "give the words on standard input", "no words: %w", err)
+		if err == nil && strings.TrimSpace(words) == "" {
+			err = errors.New("nothing was given")
+		}
+		if err != nil {
+			return cli.Errorf(cli.Usage, "give the 24 words on standard input", "no words: %w", err)
 		}
 		return h.keepWallet(cmd, func(id int32) (*wallet.Wallet, error) { return wallet.FromWords(words, id) })
 	}
@@ -99,7 +105,7 @@ func (h *home) keepWallet(cmd *cobra.Command, make func(globalID int32) (*wallet
 }
 
 func (h *home) newPassphrase(cmd *cobra.Command) (string, error) {
-	pass, err := h.askPassphrase(cmd.Context(), "Choose a passphrase: ")
+	pass, err := h.askPassphrase(cmd.Context(), "Choose a passphrase, 8 characters or more: ")
 	if err != nil {
 		return "", err
 	}
@@ -148,7 +154,7 @@ a QR code that a phone wallet opens.`,
 		}
 		fmt.Fprintf(out, "address  %s\nnetwork  %d\nbalance  %s GRAM\nfund it  %s\n", w.Address(), w.GlobalID(), balance, link)
 		if isTerminal(os.Stdout) {
-			return showQR(out, link)
+			return showQR(os.Stdout, link)
 		}
 		return nil
 	}
@@ -157,12 +163,14 @@ a QR code that a phone wallet opens.`,
 
 func walletSend(h *home) *cobra.Command {
 	var comment string
+	var asJSON bool
 	c := &cobra.Command{Use: "send ADDRESS AMOUNT", Short: "Send GRAM", Args: cobra.ExactArgs(2),
 		Long: `send transfers AMOUNT in GRAM, such as 1.5, and returns once the transfer is proven. The
 network's fee, below 0.02 GRAM and mostly a sixth of that, comes on top.`,
 		Example: "  bombyx wallet send UQ... 1.5\n  bombyx wallet send --yes --comment 'for November' UQ... 12"}
 	h.passphraseFlag(c)
 	h.yesFlag(c)
+	c.Flags().BoolVar(&asJSON, "json", false, "print one JSON object; amounts in nanogram")
 	c.Flags().StringVar(&comment, "comment", "", "text that the receiver sees; it is public")
 	c.RunE = func(cmd *cobra.Command, args []string) error {
 		to, err := address.ParseAddr(args[0])
@@ -198,6 +206,13 @@ network's fee, below 0.02 GRAM and mostly a sixth of that, comes on top.`,
 		tx, err := w.Send(cmd.Context(), chain, m)
 		if err != nil {
 			return walletFault(err)
+		}
+		if asJSON {
+			return printJSON(cmd.OutOrStdout(), struct {
+				To          string   `json:"to"`
+				Amount      ton.Nano `json:"amount"`
+				Transaction string   `json:"transaction"`
+			}{to.String(), amount, fmt.Sprintf("%x", tx.Hash)})
 		}
 		fmt.Fprintf(cmd.OutOrStdout(), "sent %s GRAM to %s in transaction %x\n", amount, to, tx.Hash)
 		return nil

@@ -24,6 +24,8 @@ const (
 	Missing     = 3 // collateral is missing: more of it could change the verdict
 	Unreachable = 4 // host, enclave, engine or chain does not answer
 	Money       = 5 // balance or credit does not suffice
+
+	Interrupted = 130 // by a signal, as shells count it
 )
 
 // An Error ends a command.
@@ -49,16 +51,27 @@ func Main(root *cobra.Command) {
 	os.Exit(Run(ctx, root))
 }
 
-// Run runs a command and returns its exit code.
+// Run runs a command and returns its exit code. A command whose standard
+// output could not be written has failed.
 func Run(ctx context.Context, root *cobra.Command) int {
 	root.SilenceErrors = true
 	root.SilenceUsage = true
+	fill(root)
+	root.SetUsageTemplate(usage(root.UsageTemplate()))
+	out := &output{w: root.OutOrStdout(), screen: terminal(os.Stdout)}
+	root.SetOut(out)
 	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
 		return Errorf(Usage, "see "+c.CommandPath()+" --help", "%w", err)
 	})
 	c, err := root.ExecuteContextC(ctx)
+	if err == nil && out.err != nil {
+		err = out.err
+	}
 	if err == nil {
 		return 0
+	}
+	if out.err != nil && errors.Is(err, out.err) {
+		err = Errorf(Usage, "make room where the output goes: what is there is not complete", "standard output: %w", out.err)
 	}
 	var e *Error
 	if !errors.As(err, &e) {
@@ -68,9 +81,14 @@ func Run(ctx context.Context, root *cobra.Command) int {
 			e = &Error{Code: Usage, Err: err, Hint: "see " + c.CommandPath() + " --help"}
 		}
 	}
-	fmt.Fprintf(root.ErrOrStderr(), "%s: error: %v\n", root.Name(), e.Err)
+	if ctx.Err() != nil {
+		if e.Code = Interrupted; errors.Is(e, context.Canceled) && e.Hint == "" {
+			e.Err = errors.New("interrupted")
+		}
+	}
+	fmt.Fprintf(root.ErrOrStderr(), "%s: error: %s\n", root.Name(), Printable(e.Error()))
 	if e.Hint != "" {
-		fmt.Fprintf(root.ErrOrStderr(), "%s: hint: %s\n", root.Name(), e.Hint)
+		fmt.Fprintf(root.ErrOrStderr(), "%s: hint: %s\n", root.Name(), Printable(e.Hint))
 	}
 	return e.Code
 }

@@ -1,0 +1,111 @@
+package cli
+
+import (
+	"io"
+	"os"
+	"strings"
+	"unicode/utf8"
+
+	"github.com/spf13/cobra"
+)
+
+// width is what help texts are wrapped to, in columns.
+const width = 80
+
+func init() {
+	cobra.AddTemplateFunc("wrap", func(c interface{ FlagUsagesWrapped(int) string }) string { return c.FlagUsagesWrapped(width) })
+}
+
+// usage is cobra's template with descriptions of flags wrapped.
+func usage(template string) string {
+	return strings.NewReplacer(".LocalFlags.FlagUsages", "wrap .LocalFlags", ".InheritedFlags.FlagUsages", "wrap .InheritedFlags").Replace(template)
+}
+
+// fill wraps the descriptions of a command and of those below it. Lines that begin with a space stay as they are, and their
+// neighbours with them.
+func fill(c *cobra.Command) {
+	paragraphs := strings.Split(c.Long, "\n\n")
+	for i, p := range paragraphs {
+		if strings.Contains("\n"+p, "\n ") {
+			continue
+		}
+		var b strings.Builder
+		column := 0
+		for _, word := range strings.Fields(p) {
+			n := utf8.RuneCountInString(word)
+			switch {
+			case column == 0:
+			case column+1+n > width:
+				b.WriteByte('\n')
+				column = 0
+			default:
+				b.WriteByte(' ')
+				column++
+			}
+			b.WriteString(word)
+			column += n
+		}
+		paragraphs[i] = b.String()
+	}
+	c.Long = strings.Join(paragraphs, "\n\n")
+	for _, sub := range c.Commands() {
+		fill(sub)
+	}
+}
+
+// Printable keeps foreign text from steering the terminal that shows it: of
+// the control characters (Unicode's category Cc), line breaks and tabs alone
+// may pass, and none that changes the direction of what follows.
+func Printable(s string) string {
+	return strings.Map(printable, s)
+}
+
+func printable(r rune) rune {
+	switch {
+	case r == '\n' || r == '\t':
+		return r
+	case r < 0x20 || r >= 0x7f && r < 0xa0, r >= 0x202a && r <= 0x202e, r >= 0x2066 && r <= 0x2069:
+		return utf8.RuneError
+	}
+	return r
+}
+
+func terminal(f *os.File) bool {
+	info, err := f.Stat()
+	return err == nil && info.Mode()&os.ModeCharDevice != 0
+}
+
+// An output keeps its first error, and on a terminal shows only what is
+// printable.
+type output struct {
+	w      io.Writer
+	screen bool
+	rest   []byte // of a character that is not complete
+	err    error
+}
+
+func (o *output) Write(p []byte) (int, error) {
+	if o.err != nil {
+		return 0, o.err
+	}
+	if !o.screen {
+		n, err := o.w.Write(p)
+		o.err = err
+		return n, err
+	}
+	b := append(o.rest, p...)
+	end := len(b)
+	for back := 1; back < utf8.UTFMax && back <= len(b); back++ {
+		if utf8.RuneStart(b[len(b)-back]) {
+			if !utf8.FullRune(b[len(b)-back:]) {
+				end -= back
+			}
+			break
+		}
+	}
+	if _, o.err = io.WriteString(o.w, Printable(string(b[:end]))); o.err != nil {
+		return 0, o.err
+	}
+	o.rest = append([]byte(nil), b[end:]...)
+	return len(p), nil
+}
