@@ -1,6 +1,7 @@
 package host
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"crypto/ed25519"
@@ -9,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"path/filepath"
@@ -18,6 +20,7 @@ import (
 	"time"
 
 	"github.com/bombyx-network/bombyx/host/ledger"
+	"github.com/bombyx-network/bombyx/internal/apierror"
 	"github.com/bombyx-network/bombyx/internal/card"
 	"github.com/bombyx-network/bombyx/internal/manifest"
 	"github.com/bombyx-network/bombyx/internal/price"
@@ -600,6 +603,69 @@ func TestEnclaveFaults(t *testing.T) {
 	}
 	status, code, _ = r.call("GET", "/v1/collateral", nil)
 	r.want("no collateral", 404, "no_collateral", status, code)
+}
+
+// A request passes whole, whatever its length; connections go on, even when the
+// enclave answers before it has read it.
+func TestSealedBodies(t *testing.T) {
+	r := newRig(t)
+	auth := r.open()
+	r.pay(auth, 1000)
+	for i, size := range []int{1, relayBuffer, relayBuffer + 1, maxUnread} {
+		body := bytes.Repeat([]byte{'a' + byte(i)}, size)
+		for round := range 5 {
+			for _, early := range []bool{false, true} {
+				r.enclave.mu.Lock()
+				r.enclave.sealed = func(w http.ResponseWriter, req *http.Request) {
+					if early {
+						w.WriteHeader(409)
+						io.WriteString(w, `{"error":{"message":"seen","code":"replayed"}}`)
+						return
+					}
+					if got, err := io.ReadAll(req.Body); err != nil || !bytes.Equal(got, body) {
+						t.Errorf("%d of %d bytes arrive: %v", len(got), size, err)
+					}
+					costs("0")(w, req)
+				}
+				r.enclave.mu.Unlock()
+				status, code, _ := r.call("POST", "/v1/enclaves/e0/sealed", body, "Authorization", auth,
+					"Bombyx-Stream", fmt.Sprintf("%031x%d", 10*i+round, map[bool]int{true: 1}[early]), "Bombyx-Allot", "10", "Content-Type", requestType)
+				if early {
+					r.want("early answer", 409, "replayed", status, code)
+				} else {
+					r.want("answer", 200, "sealed answer", status, code)
+				}
+			}
+		}
+	}
+}
+
+// A client that sends less than it announced costs nothing, and no enclave.
+func TestTruncatedBody(t *testing.T) {
+	r := newRig(t)
+	auth := r.open()
+	r.pay(auth, 1000)
+	r.enclave.sealed = func(http.ResponseWriter, *http.Request) { t.Error("the enclave was asked") }
+	c, err := net.Dial("tcp", strings.TrimPrefix(r.url, "http://"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	fmt.Fprintf(c, "POST /v1/enclaves/e0/sealed HTTP/1.1\r\nHost: x\r\nAuthorization: %s\r\nBombyx-Stream: %s\r\nBombyx-Allot: 10\r\nContent-Type: %s\r\nContent-Length: 100\r\n\r\nsealed",
+		auth, stream1, requestType)
+	c.(*net.TCPConn).CloseWrite()
+	resp, err := http.ReadResponse(bufio.NewReader(c), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	if f := apierror.Read(resp); resp.StatusCode != 400 || f.Code != "truncated_request" {
+		t.Error(resp.StatusCode, f)
+	}
+	waitFor(t, func() bool { return r.account().balances().Reserved == 0 })
+	if row := r.row(); row.Spent != 0 {
+		t.Errorf("it cost %d", row.Spent)
+	}
 }
 
 func TestEvidenceRate(t *testing.T) {

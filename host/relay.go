@@ -372,19 +372,32 @@ func (h *Host) relay(w http.ResponseWriter, r *http.Request, a *account, e *upst
 			return ending{}, nil
 		}
 	}
-	// An HTTP/1 server would close the request's body when the answer begins,
-	// under the hands of the transport that is still looking for its end.
 	rc := http.NewResponseController(w)
-	if err := rc.EnableFullDuplex(); err != nil {
-		return ending{}, err
+	var req *http.Request
+	var err error
+	if r.ContentLength > 0 && r.ContentLength <= relayBuffer {
+		// The transport sends what is in memory together with its header.
+		whole := make([]byte, r.ContentLength)
+		if _, err := io.ReadFull(r.Body, whole); err != nil {
+			apierror.New(400, "truncated_request", "the sealed request is incomplete", "send it again").Write(w)
+			return ending{}, nil
+		}
+		if req, err = e.request(r.Context(), http.MethodPost, "/sealed", bytes.NewReader(whole)); err != nil {
+			return ending{}, err
+		}
+	} else {
+		// An HTTP/1 server would close the request's body when the answer begins,
+		// under the hands of the transport that is still looking for its end.
+		if err := rc.EnableFullDuplex(); err != nil {
+			return ending{}, err
+		}
+		body := &lentBody{src: r.Body, left: r.ContentLength, back: make(chan struct{})}
+		if req, err = e.request(r.Context(), http.MethodPost, "/sealed", body); err != nil {
+			return ending{}, err
+		}
+		defer body.recall(rc, r.ProtoMajor == 1)
+		req.ContentLength = r.ContentLength
 	}
-	body := &lentBody{src: r.Body, left: r.ContentLength, back: make(chan struct{})}
-	req, err := e.request(r.Context(), http.MethodPost, "/sealed", body)
-	if err != nil {
-		return ending{}, err
-	}
-	defer body.recall(rc, r.ProtoMajor == 1)
-	req.ContentLength = r.ContentLength
 	req.Header["Content-Type"] = []string{requestType}
 	req.Header["Bombyx-Stream"] = []string{id}
 	req.Header["Bombyx-Channel"] = []string{a.name}
