@@ -11,11 +11,13 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/bombyx-network/bombyx/attestation"
@@ -63,7 +65,6 @@ type eng struct {
 	size   int           // bytes of each event
 	usage  *engine.Usage // of every event, instead of its number
 	hold   bool          // Next waits for the end of the request
-	slow   bool          // no event is ready before Next waits for it
 
 	begun  atomic.Int64
 	given  atomic.Int64
@@ -111,7 +112,7 @@ func (s *engStream) Next() (engine.Event, error) {
 	return engine.Event{Data: fmt.Appendf(nil, `{"n":%d,"x":%q}`, s.n, strings.Repeat("x", s.e.size)), Usage: u}, nil
 }
 
-func (s *engStream) Ready() bool { return !s.e.hold && !s.e.slow }
+func (s *engStream) Ready() bool { return !s.e.hold }
 
 func (s *engStream) Close() error {
 	s.once.Do(func() { s.e.closed.Add(1) })
@@ -314,14 +315,10 @@ func TestAnswer(t *testing.T) {
 }
 
 // Events that are ready together go out as one chunk, with the end of the
-// answer; those that are waited for go out one by one.
+// answer.
 func TestReadyEventsMerge(t *testing.T) {
-	for _, c := range []struct {
-		slow   bool
-		events int
-		chunks int
-	}{{false, 1, 1}, {false, 20, 1}, {true, 1, 2}, {true, 5, 6}, {false, 1000, 3}} {
-		r := newRig(t, &eng{events: c.events, slow: c.slow})
+	for _, c := range []struct{ events, chunks int }{{1, 1}, {20, 1}, {1000, 3}} {
+		r := newRig(t, &eng{events: c.events})
 		p := r.peer()
 		wire, _ := p.seal(body, nil)
 		sealed, err := io.ReadAll(p.send(t.Context(), wire, newID(), "10000").Body)
@@ -341,9 +338,86 @@ func TestReadyEventsMerge(t *testing.T) {
 			rest = rest[prefix+size:]
 		}
 		if n+1 != c.chunks {
-			t.Errorf("%d events, slow %v: %d chunks, want %d", c.events, c.slow, n+1, c.chunks)
+			t.Errorf("%d events: %d chunks, want %d", c.events, n+1, c.chunks)
 		}
 	}
+}
+
+// flushes records what an outlet gives out, and when.
+type flushes struct {
+	began time.Time
+	buf   []byte
+	sent  []string
+	err   error
+}
+
+func (f *flushes) Write(p []byte) (int, error) {
+	f.buf = append(f.buf, p...)
+	return len(p), f.err
+}
+
+func (f *flushes) FlushError() error {
+	f.sent = append(f.sent, fmt.Sprintf("%s@%s", f.buf, time.Since(f.began)))
+	f.buf = nil
+	return f.err
+}
+
+// What is waited for goes out at once, but not twice in a millisecond.
+func TestOutlet(t *testing.T) {
+	const us = time.Microsecond
+	for _, c := range []struct {
+		name  string
+		busy  bool            // the interval begins with the first event, not with the request
+		gaps  []time.Duration // before each event, and before the end
+		sent  []string
+		close string // what is left to Close
+	}{
+		{"slow engine", false, []time.Duration{5000 * us, 5000 * us, 2000 * us, 0}, []string{"a@5ms", "b@10ms", "c@12ms"}, ""},
+		{"slow engine, busy", true, []time.Duration{5000 * us, 5000 * us, 2000 * us, 0}, []string{"a@6ms", "b@10ms", "c@12ms"}, ""},
+		{"fast engine", false, []time.Duration{100 * us, 100 * us, 100 * us, 100 * us}, nil, "abc"},
+		{"fast after its prompt", false, []time.Duration{5000 * us, 400 * us, 400 * us, 400 * us, 400 * us, 0}, []string{"a@5ms", "bc@6ms"}, "de"},
+		{"fast after its prompt, busy", true, []time.Duration{5000 * us, 400 * us, 400 * us, 400 * us, 400 * us, 0}, []string{"abc@6ms"}, "de"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				f := &flushes{began: time.Now()}
+				o := outlet{w: f, fail: func(err error) { t.Error(err) }}
+				if !c.busy {
+					o.flushed = time.Now()
+				}
+				for i, gap := range c.gaps {
+					time.Sleep(gap)
+					if i < len(c.gaps)-1 {
+						o.write([]byte{'a' + byte(i)})
+						o.pause()
+					}
+				}
+				o.close()
+				time.Sleep(time.Second)
+				if !slices.Equal(f.sent, c.sent) || string(f.buf) != c.close {
+					t.Errorf("sent %q and left %q, want %q and %q", f.sent, f.buf, c.sent, c.close)
+				}
+			})
+		})
+	}
+}
+
+// A transport that fails ends the request, from wherever it is noticed.
+func TestOutletFails(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		broken := errors.New("broken")
+		failed := make(chan error, 2)
+		o := outlet{w: &flushes{began: time.Now(), err: broken}, fail: func(err error) { failed <- err }, flushed: time.Now()}
+		o.gathered = 1
+		o.pause()
+		if err := <-failed; err != broken {
+			t.Fatal(err)
+		}
+		o.write([]byte("b"))
+		if err := <-failed; err != broken {
+			t.Fatal(err)
+		}
+	})
 }
 
 func TestHeaderRefusals(t *testing.T) {

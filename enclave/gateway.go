@@ -29,10 +29,9 @@ const (
 	// maxGathered is how many bytes of events are gathered at most before
 	// they are sent.
 	maxGathered = 8 << 10
-	// flushInterval is how long an engine that is faster than that is left to
-	// itself after each flush of its answer, where more answers stream than
-	// there are processors. Its events are merged, which spares every hop
-	// their cost and the observer their lengths.
+	// flushInterval is the least time between two flushes of an answer. Events
+	// that come faster are merged, which spares every hop their cost and the
+	// observer their lengths.
 	flushInterval = time.Millisecond
 )
 
@@ -149,7 +148,7 @@ type job struct {
 	rec    receipt.Receipt
 	gen    *generation
 	prices price.Prices
-	timer  *time.Timer // of pause
+	asked  time.Time // when the engine was
 }
 
 // run answers the request. A fault is returned only while nothing has been
@@ -195,6 +194,7 @@ func (j *job) run(r *http.Request) *apierror.Error {
 	}
 	var salt [32]byte
 	hex.Decode(salt[:], []byte(r.Header.Get("Bombyx-Salt"))) // meta has checked it
+	j.asked = time.Now()
 	st, err := j.e.cfg.Engine.Start(j.ctx, engine.Request{Path: r.URL.Path, Body: body, Stream: ask.Stream, Salt: salt})
 	if err != nil {
 		return j.engineFault(err)
@@ -352,30 +352,17 @@ func (j *job) stream(st engine.Stream) *apierror.Error {
 // pump meters and sends events until the answer ends. What came last is left
 // for Close to send.
 func (j *job) pump(st engine.Stream, ev engine.Event, err error) receipt.Finish {
-	gathered := 0
-	send := func(parts ...[]byte) bool {
-		for _, b := range parts {
-			if _, err := j.w.Write(b); err != nil {
-				j.s.cancel(err)
-			}
-			gathered += len(b)
-		}
-		return j.ctx.Err() == nil
+	out := outlet{w: j.w, fail: j.s.cancel}
+	defer out.close()
+	if !j.e.busy() {
+		out.flushed = j.asked
 	}
-	content := func(parts ...[]byte) bool {
+	content := func(parts ...[]byte) {
 		for _, b := range parts {
 			j.answer.Write(b)
 		}
-		return send(parts...)
+		out.write(parts...)
 	}
-	flush := func() bool {
-		gathered = 0
-		if err := j.w.FlushError(); err != nil {
-			j.s.cancel(err)
-		}
-		return j.ctx.Err() == nil
-	}
-	fast := true // until the engine takes its time
 	for err == nil {
 		cost, cerr := j.cost(ev.Usage)
 		if cerr != nil {
@@ -383,8 +370,8 @@ func (j *job) pump(st engine.Stream, ev engine.Event, err error) receipt.Finish 
 			break
 		}
 		if credit, _ := j.s.meter.limit(); credit < cost {
-			send(appendComment(nil, j.s.meter.spent(), credit, cost))
-			flush()
+			out.write(appendComment(nil, j.s.meter.spent(), credit, cost))
+			out.flush()
 			if werr := j.s.meter.wait(j.ctx, cost, j.e.cfg.Patience); werr != nil {
 				if errors.Is(werr, errNoCredit) {
 					content(errorEvent(apierror.New(402, "insufficient_credit", "the answer stopped because credit ran out", "give the request a larger window")))
@@ -394,22 +381,14 @@ func (j *job) pump(st engine.Stream, ev engine.Event, err error) receipt.Finish 
 			}
 		}
 		if credit, low := j.s.meter.charge(cost); low {
-			send(appendComment(nil, cost, credit, 0))
+			out.write(appendComment(nil, cost, credit, 0))
 		}
-		if !content(eventStart, ev.Data, eventEnd) {
+		content(eventStart, ev.Data, eventEnd)
+		if !st.Ready() {
+			out.pause()
+		}
+		if j.ctx.Err() != nil {
 			return receipt.Cancelled
-		}
-		if gathered >= maxGathered || !st.Ready() {
-			if !flush() {
-				return receipt.Cancelled
-			}
-			if fast && j.e.busy() && !j.pause(flushInterval) {
-				return receipt.Cancelled
-			}
-			asked := time.Now()
-			ev, err = st.Next()
-			fast = time.Since(asked) < flushInterval
-			continue
 		}
 		ev, err = st.Next()
 	}
@@ -438,18 +417,88 @@ func (e *Enclave) busy() bool {
 	return len(e.streams) > runtime.GOMAXPROCS(0)
 }
 
-// pause lets d pass. It reports false when the request ends.
-func (j *job) pause(d time.Duration) bool {
-	if j.timer == nil {
-		j.timer = time.NewTimer(d)
-	} else {
-		j.timer.Reset(d)
+// An outlet gathers what is written to it and flushes it when there is a pause,
+// but not twice within flushInterval.
+type outlet struct {
+	w interface {
+		io.Writer
+		FlushError() error
 	}
-	select {
-	case <-j.timer.C:
-		return true
-	case <-j.ctx.Done():
-		return false
+	fail context.CancelCauseFunc // is told when the transport fails
+
+	mu       sync.Mutex
+	gathered int         // bytes since the last flush
+	flushed  time.Time   // zero: the interval begins with the first pause
+	later    *time.Timer // flushes when the interval is over
+	waiting  bool        // for it
+	closed   bool
+}
+
+func (o *outlet) write(parts ...[]byte) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	for _, b := range parts {
+		if _, err := o.w.Write(b); err != nil {
+			o.fail(err)
+			return
+		}
+		o.gathered += len(b)
+	}
+	if o.gathered >= maxGathered {
+		o.send()
+	}
+}
+
+// pause says that nothing more comes for a while.
+func (o *outlet) pause() {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.gathered == 0 || o.waiting {
+		return
+	}
+	now := time.Now()
+	if o.flushed.IsZero() {
+		o.flushed = now
+	}
+	wait := flushInterval - now.Sub(o.flushed)
+	if wait <= 0 {
+		o.send()
+		return
+	}
+	o.waiting = true
+	if o.later != nil {
+		o.later.Reset(wait)
+		return
+	}
+	o.later = time.AfterFunc(wait, func() {
+		o.mu.Lock()
+		defer o.mu.Unlock()
+		if o.waiting = false; o.gathered > 0 && !o.closed {
+			o.send()
+		}
+	})
+}
+
+func (o *outlet) flush() {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.send()
+}
+
+func (o *outlet) send() {
+	if err := o.w.FlushError(); err != nil {
+		o.fail(err)
+	}
+	o.gathered, o.flushed = 0, time.Now()
+}
+
+// close leaves what is gathered to the writer's Close.
+func (o *outlet) close() {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.closed = true
+	if o.later != nil {
+		o.later.Stop()
 	}
 }
 
