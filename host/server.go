@@ -5,6 +5,8 @@ import (
 	"net"
 	"net/http"
 	"time"
+
+	"github.com/bombyx-network/bombyx/internal/corked"
 )
 
 // writeTimeout ends connections whose peer has stopped reading: not the reading
@@ -12,13 +14,13 @@ import (
 const writeTimeout = 30 * time.Second
 
 // NewServer returns a server for clients: HTTP/1.1 and HTTP/2, over TLS, or
-// without on loopback and over ADNL.
+// without on loopback and over ADNL. Listeners without TLS should be corked.
 func NewServer(h *Host) *http.Server {
 	p := new(http.Protocols)
 	p.SetHTTP1(true)
 	p.SetHTTP2(true)
 	p.SetUnencryptedHTTP2(true)
-	return &http.Server{Handler: h.Handler(), Protocols: p, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 16 << 10,
+	return &http.Server{Handler: corked.Handler(h.Handler()), ConnContext: corked.ConnContext, Protocols: p, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 16 << 10,
 		HTTP2: &http.HTTP2Config{WriteByteTimeout: writeTimeout}}
 }
 

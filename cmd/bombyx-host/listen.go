@@ -10,6 +10,7 @@ import (
 	"net/netip"
 
 	"github.com/bombyx-network/bombyx/internal/cli"
+	"github.com/bombyx-network/bombyx/internal/corked"
 	"github.com/bombyx-network/bombyx/internal/ton/adnl"
 )
 
@@ -39,7 +40,7 @@ func entrances(c *config, dir string, key ed25519.PublicKey) (all []entrance, er
 		}
 		e := entrance{Listener: l, name: fmt.Sprintf("%x serves on %s", key, l.Addr()), serve: func(s *http.Server) error { return s.ServeTLS(l, c.TLSCert, c.TLSKey) }}
 		if c.TLSCert == "" {
-			e.serve = func(s *http.Server) error { return s.Serve(l) }
+			e.serve = func(s *http.Server) error { return s.Serve(corked.Listener(l)) }
 		}
 		all = append(all, e)
 		if c.TLSCert == "" && !l.Addr().(*net.TCPAddr).IP.IsLoopback() {
@@ -92,6 +93,6 @@ func overADNL(c *config, dir string) (*entrance, error) {
 	}
 	id := adnl.IDOf(key.Public().(ed25519.PublicKey))
 	al := adnl.Listen(l, key)
-	return &entrance{Listener: al, name: fmt.Sprintf("%s serves on %s, published as %s", id, l.Addr(), public), serve: func(s *http.Server) error { return s.Serve(al) },
+	return &entrance{Listener: al, name: fmt.Sprintf("%s serves on %s, published as %s", id, l.Addr(), public), serve: func(s *http.Server) error { return s.Serve(corked.Listener(al)) },
 		announce: func(ctx context.Context, log *slog.Logger) { network.Announce(ctx, log, key, public) }}, nil
 }

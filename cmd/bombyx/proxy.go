@@ -12,6 +12,7 @@ import (
 
 	"github.com/bombyx-network/bombyx/client"
 	"github.com/bombyx-network/bombyx/internal/cli"
+	"github.com/bombyx-network/bombyx/internal/corked"
 )
 
 func proxyCommand(h *home) *cobra.Command {
@@ -49,10 +50,10 @@ whoever reaches it reads the answers and spends the channel.`,
 		if beyond {
 			handler = anyName(handler)
 		}
-		srv := &http.Server{Handler: handler, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute}
+		srv := &http.Server{Handler: corked.Handler(handler), ConnContext: corked.ConnContext, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute}
 		cli.TuneServer()
 		done := make(chan error, 1)
-		go func() { done <- srv.Serve(ln) }()
+		go func() { done <- srv.Serve(corked.Listener(ln)) }()
 		fmt.Fprintf(cmd.OutOrStdout(), "export OPENAI_BASE_URL=http://%s/v1 OPENAI_API_KEY=none\n", ln.Addr())
 		select {
 		case err = <-done:

@@ -24,6 +24,7 @@ import (
 	"github.com/bombyx-network/bombyx/enclave/engine/embedded"
 	"github.com/bombyx-network/bombyx/enclave/engine/embedded/model"
 	"github.com/bombyx-network/bombyx/enclave/engine/openai"
+	"github.com/bombyx-network/bombyx/internal/corked"
 	"github.com/bombyx-network/bombyx/internal/manifest"
 	"github.com/bombyx-network/bombyx/internal/price"
 	"github.com/bombyx-network/bombyx/internal/strictjson"
@@ -198,9 +199,9 @@ func executable() (d [32]byte, err error) {
 
 // Serve serves the host on l until ctx ends.
 func (e *Enclave) Serve(ctx context.Context, l net.Listener) error {
-	srv := &http.Server{Handler: e.Handler(), ReadHeaderTimeout: 10 * time.Second, MaxHeaderBytes: 16 << 10}
+	srv := &http.Server{Handler: corked.Handler(e.Handler()), ConnContext: corked.ConnContext, ReadHeaderTimeout: 10 * time.Second, MaxHeaderBytes: 16 << 10}
 	done := make(chan error, 1)
-	go func() { done <- srv.Serve(l) }()
+	go func() { done <- srv.Serve(corked.Listener(l)) }()
 	tick := time.NewTicker(time.Minute)
 	defer tick.Stop()
 	for {

@@ -27,6 +27,7 @@ import (
 	"github.com/bombyx-network/bombyx/enclave/engine"
 	"github.com/bombyx-network/bombyx/host"
 	"github.com/bombyx-network/bombyx/host/ledger"
+	"github.com/bombyx-network/bombyx/internal/corked"
 	"github.com/bombyx-network/bombyx/internal/manifest"
 	"github.com/bombyx-network/bombyx/internal/price"
 	"github.com/bombyx-network/bombyx/internal/ton/channel"
@@ -193,7 +194,7 @@ func (s *Stack) startHost(addr string) (err error) {
 	srv := host.NewServer(s.Host)
 	srv.ErrorLog = s.errorLog
 	s.hostStop = func() { srv.Close() }
-	go srv.Serve(l)
+	go srv.Serve(corked.Listener(l))
 	return nil
 }
 
@@ -208,8 +209,8 @@ func (s *Stack) KillHost() {
 func (s *Stack) RestartHost() error { return s.startHost(strings.TrimPrefix(s.URL, "http://")) }
 
 func (s *Stack) serve(l net.Listener, h http.Handler) {
-	srv := &http.Server{Handler: h, ReadHeaderTimeout: 10 * time.Second, ErrorLog: s.errorLog}
-	go srv.Serve(l)
+	srv := &http.Server{Handler: corked.Handler(h), ConnContext: corked.ConnContext, ReadHeaderTimeout: 10 * time.Second, ErrorLog: s.errorLog}
+	go srv.Serve(corked.Listener(l))
 	s.closers = append(s.closers, func() { srv.Close() })
 }
 
