@@ -12,7 +12,7 @@ FUZZTIME  ?= 10s
 BENCHTIME ?= 1s
 KILLS     ?= 1000
 
-.PHONY: help build enclave-gpu cross demo test race kills lint bench memory fuzz fees contracts tongo sandbox web clean
+.PHONY: help build enclave-gpu cross demo test race kills lint bench memory fuzz fees contracts tongo sandbox interop web clean
 
 help: ## list the targets
 	@awk -F': .*## ' '/^[a-z-]+:.*## /{printf "  %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -76,6 +76,9 @@ sandbox: ## run the contract suites again in @ton/sandbox: same exit codes, gas 
 	  BOMBYX_CONTRACT_RECORD=$$d/$$p BOMBYX_CHANNEL_SEQUENCES=30 $(GO) test -count=1 ../../$$p || exit 1; \
 	  BOMBYX_CONTRACT_RECORD=$$d/$$p npm test --silent || exit 1; \
 	done
+
+interop: build ## drive the programs with a client and payee in JavaScript, written from docs/protocol.md alone (needs node)
+	cd internal/e2e/second && npm ci --silent --ignore-scripts && npm test --silent
 
 web: ## assemble the verifier's page into bin/web: static files, nothing to run
 	$(GO) run ./cmd/bombyx-web $(BIN)/web

@@ -406,12 +406,17 @@ func (c *Chain) push(root *cell.Cell) error {
 	if err != nil {
 		return err
 	}
-	ok, err := c.machine.CheckExternalMessageAccepted(ctx, acc.prepared, pm, tvm.TransactionOptions{LogicalTime: int64(c.lt)})
+	options := tvm.TransactionOptions{LogicalTime: int64(c.lt)}
+	ok, err := c.machine.CheckExternalMessageAccepted(ctx, acc.prepared, pm, options)
 	if err != nil {
 		return err
 	}
-	if !ok {
-		return errNotAccepted
+	if !ok { // say why, as a liteserver does
+		res, err := c.machine.EmulateTransaction(ctx, acc.prepared, pm, options)
+		if err != nil {
+			return err
+		}
+		return fmt.Errorf("%w: exitcode=%d", errNotAccepted, res.ExitCode)
 	}
 	c.pool = append(c.pool, pm)
 	c.pooled[root.HashKey()] = true

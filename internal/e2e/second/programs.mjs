@@ -1,0 +1,36 @@
+// The real programs of this repository, as processes. `make second` builds them.
+
+import { spawn } from "node:child_process";
+import { readFileSync } from "node:fs";
+import { createInterface } from "node:readline";
+import { Network } from "./network.mjs";
+
+const bin = (name) => new URL(`../../../bin/${name}`, import.meta.url).pathname;
+
+/** Starts a program and collects lines of its output until done(lines) is true. stop() interrupts it and waits for its end. */
+async function start(name, args, done) {
+  const program = spawn(bin(name), args, { stdio: ["ignore", "pipe", "inherit"] });
+  const ended = new Promise((end) => program.on("close", end).on("error", end));
+  const lines = [];
+  await new Promise((ready, fail) => {
+    createInterface({ input: program.stdout }).on("line", (line) => {
+      lines.push(line);
+      if (done(lines)) ready();
+    });
+    ended.then((end) => fail(new Error(`${name} ended: ${end}\n${lines.join("\n")}`)));
+  });
+  const stop = async () => {
+    program.kill("SIGINT");
+    await ended;
+  };
+  return { lines, stop };
+}
+
+/** `bombyx devnet`: its first line says where it is. */
+export async function devnet() {
+  const { lines, stop } = await start("bombyx", ["devnet", "--block-time", "100ms"], (lines) => lines.length === 1);
+  const { control, global_id } = JSON.parse(lines[0]);
+  const config = await (await fetch(control + "/global.config.json")).json();
+  const network = new Network(config, control);
+  return { network, globalId: global_id, stop: () => (network.close(), stop()) };
+}
