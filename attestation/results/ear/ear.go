@@ -21,8 +21,11 @@ import (
 	"github.com/bombyx-network/bombyx/attestation/snp"
 )
 
-// CPU is the name of the submodule of the confidential VM. Devices are called "gpu0", "switch0" and so on.
-const CPU = "cpu"
+// Names of submodules. Devices are called "gpu0", "switch0" and so on.
+const (
+	CPU  = "cpu"  // the confidential VM
+	Node = "node" // what holds between the devices of a list that says nothing of a confidential VM
+)
 
 // Options says who speaks.
 type Options struct {
@@ -73,7 +76,7 @@ func Sign(r *attestation.Result, o Options) (string, error) {
 	return token, nil
 }
 
-// bySubmodule groups the checks; what belongs to no device belongs to the CPU.
+// bySubmodule groups the checks; what belongs to no device belongs to the CPU, where there is one.
 func bySubmodule(r *attestation.Result) map[string][]check.Check {
 	out := map[string][]check.Check{}
 	bare := r.Kind == attestation.KindGPUReport || r.Kind == attestation.KindSwitchReport
@@ -86,6 +89,8 @@ func bySubmodule(r *attestation.Result) map[string][]check.Check {
 			name = "gpu0"
 		case bare:
 			name = "switch0"
+		case r.Kind == attestation.KindNVIDIAList:
+			name = Node
 		default:
 			name = CPU
 		}

@@ -3,6 +3,9 @@ package ear_test
 import (
 	"bytes"
 	"crypto/ed25519"
+	"encoding/json"
+	"maps"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -96,6 +99,40 @@ func TestVerified(t *testing.T) {
 	}
 	if len(doc.Submods) != 4 || *doc.Nonce != "01234567" {
 		t.Errorf("%d submodules, nonce %v", len(doc.Submods), doc.Nonce)
+	}
+}
+
+// A list of devices says nothing of a CPU, and nor does its token.
+func TestDevicesAlone(t *testing.T) {
+	auth := attestationtest.New("ear")
+	n, err := auth.NewNode(attestationtest.NodeConfig{Name: "node", GPUs: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	d := n.Devices([32]byte{1})[0]
+	list, err := json.Marshal([]any{map[string]any{"arch": "HOPPER", "certificate": d.Certificates, "evidence": d.Report, "nonce": "01" + strings.Repeat("00", 31)}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	b, err := collateral.New(auth.Endorsements(attestationtest.CollateralOptions{Now: now}).Inputs()...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	v, err := attestation.NewVerifier(auth.Policy(now), b)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r, err := v.AppraiseSaved(now, list, attestation.Expected{})
+	if err != nil || r.Err() != nil {
+		t.Fatal(err, r.Err())
+	}
+	token, err := ear.Sign(r, ear.Options{Key: key, Build: "test", Developer: "bombyx"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, doc := open(t, token)
+	if len(doc.Submods) != 2 || doc.Submods[ear.CPU] != nil || doc.Submods[ear.Node] == nil || doc.Submods["gpu0"] == nil {
+		t.Errorf("submodules %v", slices.Collect(maps.Keys(doc.Submods)))
 	}
 }
 
