@@ -144,6 +144,47 @@ func TestDevicesWithoutRoot(t *testing.T) {
 	}
 }
 
+// What was expected is compared, or the caller hears that it cannot be: it is never passed over.
+func TestExpectedIsCompared(t *testing.T) {
+	v := verifier(t, attestationtest.CollateralOptions{}, nil)
+	n := node(t, attestationtest.NodeConfig{GPUs: 1})
+	log, registers := dstackEvents(t, nil)
+	dstack, err := json.Marshal(map[string]any{"quote": hex.EncodeToString(node(t, attestationtest.NodeConfig{RTMR: registers}).Quote([64]byte{1})), "event_log": string(log)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	other, digest := bytes.Repeat([]byte{9}, 32), bytes.Repeat([]byte{9}, 64)
+	for name, c := range map[string]struct {
+		data              []byte
+		nonce, reportData bool
+	}{
+		"evidence":   {collect(t, attestationtest.NodeConfig{}), true, false},
+		"quote":      {n.Quote([64]byte{}), false, true},
+		"SNP report": {node(t, attestationtest.NodeConfig{SNP: true}).SNPReport([64]byte{}), false, true},
+		"GPU report": {n.Devices(nonce)[0].Report, true, false},
+		"list":       {nvidiaList(t, attestationtest.NodeConfig{GPUs: 1}, nil), true, false},
+		"Tinfoil":    {tinfoil(t, attestationtest.NodeConfig{}, nil), true, false},
+		"Cocoon":     {cocoon(t, attestationtest.NodeConfig{}, nil), false, false},
+		"NEAR":       {[]byte(`{"near_p2p_public_key":"ed25519:"}`), false, false},
+		"dstack":     {dstack, false, true},
+	} {
+		for _, x := range []struct {
+			want     attestation.Expected
+			compared bool
+		}{{attestation.Expected{Nonce: other}, c.nonce}, {attestation.Expected{ReportData: digest}, c.reportData}} {
+			r, err := v.AppraiseSaved(now, c.data, x.want)
+			switch {
+			case !x.compared && err == nil:
+				t.Errorf("%s: %+v was passed over", name, x.want)
+			case x.compared && err != nil:
+				t.Errorf("%s: %v", name, err)
+			case x.compared && !slices.ContainsFunc(failing(r), func(id string) bool { return strings.HasSuffix(id, "nonce") || strings.HasSuffix(id, "report_data") }):
+				t.Errorf("%s: %+v is not what fails: %q", name, x.want, failing(r))
+			}
+		}
+	}
+}
+
 // cocoon makes a certificate as Cocoon's nodes do.
 func cocoon(t *testing.T, c attestationtest.NodeConfig, change func(tmpl *x509.Certificate, quoted *[]byte)) []byte {
 	t.Helper()

@@ -102,12 +102,18 @@ func isComposite(b []byte) bool {
 // Expected is what the caller knows about saved Evidence. What it leaves nil is not compared; the Result then shows those
 // checks as skipped, and proves neither freshness nor what the Evidence was made for.
 type Expected struct {
-	// Nonce is the 32-byte nonce of a composite document, a GPU or a switch report.
+	// Nonce is the 32-byte nonce of a composite document, Tinfoil's included, of a GPU or switch report, or of a list of them.
 	Nonce []byte
-	// ReportData is the 64 bytes that a bare quote or SEV-SNP report must carry.
+	// ReportData is the 64 bytes that a bare quote, an SEV-SNP report or dstack's document must carry.
 	ReportData []byte
 	// Certificates is the chain of a bare GPU, switch or SEV-SNP report, leaf first, in PEM or DER.
 	Certificates []byte
+}
+
+// states says what of Expected a kind of Evidence can be compared with.
+var states = map[Kind]struct{ nonce, reportData bool }{
+	KindEvidence: {nonce: true}, KindTinfoil: {nonce: true}, KindNVIDIAList: {nonce: true}, KindGPUReport: {nonce: true}, KindSwitchReport: {nonce: true},
+	KindTDXQuote: {reportData: true}, KindSGXQuote: {reportData: true}, KindSNPReport: {reportData: true}, KindDstack: {reportData: true},
 }
 
 // AppraiseSaved appraises a file that Recognise understands: a composite document or a bare quote or report. It is for
@@ -126,6 +132,12 @@ func (v *Verifier) AppraiseSaved(now time.Time, data []byte, want Expected) (*Re
 	}
 	if n := len(want.ReportData); n != 0 && n != 64 {
 		return nil, fmt.Errorf("attestation: report data of %d bytes, want 64", n)
+	}
+	switch stated := states[kind]; {
+	case want.Nonce != nil && !stated.nonce:
+		return nil, fmt.Errorf("attestation: a nonce is expected, and %s states none of its own", kind)
+	case want.ReportData != nil && !stated.reportData:
+		return nil, fmt.Errorf("attestation: report data is expected, and that of %s follows from what is in it", kind)
 	}
 	switch kind {
 	case KindEvidence:
