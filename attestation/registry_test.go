@@ -81,6 +81,11 @@ func TestRegistrySuppliesReferenceValues(t *testing.T) {
 	}
 }
 
+// otherOwner has the record name another owner than the tests' TDs have.
+func otherOwner(s *policy.Snapshot) {
+	s.Records[0].Document = []byte(strings.Replace(string(s.Records[0].Document), `"mrowner":"00`, `"mrowner":"01`, 1))
+}
+
 func TestRegistryRefusals(t *testing.T) {
 	const reading = "registry0." + attestation.CheckRegistry
 	software := []string{attestation.CheckImage, attestation.CheckBuild, attestation.CheckConfig}
@@ -101,6 +106,18 @@ func TestRegistryRefusals(t *testing.T) {
 			p.TDX.Images = auth.Policy(now).TDX.Images
 			s.Records[0].Status = policy.RecordRevoked
 		}, software},
+		{"revoked with an owner that the host set, and the policy leaves the owner open", func(p *policy.Policy, s *policy.Snapshot) {
+			p.TDX.Images = auth.Policy(now).TDX.Images
+			p.TDX.Images[0].MROWNER = policy.Want{Any: true}
+			otherOwner(s)
+			s.Records[0].Status = policy.RecordRevoked
+		}, software},
+		{"revoked with another owner than the policy demands", func(p *policy.Policy, s *policy.Snapshot) {
+			p.TDX.Images = auth.Policy(now).TDX.Images
+			otherOwner(s)
+			s.Records[0].Status = policy.RecordRevoked
+		}, software[1:]},
+		{"current with another owner", func(_ *policy.Policy, s *policy.Snapshot) { otherOwner(s) }, software[:1]},
 		{"revoked, though the policy accepts any", func(p *policy.Policy, s *policy.Snapshot) {
 			p.Workload.Builds = policy.Allowed{AnyUnsafe: true, Allow: []policy.Named{}}
 			s.Records[0].Status = policy.RecordRevoked
@@ -115,9 +132,6 @@ func TestRegistryRefusals(t *testing.T) {
 		{"supplies no images", func(p *policy.Policy, _ *policy.Snapshot) {
 			p.TDX.Images, p.SNP.Images = auth.Policy(now, "other").TDX.Images, auth.Policy(now, "other").SNP.Images
 			p.Registries[0].Supplies = []policy.Supply{policy.Builds, policy.Configs, policy.Models}
-		}, []string{attestation.CheckImage}},
-		{"other measurements", func(p *policy.Policy, s *policy.Snapshot) {
-			s.Records[0].Document = []byte(strings.Replace(string(s.Records[0].Document), `"mrowner":"00`, `"mrowner":"01`, 1))
 		}, []string{attestation.CheckImage}},
 		{"stale", func(_ *policy.Policy, s *policy.Snapshot) { s.Time = now.Add(-1000 * time.Second) }, []string{reading}},
 		{"of the future", func(_ *policy.Policy, s *policy.Snapshot) { s.Time = now.Add(2 * time.Minute) }, []string{reading}},
@@ -135,6 +149,28 @@ func TestRegistryRefusals(t *testing.T) {
 				t.Errorf("failing %q, want %q", got, c.failed)
 			}
 		})
+	}
+}
+
+// What is revoked with one host data is refused with any, where the policy leaves host data open.
+func TestRevokedGuestHostData(t *testing.T) {
+	p, s := published(t)
+	p.SNP.Images = auth.Policy(now).SNP.Images
+	s.Records[0].Status = policy.RecordRevoked
+	for _, c := range []struct {
+		open bool
+		want []string
+	}{{true, []string{attestation.CheckImage, attestation.CheckBuild, attestation.CheckConfig}}, {false, []string{attestation.CheckBuild, attestation.CheckConfig}}} {
+		hostData := [32]byte{1}
+		p.SNP.Images[0].HostData = policy.Want32{Any: c.open, Value: hostData}
+		v, err := attestation.NewVerifier(p, bundle(t, attestationtest.CollateralOptions{}), s)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r := v.Appraise(now, workloadEvidence(t, attestationtest.NodeConfig{SNP: true, HostData: hostData}), nonce)
+		if got := failing(r); !slices.Equal(got, c.want) {
+			t.Errorf("open %v: failing %q, want %q", c.open, got, c.want)
+		}
 	}
 }
 

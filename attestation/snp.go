@@ -55,7 +55,7 @@ func (a *appraisal) snp(raw, certificates, reportData []byte) {
 			a.add(check.Check{ID: id, Clause: clausePolicy, Status: check.Skip, Detail: "no endorsement key certificate could be read"})
 		}
 	}
-	image := a.v.refs.JudgeGuest(a.now, rules.JudgeGuest(r), r)
+	image := a.v.refs.JudgeGuest(a.now, rules, r)
 	a.judge(CheckImage, image)
 	if image.Err == nil {
 		a.res.Claims["image"] = image.Seen

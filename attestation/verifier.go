@@ -335,7 +335,7 @@ func (a *appraisal) intel(q *dcap.Quote, want dcap.TEEType, reportData []byte) {
 		tcb = &pol.TDX.TCB
 		a.judge(CheckDebug, pol.TDX.JudgeDebug(q.TD.TDAttributes))
 		a.judge(CheckAttributes, pol.TDX.JudgeAttributes(q.TD.TDAttributes))
-		image = a.v.refs.JudgeTD(a.now, pol.TDX.JudgeImage(q.TD), q.TD)
+		image = a.v.refs.JudgeTD(a.now, pol.TDX, q.TD)
 		tdxClaims(a.res.Claims, q)
 	} else {
 		tcb = &pol.SGX.TCB

@@ -362,16 +362,24 @@ func (t *TDX) JudgeImage(td *dcap.TDReport) Finding {
 		names[i] = m.Name
 	}
 	wanted := oneOf(names)
-	for _, m := range t.Images {
-		if m.matches(td) {
-			return Finding{Seen: m.Name, Wanted: wanted}
-		}
+	if m := t.image(td); m != nil {
+		return Finding{Seen: m.Name, Wanted: wanted}
 	}
 	return Finding{
 		Seen:   fmt.Sprintf("MRTD %s, RTMR %s %s %s %s", short(td.MRTD), short(td.RTMR[0]), short(td.RTMR[1]), short(td.RTMR[2]), short(td.RTMR[3])),
 		Wanted: wanted,
 		Err:    errors.New("the measurements are those of no listed image"),
 	}
+}
+
+// image returns the image of the list that the TD runs, or nil.
+func (t *TDX) image(td *dcap.TDReport) *TDImage {
+	for i := range t.Images {
+		if m := &t.Images[i]; m.matches(td) {
+			return m
+		}
+	}
+	return nil
 }
 
 func oneOf(names []string) string {

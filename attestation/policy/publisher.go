@@ -350,21 +350,32 @@ func (r *References) judge(now time.Time, s Supply, own Finding, matches func(*e
 	return own
 }
 
-// JudgeTD decides about the image of a TD by what publishers say, after the policy's own list has decided.
-func (r *References) JudgeTD(now time.Time, own Finding, td *dcap.TDReport) Finding {
-	return r.judge(now, Images, own, func(e *entry) bool {
+// JudgeTD decides about the image of a TD, by the policy's own list and then by what publishers say. A revocation counts although a
+// value differs that the policy's image leaves open and the host sets: or the host would set another.
+func (r *References) JudgeTD(now time.Time, t *TDX, td *dcap.TDReport) Finding {
+	m := t.image(td)
+	return r.judge(now, Images, t.JudgeImage(td), func(e *entry) bool {
+		open := e.Status == RecordRevoked && m != nil
 		return e.values != nil && slices.ContainsFunc(e.values.TDX, func(v TDXValues) bool {
-			return v.MRTD == td.MRTD && slices.Equal(v.RTMR, td.RTMR[:]) && v.MRCONFIGID == td.MRCONFIGID && v.MROWNER == td.MROWNER && v.MROWNERCONFIG == td.MROWNERCONFIG
+			return v.MRTD == td.MRTD && slices.Equal(v.RTMR, td.RTMR[:]) &&
+				(v.MRCONFIGID == td.MRCONFIGID || open && m.MRCONFIGID.Any) &&
+				(v.MROWNER == td.MROWNER || open && m.MROWNER.Any) &&
+				(v.MROWNERCONFIG == td.MROWNERCONFIG || open && m.MROWNERCONFIG.Any)
 		})
 	})
 }
 
 // JudgeGuest is JudgeTD for SEV-SNP.
-func (r *References) JudgeGuest(now time.Time, own Finding, g *snp.Report) Finding {
-	return r.judge(now, Images, own, func(e *entry) bool {
+func (r *References) JudgeGuest(now time.Time, s *SNP, g *snp.Report) Finding {
+	m := s.image(g)
+	return r.judge(now, Images, s.JudgeGuest(g), func(e *entry) bool {
+		revoked := e.Status == RecordRevoked
+		open := revoked && m != nil
 		return e.values != nil && slices.ContainsFunc(e.values.SNP, func(v SNPValues) bool {
-			return v.Measurement == g.Measurement && v.HostData == g.HostData && v.IDKeyDigest == g.IDKeyDigest && v.AuthorKeyDigest == g.AuthorKeyDigest &&
-				(g.GuestSVN >= v.MinGuestSVN || e.Status == RecordRevoked)
+			return v.Measurement == g.Measurement && (g.GuestSVN >= v.MinGuestSVN || revoked) &&
+				(v.HostData == g.HostData || open && m.HostData.Any) &&
+				(v.IDKeyDigest == g.IDKeyDigest || open && m.IDKeyDigest.Any) &&
+				(v.AuthorKeyDigest == g.AuthorKeyDigest || open && m.AuthorKeyDigest.Any)
 		})
 	})
 }

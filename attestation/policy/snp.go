@@ -216,14 +216,22 @@ func (s *SNP) JudgeGuest(r *snp.Report) Finding {
 		names[i] = m.Name
 	}
 	f := Finding{Wanted: oneOf(names)}
-	for _, m := range s.Images {
-		if m.Measurement.Accepts(r.Measurement) && m.HostData.Accepts(r.HostData) && m.IDKeyDigest.Accepts(r.IDKeyDigest) &&
-			m.AuthorKeyDigest.Accepts(r.AuthorKeyDigest) && r.GuestSVN >= m.MinGuestSVN {
-			f.Seen = m.Name
-			return f
-		}
+	if m := s.image(r); m != nil {
+		f.Seen = m.Name
+		return f
 	}
 	f.Seen = fmt.Sprintf("measurement %s, host data %x..., SVN %d", short(r.Measurement), r.HostData[:4], r.GuestSVN)
 	f.Err = errors.New("the measurement is that of no listed image")
 	return f
+}
+
+// image returns the image of the list that the guest runs, or nil.
+func (s *SNP) image(r *snp.Report) *SNPImage {
+	for i := range s.Images {
+		if m := &s.Images[i]; m.Measurement.Accepts(r.Measurement) && m.HostData.Accepts(r.HostData) && m.IDKeyDigest.Accepts(r.IDKeyDigest) &&
+			m.AuthorKeyDigest.Accepts(r.AuthorKeyDigest) && r.GuestSVN >= m.MinGuestSVN {
+			return m
+		}
+	}
+	return nil
 }
