@@ -94,15 +94,16 @@ func (e *Enclave) serveCredit(w http.ResponseWriter, r *http.Request) {
 	}
 	e.mu.Lock()
 	s := e.streams[r.Header.Get("Bombyx-Stream")]
+	var tab string
+	if s != nil {
+		tab = s.tab.String() // while it runs: its cost is not in it
+	}
 	e.mu.Unlock()
 	if s == nil {
 		apierror.New(404, "unknown_stream", "no such stream runs", "").Write(w)
 		return
 	}
 	s.meter.raise(credit)
-	e.mu.Lock()
-	tab := s.tab.String()
-	e.mu.Unlock()
 	w.Header().Set("Bombyx-Tab", tab)
 	w.Header().Set("Bombyx-Cost", strconv.FormatUint(s.meter.spent(), 10))
 	w.WriteHeader(http.StatusNoContent)

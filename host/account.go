@@ -161,6 +161,8 @@ func (a *account) balances() balances {
 
 // accounts holds sessions and the accounts that they are on.
 type accounts struct {
+	most int // accounts
+
 	mu     sync.Mutex
 	open   map[string]*account
 	tokens map[[32]byte]token // by SHA-256, so that a look-up leaks no token through time
@@ -179,6 +181,9 @@ func (s *accounts) issue(a *account, now time.Time) (string, *apierror.Error) {
 	t := base64.RawURLEncoding.EncodeToString(raw[:])
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.open[a.name] != a { // forgotten while it was being loaded: another may be in its place
+		return "", errTooManySessions
+	}
 	if len(s.tokens) >= maxTokens {
 		for k, v := range s.tokens {
 			if !now.Before(v.until) {
@@ -204,13 +209,13 @@ func (s *accounts) get(name string, address channel.Address, now time.Time) *acc
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	a := s.open[name]
-	if a == nil && len(s.open) >= maxAccounts {
+	if a == nil && len(s.open) >= s.most {
 		for k, old := range s.open {
 			if old.idle(now) {
 				delete(s.open, k)
 			}
 		}
-		if len(s.open) >= maxAccounts {
+		if len(s.open) >= s.most {
 			return nil
 		}
 	}

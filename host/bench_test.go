@@ -30,6 +30,9 @@ func BenchmarkAdmit(b *testing.B) {
 				b.Fatal(err)
 			}
 			defer l.Close()
+			if err := l.Take(b.Context(), "e"); err != nil {
+				b.Fatal(err)
+			}
 			h := &Host{cfg: Config{Network: network, Ledger: l}}
 			_, key, err := ed25519.GenerateKey(rand.Reader)
 			if err != nil {

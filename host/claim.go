@@ -95,24 +95,31 @@ func (t *TON) CloseTogether(ctx context.Context, a *channel.SignedAgreement) err
 const closePoll = 300 * time.Millisecond
 
 // Run claims until ctx ends. It looks at every open channel each Claims.Every,
-// so nothing depends on this process having been up.
-func (h *Host) Run(ctx context.Context) {
+// so nothing depends on this process having been up. It returns
+// [ledger.ErrTaken] when another process has taken over an enclave: this one
+// can serve no longer.
+func (h *Host) Run(ctx context.Context) error {
 	tick := time.NewTicker(h.cfg.Claims.Every)
 	defer tick.Stop()
 	for {
-		if err := h.ClaimDue(ctx); err != nil && ctx.Err() == nil {
+		if err := h.ClaimDue(ctx); err != nil && ctx.Err() == nil && !errors.Is(err, ledger.ErrTaken) {
 			h.cfg.Log.Error("claims", "err", err)
 		}
 		select {
 		case <-tick.C:
+		case <-h.cfg.Ledger.Taken():
+			return ledger.ErrTaken
 		case <-ctx.Done():
-			return
+			return nil
 		}
 	}
 }
 
 // ClaimDue looks at every open channel once and claims what is due.
 func (h *Host) ClaimDue(ctx context.Context) error {
+	if err := h.cfg.Ledger.Confirm(ctx); err != nil {
+		return err
+	}
 	rows, err := h.cfg.Ledger.OpenChannels(ctx)
 	if err != nil {
 		return err

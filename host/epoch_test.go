@@ -103,7 +103,7 @@ func TestEpochConfigRefusals(t *testing.T) {
 	for _, e := range []Epochs{{Lifetime: -1}, {Lifetime: time.Minute}} {
 		c := r.cfg
 		c.Epochs = e
-		if _, err := New(c); err == nil || !strings.Contains(err.Error(), "epochs") {
+		if _, err := New(t.Context(), c); err == nil || !strings.Contains(err.Error(), "epochs") {
 			t.Errorf("%+v: %v", e, err)
 		}
 	}

@@ -15,7 +15,9 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net/http"
+	"slices"
 	"sync"
 	"time"
 
@@ -100,9 +102,10 @@ type Host struct {
 	once      sync.Once
 }
 
-// New checks the configuration. What an earlier process left running is settled
-// when its channel is used or looked at: see [Host.Run].
-func New(cfg Config) (*Host, error) {
+// New checks the configuration and takes the enclaves over from an earlier
+// process on the same ledger, which stops if it still runs: see [Host.Run]. What
+// that one left running is settled when its channel is used or looked at.
+func New(ctx context.Context, cfg Config) (*Host, error) {
 	switch {
 	case len(cfg.Identity) != ed25519.PrivateKeySize:
 		return nil, errors.New("host: identity key is missing")
@@ -126,6 +129,7 @@ func New(cfg Config) (*Host, error) {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
 	h := &Host{cfg: cfg, key: [32]byte(cfg.Identity.Public().(ed25519.PublicKey)), enclaves: map[string]*upstream{}, quit: make(chan struct{})}
+	h.accounts.most = maxAccounts
 	h.accounts.open = map[string]*account{}
 	h.accounts.tokens = map[[32]byte]token{}
 	for _, e := range cfg.Enclaves {
@@ -133,6 +137,9 @@ func New(cfg Config) (*Host, error) {
 			return nil, fmt.Errorf("host: enclave %q is listed twice or has no transport", e.ID)
 		}
 		h.enclaves[e.ID] = &upstream{Enclave: e, slots: make(chan struct{}, maxEvidence), epochs: make(chan struct{}, 1)}
+	}
+	if err := cfg.Ledger.Take(ctx, slices.Collect(maps.Keys(h.enclaves))...); err != nil {
+		return nil, err
 	}
 	return h, nil
 }

@@ -123,6 +123,9 @@ func (e *testEnclave) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			return
 		}
 		w.Header().Set("Bombyx-Cost", cost)
+		if r.URL.Path == "/credit" {
+			cost = "0" // of what has ended
+		}
 		w.Header().Set("Bombyx-Tab", tab+" "+cost)
 		w.WriteHeader(204)
 	}
@@ -200,7 +203,7 @@ func (r *rig) start() {
 	}
 	r.t.Cleanup(func() { l.Close() })
 	r.cfg.Ledger = l
-	if r.h, err = New(r.cfg); err != nil {
+	if r.h, err = New(r.t.Context(), r.cfg); err != nil {
 		r.t.Fatal(err)
 	}
 	srv := httptest.NewServer(r.h.Handler())
@@ -720,7 +723,7 @@ func TestConfigRefusals(t *testing.T) {
 	} {
 		c := good
 		change(&c)
-		if _, err := New(c); err == nil {
+		if _, err := New(t.Context(), c); err == nil {
 			t.Errorf("%s: accepted", name)
 		}
 	}

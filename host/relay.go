@@ -146,24 +146,24 @@ func (h *Host) raise(ctx context.Context, a *account, id, amount string) *apierr
 	if s == nil {
 		return apierror.New(404, "unknown_stream", "the stream has just ended", "")
 	}
-	cost, tab, fault := s.enclave.credit(ctx, id, allot)
+	now, fault := s.enclave.credit(ctx, id, allot)
 	if fault != nil {
 		return fault
 	}
-	return h.keepStream(ctx, a, s, id, tab, cost)
+	return h.keepStream(ctx, a, s, id, now)
 }
 
 // keepStream makes durable what a running request has cost so far: should host
 // and enclave be killed at once, no more is forgotten than what came after.
-func (h *Host) keepStream(ctx context.Context, a *account, s *admission, id, tab string, cost uint64) *apierror.Error {
-	a.note(id, s, cost)
+func (h *Host) keepStream(ctx context.Context, a *account, s *admission, id string, now ending) *apierror.Error {
+	a.note(id, s, now.cost)
 	s.books.Lock()
 	defer s.books.Unlock()
 	if s.ended {
 		return nil
 	}
 	s.kept = true
-	if err := h.cfg.Ledger.SetStream(ctx, ledger.Stream{Channel: a.name, ID: id, Enclave: s.enclave.ID, Tab: tab, Cost: cost}); err != nil {
+	if err := h.cfg.Ledger.SetStream(ctx, ledger.Stream{Channel: a.name, ID: id, Enclave: s.enclave.ID, Tab: now.tab.ID, Booked: now.tab.Total, Cost: now.cost}); err != nil {
 		return h.ledgerFault(err)
 	}
 	return nil
@@ -280,6 +280,11 @@ var errCut = errors.New("host: the answer broke off")
 // ready makes sure that the chain was read lately, and that nothing of an
 // earlier process is left at the enclave.
 func (h *Host) ready(ctx context.Context, a *account, e *upstream) *apierror.Error {
+	select {
+	case <-h.cfg.Ledger.Taken():
+		return h.ledgerFault(ledger.ErrTaken)
+	default:
+	}
 	if fault := h.refresh(ctx, a); fault != nil {
 		return fault
 	}
@@ -297,8 +302,9 @@ func (h *Host) ready(ctx context.Context, a *account, e *upstream) *apierror.Err
 	return nil
 }
 
-// An ending is what the enclave says of a request that has ended. Without a tab
-// it knows nothing of it, or nothing that costs.
+// An ending is what the enclave says of a request that has ended, or runs: then
+// the tab is without its cost. Without a tab it knows nothing of it, or nothing
+// that costs.
 type ending struct {
 	cost uint64
 	tab  ledger.Tab
@@ -348,8 +354,8 @@ func (h *Host) record(a *account, s *admission, id string, end ending, known boo
 			default:
 				return
 			}
-			if err == nil || errors.Is(err, ledger.ErrClosed) {
-				return
+			if err == nil || errors.Is(err, ledger.ErrClosed) || errors.Is(err, ledger.ErrTaken) {
+				return // the next process hears of it from the enclave
 			}
 			h.cfg.Log.Error("cost not recorded yet", "err", err)
 		}
@@ -367,7 +373,7 @@ var buffers = sync.Pool{New: func() any { b := make([]byte, relayBuffer); return
 // time, and returns what the enclave states at its end.
 func (h *Host) relay(w http.ResponseWriter, r *http.Request, a *account, e *upstream, id string, allot uint64) (ending, error) {
 	if allot > h.cfg.Window {
-		if fault := h.keepStream(r.Context(), a, a.running(id), id, "", 0); fault != nil {
+		if fault := h.keepStream(r.Context(), a, a.running(id), id, ending{}); fault != nil {
 			fault.Write(w)
 			return ending{}, nil
 		}
@@ -591,20 +597,21 @@ func (e *upstream) post(ctx context.Context, path string, header map[string]stri
 	return resp, nil
 }
 
-// credit raises a stream's credit and returns its cost so far, and its tab's id.
-func (e *upstream) credit(ctx context.Context, id string, credit uint64) (uint64, string, *apierror.Error) {
+// credit raises a stream's credit and returns its cost so far, and the tab, which
+// does not include it.
+func (e *upstream) credit(ctx context.Context, id string, credit uint64) (ending, *apierror.Error) {
 	resp, err := e.post(ctx, "/credit", map[string]string{"Bombyx-Stream": id, "Bombyx-Credit": strconv.FormatUint(credit, 10)})
 	var f *apierror.Error
 	if errors.As(err, &f) {
-		return 0, "", f
+		return ending{}, f
 	}
 	if err == nil {
-		var end ending
-		if end, err = readEnding(resp.Header); err == nil {
-			return end.cost, end.tab.ID, nil
+		var now ending
+		if now, err = readEnding(resp.Header); err == nil {
+			return now, nil
 		}
 	}
-	return 0, "", apierror.New(502, "enclave_down", "the enclave does not answer", "try again, or another host")
+	return ending{}, apierror.New(502, "enclave_down", "the enclave does not answer", "try again, or another host")
 }
 
 // settle asks the enclave what a stream cost, ending it if it still runs. One

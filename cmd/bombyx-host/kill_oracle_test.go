@@ -290,11 +290,8 @@ func (k *killer) check(c *killChannel) {
 		k.fault("OVERPAID: %d were signed, %d released at most, and %d may run ahead", signed, most, slack)
 	}
 	if on, err := channel.Load(k.ctx, k.api, channel.Address(c.params.Address())); err == nil && !c.closing {
-		// A request that a killed process left on PostgreSQL may still look as if
-		// it ran: a claim then runs ahead by its cost, which is within the
-		// window that the client signed for it.
-		if _, most, _ := k.tap.state(c.name); on.Paid > most+killWindow {
-			k.fault("OVERPAID: the chain has paid %d, %d were released at most, and one window of %d may run ahead", on.Paid, most, killWindow)
+		if _, most, _ := k.tap.state(c.name); on.Paid > most {
+			k.fault("OVERPAID: the chain has paid %d, %d were released at most", on.Paid, most)
 		}
 	}
 }

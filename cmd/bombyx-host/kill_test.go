@@ -16,9 +16,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"os/exec"
-	"os/user"
 	"path/filepath"
-	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -34,6 +32,7 @@ import (
 	"github.com/bombyx-network/bombyx/attestation/keyset"
 	"github.com/bombyx-network/bombyx/enclave"
 	"github.com/bombyx-network/bombyx/internal/manifest"
+	"github.com/bombyx-network/bombyx/internal/pgtest"
 	"github.com/bombyx-network/bombyx/internal/price"
 	"github.com/bombyx-network/bombyx/internal/ton"
 	"github.com/bombyx-network/bombyx/internal/ton/channel"
@@ -99,8 +98,8 @@ func TestKills(t *testing.T) {
 	t.Run("postgres", func(t *testing.T) {
 		t.Parallel()
 		k := newKiller(t, seed)
-		k.pg = startPostgres(t)
-		k.run(kills, k.pg.url, "pgx", k.pg.url)
+		k.pg = pgtest.Start(t)
+		k.run(kills, k.pg.URL, "pgx", k.pg.URL)
 	})
 }
 
@@ -122,7 +121,7 @@ type killer struct {
 	payee    *wallet.Wallet
 	host     *process
 	client   *process
-	pg       *postgres
+	pg       *pgtest.Server
 	hostURL  string
 	hostKey  []byte
 	startup  time.Duration // of the host
@@ -399,10 +398,10 @@ func (k *killer) epoch(c *killChannel, kills int) {
 		}
 		switch n := k.rng.IntN(100); {
 		case k.pg != nil && n < 4:
-			k.pg.stop()
+			k.pg.Stop()
 			k.count["postgres"]++
 			k.moment(200 * time.Millisecond)
-			k.pg.start()
+			k.pg.Start()
 			k.wait("PostgreSQL", func() bool { return k.books.db.Ping() == nil })
 			k.check(c)
 		case n < 50:
@@ -670,60 +669,3 @@ func sealQuickly(w *wallet.Wallet, path string) error {
 	}
 	return os.WriteFile(path, buf.Bytes(), 0o600)
 }
-
-// A postgres is a server of the test's own, so that it can be stopped.
-type postgres struct {
-	t        *testing.T
-	bin, dir string
-	url      string
-	as       *syscall.SysProcAttr
-}
-
-func startPostgres(t *testing.T) *postgres {
-	found, _ := filepath.Glob("/usr/lib/postgresql/*/bin")
-	if len(found) == 0 {
-		t.Skip("PostgreSQL's server is not installed")
-	}
-	slices.Sort(found)
-	p := &postgres{t: t, bin: found[len(found)-1]}
-	var err error
-	// A socket's path is short, and PostgreSQL does not run as root.
-	if p.dir, err = os.MkdirTemp("", "kills"); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { os.RemoveAll(p.dir) })
-	if os.Getuid() == 0 {
-		u, err := user.Lookup("postgres")
-		if err != nil {
-			t.Skip("PostgreSQL does not run as root, and there is no user postgres")
-		}
-		uid, _ := strconv.Atoi(u.Uid)
-		gid, _ := strconv.Atoi(u.Gid)
-		p.as = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uint32(uid), Gid: uint32(gid)}}
-		if err := os.Chown(p.dir, uid, gid); err != nil {
-			t.Fatal(err)
-		}
-	}
-	p.url = "postgres://postgres@/postgres?host=" + p.dir + "&port=54330"
-	p.do("initdb", "-D", p.dir+"/data", "-A", "trust", "-U", "postgres")
-	p.start()
-	t.Cleanup(p.stop)
-	return p
-}
-
-func (p *postgres) do(name string, args ...string) {
-	p.t.Helper()
-	cmd := exec.Command(filepath.Join(p.bin, name), args...)
-	cmd.Dir = p.dir
-	cmd.SysProcAttr = p.as
-	if out, err := cmd.CombinedOutput(); err != nil {
-		p.t.Fatalf("%s: %v\n%s", name, err, out)
-	}
-}
-
-func (p *postgres) start() {
-	p.do("pg_ctl", "-D", p.dir+"/data", "-w", "-t", "300", "-l", p.dir+"/log", "-o", "-k "+p.dir+" -p 54330 -c listen_addresses= -c recovery_init_sync_method=syncfs", "start")
-}
-
-// stop aborts the server: it recovers from its log when it starts.
-func (p *postgres) stop() { p.do("pg_ctl", "-D", p.dir+"/data", "-m", "immediate", "stop") }

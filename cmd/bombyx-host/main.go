@@ -266,7 +266,7 @@ func setUp(ctx context.Context, c *config, dir string, log *slog.Logger) (h *hos
 		}
 		cfg.Enclaves = append(cfg.Enclaves, host.Enclave{ID: e.ID, Authority: "enclave", Transport: host.EnclaveTransport(a.Dial)})
 	}
-	h, err = host.New(cfg)
+	h, err = host.New(ctx, cfg)
 	if err != nil {
 		return nil, nil, cli.Errorf(cli.Usage, "fix the configuration", "%w", err)
 	}
@@ -302,10 +302,14 @@ func serve(cmd *cobra.Command, path string) error {
 	}
 	srv := host.NewServer(h)
 	cli.TuneServer()
-	done := make(chan error, len(doors))
+	done := make(chan error, len(doors)+1)
 	running, stop := context.WithCancel(ctx)
 	var work sync.WaitGroup
-	work.Go(func() { h.Run(running) })
+	work.Go(func() {
+		if err := h.Run(running); err != nil {
+			done <- cli.Errorf(cli.Usage, "let one process serve an enclave: stop one of the two, or give its enclaves ids of their own", "%w", err)
+		}
+	})
 	for _, d := range doors {
 		go func() { done <- d.serve(srv) }()
 		if d.announce != nil {

@@ -315,7 +315,7 @@ func provide(ctx context.Context, network, out, policyPath string) error {
 		return err
 	}
 	paid := &host.TON{Client: chain, Wallet: w}
-	h, err := host.New(host.Config{Identity: identity, Network: chain.GlobalID(), Payee: payee, Prices: prices, Window: 100_000, MinDeposit: 100_000_000,
+	h, err := host.New(ctx, host.Config{Identity: identity, Network: chain.GlobalID(), Payee: payee, Prices: prices, Window: 100_000, MinDeposit: 100_000_000,
 		ClosingDelay: channel.MinCloseDelay * time.Second, CardLifetime: time.Hour, Collateral: func() []byte { return bundle },
 		Claims:   host.Claims{Every: 200 * time.Millisecond, Threshold: 1, Age: time.Hour, Margin: time.Second},
 		Enclaves: []host.Enclave{{ID: "e0", Authority: "enclave", Transport: host.EnclaveTransport(func(ctx context.Context) (net.Conn, error) { return new(net.Dialer).DialContext(ctx, "unix", sock) })}},

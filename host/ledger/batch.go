@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -117,11 +118,13 @@ func (l *Ledger) gather(w *write) []*write {
 	return batch
 }
 
+const commitTimeout = 30 * time.Second
+
 // commit applies a batch in one transaction. A write that is refused does not
 // spoil the others; a store that fails fails them all. Vouchers go together,
 // and bookings: nobody has been told yet that one came before the other.
 func (l *Ledger) commit(batch []*write) {
-	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), commitTimeout)
 	defer cancel()
 	results := make(map[*write]error, len(batch))
 	err := func() error {
@@ -131,6 +134,9 @@ func (l *Ledger) commit(batch []*write) {
 		}
 		defer begun.Rollback()
 		tx := &transaction{begun, l}
+		if err := tx.own(ctx); err != nil {
+			return err
+		}
 		var vouchers, bookings []*write
 		for _, w := range batch {
 			switch {
@@ -156,6 +162,13 @@ func (l *Ledger) commit(batch []*write) {
 		}
 		return tx.Commit()
 	}()
+	if errors.Is(err, ErrTaken) {
+		select {
+		case <-l.taken:
+		default:
+			close(l.taken)
+		}
+	}
 	for _, w := range batch {
 		if err != nil {
 			w.err <- fmt.Errorf("ledger: not stored: %w", err)
@@ -210,6 +223,30 @@ func (t *transaction) QueryContext(ctx context.Context, query string, args ...an
 		return nil, err
 	}
 	return s.QueryContext(ctx, args...)
+}
+
+// own fences off a process whose enclaves another has taken: it fails when that
+// has happened, and keeps it from happening until the transaction ends.
+func (t *transaction) own(ctx context.Context) error {
+	if t.l.enclaves == 0 {
+		return errors.New("this ledger is open for reading: nothing was taken")
+	}
+	list, err := t.QueryContext(ctx, `SELECT enclave FROM owners WHERE process = $1 ORDER BY enclave`+t.l.forShare, t.l.process)
+	if err != nil {
+		return err
+	}
+	defer list.Close()
+	n := 0
+	for list.Next() {
+		n++
+	}
+	if err := list.Err(); err != nil {
+		return err
+	}
+	if n != t.l.enclaves {
+		return ErrTaken
+	}
+	return nil
 }
 
 // sorted is a set of values as rows, in one order: else two processes of a
@@ -366,9 +403,8 @@ func (t *transaction) grow(ctx context.Context, tabs map[string]Tab) ([]cost, er
 
 func tabRow(key string, t Tab) []any { return []any{key, t.Channel, t.Enclave, t.ID, t.Total} }
 
-// lock keeps other transactions off channels whose costs are about to be read
-// and written. PostgreSQL may still be at the last one of a process that has
-// been killed. SQLite has one writer anyway.
+// lock keeps the other processes of a fleet off channels whose costs are about
+// to be read and written. SQLite has one writer anyway.
 func (t *transaction) lock(ctx context.Context, channels map[string]bool) error {
 	list, err := t.QueryContext(ctx, `SELECT address FROM channels WHERE address IN (SELECT value ->> 0 FROM ROWS) ORDER BY address`+t.l.forUpdate,
 		sorted(channels, func(address string, _ bool) []any { return []any{address} }))
@@ -416,9 +452,10 @@ func (t *transaction) spend(ctx context.Context, costs []cost) error {
 	return err
 }
 
-// lose forgets running requests at what was last recorded of them.
+// lose forgets running requests at what was last recorded of them, unless that
+// may be booked already.
 func (t *transaction) lose(ctx context.Context, where string, args ...any) (due uint64, err error) {
-	list, err := t.QueryContext(ctx, `SELECT address, stream, enclave, cost FROM streams WHERE `+where, args...)
+	list, err := t.QueryContext(ctx, `SELECT address, stream, enclave, CASE WHEN `+unbooked+` THEN cost ELSE 0 END FROM streams WHERE `+where, args...)
 	if err != nil {
 		return 0, err
 	}

@@ -10,9 +10,11 @@ package ledger
 import (
 	"context"
 	"crypto/ed25519"
+	"crypto/rand"
 	"database/sql"
 	"embed"
 	"encoding/hex"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -43,6 +45,7 @@ var (
 	ErrUnknown = errors.New("ledger: unknown channel")
 	ErrStale   = errors.New("ledger: session request is not newer than the last")
 	ErrClosed  = errors.New("ledger: closed")
+	ErrTaken   = errors.New("ledger: another process has taken over an enclave of this one")
 )
 
 // A Channel is one row of the ledger. Amounts are in nanogram.
@@ -71,7 +74,8 @@ type Stream struct {
 	Channel string
 	ID      string
 	Enclave string
-	Tab     string // of the channel at the enclave, when it began
+	Tab     string // of the channel at the enclave
+	Booked  uint64 // nanogram, the tab's total when the enclave said the cost, which is not in it
 	Cost    uint64 // nanogram, as the enclave last said
 }
 
@@ -86,33 +90,49 @@ type Tab struct {
 
 // A Ledger is safe for concurrent use.
 type Ledger struct {
-	db     *sql.DB
-	now    func() time.Time
-	unpack string // SQL that unpacks a JSON array, $1, into rows of value
+	db  *sql.DB
+	now func() time.Time
+	dialect
+	writes chan *write
+	quit   chan struct{}
+	done   chan struct{}
+	once   sync.Once
 
-	forUpdate string // SQL that locks the rows of a SELECT
-	writes    chan *write
-	quit      chan struct{}
-	done      chan struct{}
-	once      sync.Once
+	process  string // random: this one
+	enclaves int    // that Take has taken
+	taken    chan struct{}
 
 	// The writer's alone:
 	statements map[string]*sql.Stmt // prepared
 	unpruned   map[string]int       // vouchers that came since a channel was last pruned
 }
 
-// Open opens or creates a ledger. The source is the path of an SQLite file or
-// a postgres:// URL.
+// A dialect is what the stores' SQL differs in.
+type dialect struct {
+	unpack    string // unpacks a JSON array, $1, into rows of value
+	forUpdate string // locks the rows of a SELECT
+	forShare  string // keeps others from changing them
+	patient   string // lets a statement wait for locks as long as another process may hold them
+}
+
+var (
+	// SQLite has one writer, and what a killed process left is gone.
+	sqliteDialect   = dialect{unpack: "json_each($1)", patient: "SELECT 1"}
+	postgresDialect = dialect{"json_array_elements(CAST($1 AS json))", " FOR UPDATE", " FOR SHARE", fmt.Sprintf("SET LOCAL statement_timeout = %d", 3*orphanTimeout.Milliseconds())}
+)
+
+// Open opens or creates a ledger for reading; [Ledger.Take] opens it for
+// writing. The source is the path of an SQLite file or a postgres:// URL.
 func Open(ctx context.Context, source string, now func() time.Time) (*Ledger, error) {
 	fsys, err := fs.Sub(migrations, "migrations")
 	if err != nil {
 		return nil, err
 	}
 	var db *sql.DB
-	unpack, forUpdate := "json_each($1)", ""
+	d := sqliteDialect
 	if strings.HasPrefix(source, "postgres://") || strings.HasPrefix(source, "postgresql://") {
 		db, err = openPostgres(ctx, source, fsys)
-		unpack, forUpdate = "json_array_elements(CAST($1 AS json))", " FOR UPDATE"
+		d = postgresDialect
 	} else {
 		db, err = sqlite.Open(ctx, source, fsys)
 	}
@@ -120,8 +140,8 @@ func Open(ctx context.Context, source string, now func() time.Time) (*Ledger, er
 		return nil, fmt.Errorf("ledger: cannot open the store: %w", err)
 	}
 	db.SetMaxOpenConns(4)
-	l := &Ledger{db: db, now: now, unpack: unpack, forUpdate: forUpdate, writes: make(chan *write, maxBatch), quit: make(chan struct{}), done: make(chan struct{}),
-		statements: map[string]*sql.Stmt{}, unpruned: map[string]int{}}
+	l := &Ledger{db: db, now: now, dialect: d, writes: make(chan *write, maxBatch), quit: make(chan struct{}), done: make(chan struct{}),
+		process: rand.Text(), taken: make(chan struct{}), statements: map[string]*sql.Stmt{}, unpruned: map[string]int{}}
 	go l.run()
 	return l, nil
 }
@@ -131,6 +151,54 @@ func (l *Ledger) Close() error {
 	l.once.Do(func() { close(l.quit) })
 	<-l.done
 	return l.db.Close()
+}
+
+// Take makes this process the one that serves the enclaves with these ids. It
+// comes once, before the first write. It waits for what an earlier process has
+// under way, which PostgreSQL ends within a minute even if that process was
+// killed or its machine is gone; from then on everything that the earlier one
+// writes fails with ErrTaken.
+func (l *Ledger) Take(ctx context.Context, enclaves ...string) error {
+	ids := map[string]bool{}
+	for _, id := range enclaves {
+		ids[id] = true
+	}
+	if len(ids) == 0 {
+		return errors.New("ledger: no enclave to take")
+	}
+	err := func() error {
+		tx, err := l.db.BeginTx(ctx, nil)
+		if err != nil {
+			return err
+		}
+		defer tx.Rollback()
+		if _, err := tx.ExecContext(ctx, l.patient); err != nil {
+			return err
+		}
+		list, err := json.Marshal(sorted(ids, func(id string, _ bool) []any { return []any{id} }))
+		if err != nil {
+			return err
+		}
+		if _, err := tx.ExecContext(ctx, `INSERT INTO owners (enclave, process, since)
+			SELECT value ->> 0, CAST($2 AS TEXT), CAST($3 AS BIGINT) FROM `+l.unpack+` WHERE true ORDER BY 1
+			ON CONFLICT (enclave) DO UPDATE SET process = excluded.process, since = excluded.since`, string(list), l.process, l.now().Unix()); err != nil {
+			return err
+		}
+		return tx.Commit()
+	}()
+	if err != nil {
+		return fmt.Errorf("ledger: cannot take over from an earlier process: %w", err)
+	}
+	l.enclaves = len(ids)
+	return nil
+}
+
+// Taken is closed when this process learns that another has taken over.
+func (l *Ledger) Taken() <-chan struct{} { return l.taken }
+
+// Confirm is an empty write: ErrTaken when another process has taken over.
+func (l *Ledger) Confirm(ctx context.Context) error {
+	return l.write(ctx, func(context.Context, *transaction) (refused, failed error) { return nil, nil })
 }
 
 // AddChannel records a channel that the chain has shown; one that is already
@@ -160,9 +228,16 @@ func (l *Ledger) PutVoucher(ctx context.Context, address string, total uint64, w
 	return l.put(ctx, &write{voucher: &voucher{address, total, wire}})
 }
 
-// delivered is what the enclaves have said that channel $1 owes: by ended
-// requests, and by those that run.
-const delivered = `(SELECT spent + CAST(COALESCE((SELECT SUM(cost) FROM streams WHERE address = $1), 0) AS BIGINT) FROM channels WHERE address = $1)`
+// The enclaves have said that channel $1 owes at least delivered and at most
+// running: by ended requests, and by those that seem to run. One of these may
+// have ended, and be in a tab that was booked with the end of another, before
+// this process heard of it; but not while the tab has grown by less than it
+// cost.
+const (
+	delivered = `(SELECT spent + CAST(COALESCE((SELECT SUM(cost) FROM streams WHERE address = $1 AND ` + unbooked + `), 0) AS BIGINT) FROM channels WHERE address = $1)`
+	running   = `(SELECT spent + CAST(COALESCE((SELECT SUM(cost) FROM streams WHERE address = $1), 0) AS BIGINT) FROM channels WHERE address = $1)`
+	unbooked  = `cost > COALESCE((SELECT total FROM tabs t WHERE t.address = streams.address AND t.enclave = streams.enclave AND t.tab = streams.tab), booked) - booked`
+)
 
 // Payable returns the highest voucher that what was delivered has earned, and
 // the lowest one that covers all of it, which may be the same. Either is nil
@@ -171,7 +246,7 @@ func (l *Ledger) Payable(ctx context.Context, address string) (earned, covers *V
 	if earned, err = l.voucher(ctx, address, `total <= `+delivered+` ORDER BY total DESC`); err != nil {
 		return nil, nil, err
 	}
-	covers, err = l.voucher(ctx, address, `total >= `+delivered+` AND `+delivered+` > 0 ORDER BY total`)
+	covers, err = l.voucher(ctx, address, `total >= `+running+` AND `+running+` > 0 ORDER BY total`)
 	return earned, covers, err
 }
 
@@ -193,19 +268,19 @@ func (l *Ledger) voucher(ctx context.Context, address, where string) (*Voucher, 
 
 // SetStream records a running request and what it has cost so far.
 func (l *Ledger) SetStream(ctx context.Context, s Stream) error {
-	if s.Cost > math.MaxInt64 {
-		return fmt.Errorf("ledger: cost %d nanogram is out of range", s.Cost)
+	if s.Cost > math.MaxInt64 || s.Booked > math.MaxInt64 {
+		return fmt.Errorf("ledger: cost %d or total %d nanogram is out of range", s.Cost, s.Booked)
 	}
 	return l.write(ctx, func(ctx context.Context, tx *transaction) (refused, failed error) {
-		_, err := tx.ExecContext(ctx, `INSERT INTO streams (address, stream, enclave, tab, cost) VALUES ($1, $2, $3, $4, $5)
-			ON CONFLICT (address, stream) DO UPDATE SET cost = excluded.cost, tab = excluded.tab`, s.Channel, s.ID, s.Enclave, s.Tab, int64(s.Cost))
+		_, err := tx.ExecContext(ctx, `INSERT INTO streams (address, stream, enclave, tab, booked, cost) VALUES ($1, $2, $3, $4, $5, $6)
+			ON CONFLICT (address, stream) DO UPDATE SET cost = excluded.cost, tab = excluded.tab, booked = excluded.booked`, s.Channel, s.ID, s.Enclave, s.Tab, int64(s.Booked), int64(s.Cost))
 		return nil, err
 	})
 }
 
 // Streams lists the requests that SetStream has recorded and EndStream has not.
 func (l *Ledger) Streams(ctx context.Context) ([]Stream, error) {
-	rows, err := l.db.QueryContext(ctx, `SELECT address, stream, enclave, tab, cost FROM streams`)
+	rows, err := l.db.QueryContext(ctx, `SELECT address, stream, enclave, tab, booked, cost FROM streams`)
 	if err != nil {
 		return nil, fmt.Errorf("ledger: %w", err)
 	}
@@ -213,11 +288,11 @@ func (l *Ledger) Streams(ctx context.Context) ([]Stream, error) {
 	var list []Stream
 	for rows.Next() {
 		var s Stream
-		var cost int64
-		if err := rows.Scan(&s.Channel, &s.ID, &s.Enclave, &s.Tab, &cost); err != nil {
+		var booked, cost int64
+		if err := rows.Scan(&s.Channel, &s.ID, &s.Enclave, &s.Tab, &booked, &cost); err != nil {
 			return nil, fmt.Errorf("ledger: %w", err)
 		}
-		s.Cost = uint64(cost)
+		s.Booked, s.Cost = uint64(booked), uint64(cost)
 		list = append(list, s)
 	}
 	return list, rows.Err()
@@ -235,7 +310,8 @@ func (l *Ledger) Book(ctx context.Context, t Tab, ended ...string) error {
 
 // Resume books what an earlier process left at an enclave and returns it. A
 // running request that the tab does not include, because the enclave began anew
-// or forgot, has cost what was last recorded of it. The zero ID is no tab.
+// or forgot, has cost what was last recorded of it, unless that may be in what
+// has been booked. The zero ID is no tab.
 func (l *Ledger) Resume(ctx context.Context, t Tab) (due uint64, err error) {
 	if t.Total > math.MaxInt64 {
 		return 0, fmt.Errorf("ledger: total %d nanogram is out of range", t.Total)

@@ -44,13 +44,20 @@ func stores(t *testing.T, f func(t *testing.T, source string)) {
 	})
 }
 
-func open(t *testing.T, source string) *Ledger {
+// open is a host that starts, with enclaves e and f unless others are named.
+func open(t *testing.T, source string, enclaves ...string) *Ledger {
 	t.Helper()
 	l, err := Open(t.Context(), source, clock)
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { l.Close() })
+	if enclaves == nil {
+		enclaves = []string{"e", "f"}
+	}
+	if err := l.Take(t.Context(), enclaves...); err != nil {
+		t.Fatal(err)
+	}
 	return l
 }
 
@@ -183,7 +190,7 @@ func TestPayable(t *testing.T) {
 		do(l.Book(ctx, Tab{"0:a", "e", "t", 121}))
 		payable(t, l, 50, 0) // more than was ever authorised cannot be claimed
 		left, err := l.Streams(ctx)
-		if err != nil || len(left) != 1 || left[0] != (Stream{"0:b", "s", "e", "t", 25}) {
+		if err != nil || len(left) != 1 || left[0] != (Stream{"0:b", "s", "e", "t", 0, 25}) {
 			t.Errorf("%+v, %v", left, err)
 		}
 		if err := l.Book(ctx, Tab{Channel: "0:a", Total: 1 << 63}); err == nil {
@@ -194,6 +201,9 @@ func TestPayable(t *testing.T) {
 		}
 		if err := l.SetStream(ctx, Stream{Channel: "0:a", Cost: 1 << 63}); err == nil {
 			t.Error("a running cost out of range")
+		}
+		if err := l.SetStream(ctx, Stream{Channel: "0:a", Booked: 1 << 63}); err == nil {
+			t.Error("a running request's tab out of range")
 		}
 	})
 }
@@ -273,26 +283,66 @@ func TestTabs(t *testing.T) {
 	})
 }
 
-// PostgreSQL may still be at the last booking of a process that was killed when
-// the next one reads the books.
-func TestBookingsOfTwoProcesses(t *testing.T) {
+// A request may have ended, and be in a tab that was booked with the end of
+// another, while it still seems to run. It counts once.
+func TestEndedRequestThatSeemsToRun(t *testing.T) {
 	stores(t, func(t *testing.T, source string) {
-		a, b := open(t, source), open(t, source)
+		ctx := t.Context()
+		l := open(t, source)
+		do := func(err error) {
+			t.Helper()
+			if err != nil {
+				t.Fatal(err)
+			}
+		}
+		do(l.AddChannel(ctx, "0:a", key))
+		for v := range uint64(20) {
+			do(l.PutVoucher(ctx, "0:a", 5*v+5, []byte{byte(5*v + 5)}))
+		}
+		do(l.Book(ctx, Tab{"0:a", "e", "t", 10}))
+		stream := Stream{Channel: "0:a", ID: "s", Enclave: "e", Tab: "t", Booked: 10, Cost: 20}
+		do(l.SetStream(ctx, stream))
+		payable(t, l, 30, 30)
+		do(l.Book(ctx, Tab{"0:a", "e", "t", 25})) // others: of 15, so it is not in it
+		payable(t, l, 45, 45)
+		do(l.Book(ctx, Tab{"0:a", "e", "t", 35})) // of 25: it may be
+		payable(t, l, 35, 55)
+		stream.Booked = 35 // it was not
+		do(l.SetStream(ctx, stream))
+		payable(t, l, 55, 55)
+		do(l.Book(ctx, Tab{"0:a", "e", "t", 60}, "s"))
+		payable(t, l, 60, 60)
+
+		// Nor when host and enclave are killed before the host hears of its end.
+		stream.ID, stream.Booked = "u", 60
+		do(l.SetStream(ctx, stream))
+		do(l.Book(ctx, Tab{"0:a", "e", "t", 80}))
+		if due, err := l.Resume(ctx, Tab{Channel: "0:a", Enclave: "e"}); err != nil || due != 0 {
+			t.Errorf("due %d, %v", due, err)
+		}
+		payable(t, l, 80, 80)
+	})
+}
+
+// The processes of a fleet write at once, on one channel, too.
+func TestFleet(t *testing.T) {
+	stores(t, func(t *testing.T, source string) {
+		a, b := open(t, source, "e"), open(t, source, "f")
 		if err := a.AddChannel(t.Context(), "0:a", key); err != nil {
 			t.Fatal(err)
 		}
 		var wg sync.WaitGroup
 		for i := range 100 {
-			for _, l := range []*Ledger{a, b} {
+			for enclave, l := range map[string]*Ledger{"e": a, "f": b} {
 				wg.Go(func() {
-					if _, err := l.Resume(context.Background(), Tab{"0:a", "e", "t", uint64(i + 1)}); err != nil {
+					if _, err := l.Resume(context.Background(), Tab{"0:a", enclave, "t", uint64(i + 1)}); err != nil {
 						t.Error(err)
 					}
 				})
 			}
 		}
 		wg.Wait()
-		if c, err := a.Channel(t.Context(), "0:a"); err != nil || c.Spent != 100 {
+		if c, err := a.Channel(t.Context(), "0:a"); err != nil || c.Spent != 200 {
 			t.Errorf("%+v, %v", c, err)
 		}
 	})
@@ -396,6 +446,9 @@ func BenchmarkPutVoucher(b *testing.B) {
 					b.Fatal(err)
 				}
 				defer l.Close()
+				if err := l.Take(b.Context(), "e"); err != nil {
+					b.Fatal(err)
+				}
 				run := rand.Text()
 				for i := range channels {
 					if err := l.AddChannel(b.Context(), fmt.Sprint("0:", run, i), key); err != nil {

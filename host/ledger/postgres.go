@@ -5,17 +5,36 @@ import (
 	"database/sql"
 	"fmt"
 	"io/fs"
+	"strconv"
 
-	_ "github.com/jackc/pgx/v5/stdlib" // driver "pgx"
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/stdlib"
 	"github.com/pressly/goose/v3"
 )
 
+// orphanTimeout ends a statement, or a transaction that waits for the next one,
+// whose process does not end it: it was killed, or its machine has gone without
+// a word. No commit of the ledger waits longer.
+const orphanTimeout = commitTimeout
+
 // openPostgres connects to a server that keeps what it has committed.
 func openPostgres(ctx context.Context, source string, migrations fs.FS) (*sql.DB, error) {
-	db, err := sql.Open("pgx", source)
+	config, err := pgx.ParseConfig(source)
 	if err != nil {
 		return nil, err
 	}
+	if err := migrate(ctx, config, migrations); err != nil {
+		return nil, err
+	}
+	for _, name := range []string{"statement_timeout", "idle_in_transaction_session_timeout"} {
+		config.RuntimeParams[name] = strconv.FormatInt(orphanTimeout.Milliseconds(), 10)
+	}
+	return stdlib.OpenDB(*config), nil
+}
+
+func migrate(ctx context.Context, config *pgx.ConnConfig, migrations fs.FS) error {
+	db := stdlib.OpenDB(*config)
+	defer db.Close()
 	p, err := goose.NewProvider(goose.DialectPostgres, db, migrations, goose.WithSessionLocker(oneAtATime{}))
 	if err == nil {
 		err = durable(ctx, db)
@@ -23,11 +42,7 @@ func openPostgres(ctx context.Context, source string, migrations fs.FS) (*sql.DB
 	if err == nil {
 		_, err = p.Up(ctx)
 	}
-	if err != nil {
-		db.Close()
-		return nil, err
-	}
-	return db, nil
+	return err
 }
 
 // durable refuses a server, or a role, that acknowledges before the disk does.

@@ -183,7 +183,7 @@ func (s *Stack) startHost(addr string) (err error) {
 		return err
 	}
 	s.host.Ledger = s.Ledger
-	if s.Host, err = host.New(s.host); err != nil {
+	if s.Host, err = host.New(context.Background(), s.host); err != nil {
 		return err
 	}
 	l, err := net.Listen("tcp", addr)
