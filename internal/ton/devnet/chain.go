@@ -54,6 +54,10 @@ type Config struct {
 	// configuration states; 0 means mainnet's. A later one than this program
 	// knows shows what a client does after an upgrade.
 	TVMVersion uint32
+	// KeyEvery makes a key block of the first masterchain block and of each one
+	// that comes this many after another, as elections do on mainnet; 0 of the
+	// first alone.
+	KeyEvery uint32
 	// Clock is where chain time comes from, plus what Advance added; nil means time.Now.
 	Clock func() time.Time
 	// SealOnSend seals a block as soon as a liteserver accepts an external
@@ -65,6 +69,7 @@ type Config struct {
 // of one shard. Its methods may be called from several goroutines.
 type Chain struct {
 	globalID int32
+	keyEvery uint32
 	seed     []byte
 	clock    func() time.Time
 	instant  bool
@@ -104,7 +109,7 @@ func New(cfg Config) (*Chain, error) {
 	if clock == nil {
 		clock = time.Now
 	}
-	g := genesis{GlobalID: cfg.GlobalID, Seed: cfg.Seed, Time: unix32(clock()), TVMVersion: cfg.TVMVersion}
+	g := genesis{GlobalID: cfg.GlobalID, Seed: cfg.Seed, Time: unix32(clock()), TVMVersion: cfg.TVMVersion, KeyEvery: cfg.KeyEvery}
 	if g.GlobalID == 0 {
 		g.GlobalID = DefaultGlobalID
 	}
@@ -141,6 +146,7 @@ type genesis struct {
 	Time     uint32 `json:"time"`
 
 	TVMVersion uint32 `json:"tvm_version,omitempty"`
+	KeyEvery   uint32 `json:"key_every,omitempty"`
 }
 
 func (g *genesis) check() error {
@@ -158,7 +164,7 @@ func start(g genesis, clock func() time.Time) (*Chain, error) {
 	if err := g.check(); err != nil {
 		return nil, err
 	}
-	c := &Chain{globalID: g.GlobalID, seed: g.Seed, clock: clock, machine: tvm.NewTVM(), lt: ltStep,
+	c := &Chain{globalID: g.GlobalID, keyEvery: g.KeyEvery, seed: g.Seed, clock: clock, machine: tvm.NewTVM(), lt: ltStep,
 		blocks: map[int32][]*block{}, lanes: map[int32]*lane{}, txs: map[accountID][]*txRecord{},
 		pooled: map[[32]byte]bool{}, grown: make(chan struct{})}
 	c.giverKey = c.key("giver")
@@ -200,6 +206,18 @@ func start(g genesis, clock func() time.Time) (*Chain, error) {
 	c.blocks[basechain] = []*block{shard}
 	c.blocks[masterchain] = []*block{master}
 	return c, nil
+}
+
+// lastKey is the sequence number of the newest key block up to a masterchain
+// block; 0, the zero state, before the first.
+func (c *Chain) lastKey(seqno uint32) uint32 {
+	switch {
+	case seqno == 0:
+		return 0
+	case c.keyEvery == 0:
+		return 1
+	}
+	return seqno - (seqno-1)%c.keyEvery
 }
 
 // key derives one of the chain's keys from its seed.
@@ -600,11 +618,11 @@ func (c *Chain) sealBlock(co *collation, flow *valueFlow, accounts *tlb.ShardAcc
 	if reg == nil {
 		si.masterRef, bi.master = c.last(), c.last()
 		si.minRef, bi.minRef = c.last().id.SeqNo, c.last().id.SeqNo
-		bi.prevKey = min(1, c.last().id.SeqNo)
+		bi.prevKey = c.lastKey(c.last().id.SeqNo)
 	} else {
 		si.minRef, bi.minRef = co.seqno-1, co.seqno-1
-		bi.valHash, bi.keyBlock = c.val.setHash, co.seqno == 1
-		bi.prevKey = min(1, co.seqno-1)
+		bi.prevKey = c.lastKey(co.seqno - 1)
+		bi.valHash, bi.keyBlock = c.val.setHash, c.lastKey(co.seqno) == co.seqno
 		b.shard, b.key = reg.shard, bi.keyBlock
 		if si.custom, err = c.stateExtra(reg, reg.shard); err != nil {
 			return nil, err
@@ -666,15 +684,15 @@ func (c *Chain) stateExtra(reg *registration, shard *block) (*cell.Cell, error) 
 	if err != nil {
 		return nil, err
 	}
-	history, lastKey := c.history, (*block)(nil)
+	history, seqno, lastKey := c.history, uint32(len(c.blocks[masterchain])), (*block)(nil)
 	if reg != nil {
 		history = reg.history
 	}
-	if list := c.blocks[masterchain]; len(list) > 1 {
-		lastKey = list[1]
+	if seqno > 1 {
+		lastKey = c.blocks[masterchain][c.lastKey(seqno-1)]
 	}
 	info := newWriter().uint(0, 16).uint(uint64(c.val.setHash), 32).uint(0, 32).bool(false).augmented(history).
-		bool(reg != nil && shard.id.SeqNo == 1).bool(lastKey != nil)
+		bool(reg != nil && c.lastKey(seqno) == seqno).bool(lastKey != nil)
 	if lastKey != nil {
 		info.inlineWriter(lastKey.extRef())
 	}

@@ -137,13 +137,14 @@ func (s *Liteserver) falsify(l Lie, q tl.Serializable) (tl.Serializable, error) 
 			}
 			res := tonapi.PartialBlockProof{Complete: true, From: from.id, To: to.id}
 			if !from.key {
-				back, err := linkBack(from, c.masterAt(1))
+				key := c.masterAt(c.lastKey(from.id.SeqNo))
+				back, err := linkBack(from, key)
 				if err != nil {
 					return nil, err
 				}
-				res.Steps = append(res.Steps, back)
+				res.Steps, from = append(res.Steps, back), key
 			}
-			forward, err := c.linkForward(c.masterAt(1), to)
+			forward, err := c.linkForward(from, to)
 			res.Steps = append(res.Steps, forward)
 			return res, err
 		case LieKeyless:

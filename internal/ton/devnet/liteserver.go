@@ -498,8 +498,12 @@ func (c *Chain) configInfo(id *tonapi.BlockIDExt, mode int32, ids []int32) (tl.S
 	return tonapi.ConfigAll{Mode: int(mode), ID: b.id, StateProof: h.ToBOC(), ConfigProof: p.ToBOC()}, nil
 }
 
-// blockProof links two masterchain blocks: back through the history to the key
-// block, forward by the validator's signature.
+// maxSteps of a proof come in one answer.
+const maxSteps = 16
+
+// blockProof links two masterchain blocks: back through the history, to the key
+// block where the other is newer, and forward by the validator's signatures
+// from key block to key block.
 func (c *Chain) blockProof(v tonapi.GetBlockProof) (tl.Serializable, error) {
 	from, err := c.masterBlock(v.KnownBlock)
 	if err != nil {
@@ -511,26 +515,30 @@ func (c *Chain) blockProof(v tonapi.GetBlockProof) (tl.Serializable, error) {
 			return nil, err
 		}
 	}
-	key := c.masterAt(1)
-	res := tonapi.PartialBlockProof{Complete: true, From: from.id, To: to.id, Steps: []any{}}
-	if from.id.SeqNo < to.id.SeqNo && !from.key {
-		link, err := linkBack(from, key)
+	res := tonapi.PartialBlockProof{From: from.id, Steps: []any{}}
+	for forward := from.id.SeqNo < to.id.SeqNo; from != to && len(res.Steps) < maxSteps; {
+		next, link := to, any(nil)
+		switch {
+		case !forward:
+			link, err = linkBack(from, next)
+		case !from.key:
+			next = c.masterAt(c.lastKey(from.id.SeqNo))
+			link, err = linkBack(from, next)
+		default:
+			if n := from.id.SeqNo + c.keyEvery; c.keyEvery > 0 && from.id.SeqNo > 0 && n < to.id.SeqNo {
+				next = c.masterAt(n)
+			} else if from.id.SeqNo == 0 {
+				next = c.masterAt(1)
+			}
+			link, err = c.linkForward(from, next)
+		}
 		if err != nil {
 			return nil, err
 		}
-		res.Steps, from = append(res.Steps, link), key
+		res.Steps, from = append(res.Steps, link), next
 	}
-	var link any
-	switch {
-	case from.id.SeqNo < to.id.SeqNo:
-		link, err = c.linkForward(from, to)
-	case from.id.SeqNo > to.id.SeqNo:
-		link, err = linkBack(from, to)
-	default:
-		return res, nil
-	}
-	res.Steps = append(res.Steps, link)
-	return res, err
+	res.Complete, res.To = from == to, from.id
+	return res, nil
 }
 
 func (c *Chain) masterAt(seqno uint32) *block {
