@@ -12,6 +12,7 @@ import (
 
 	"github.com/xssnick/tonutils-go/address"
 	"github.com/xssnick/tonutils-go/liteclient"
+	"github.com/xssnick/tonutils-go/tl"
 	"github.com/xssnick/tonutils-go/tlb"
 	tonapi "github.com/xssnick/tonutils-go/ton"
 	"github.com/xssnick/tonutils-go/ton/wallet"
@@ -309,5 +310,68 @@ func BenchmarkGetAccountProven(b *testing.B) {
 		if _, err := api.GetAccount(b.Context(), head, chain.Giver()); err != nil {
 			b.Fatal(err)
 		}
+	}
+}
+
+// On a chain with key blocks that come again, proofs lead from one to the next,
+// some in each answer, for the client that everyone uses, too.
+func TestKeyBlocks(t *testing.T) {
+	dir := t.TempDir()
+	cfg := devnet.Config{KeyEvery: 3, Dir: dir}
+	chain, ls := start(t, cfg)
+	for range 100 {
+		if err := chain.Seal(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	api := dial(t, chain)
+	asked := 0
+	ls.Watch(func(q tl.Serializable) {
+		if _, ok := q.(tonapi.GetBlockProof); ok {
+			asked++
+		}
+	})
+	head, err := api.GetMasterchainInfo(t.Context()) // from the first block
+	if err != nil || head.SeqNo != 101 {
+		t.Fatal(head, err)
+	}
+	ls.Watch(nil)
+	if want := 3; asked != want { // 34 steps
+		t.Errorf("%d proofs, want %d", asked, want)
+	}
+	for _, seqno := range []uint32{1, 2, 3, 4, 5, 49, 50, 51, 99, 100} {
+		old, err := api.LookupBlock(t.Context(), -1, -1<<63, seqno)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := api.VerifyProofChain(t.Context(), old, head); err != nil {
+			t.Errorf("from %d to the newest: %v", seqno, err)
+		}
+		if err := api.VerifyProofChain(t.Context(), head, old); err != nil {
+			t.Errorf("from the newest to %d: %v", seqno, err)
+		}
+		b, err := api.GetBlockData(t.Context(), old)
+		if err != nil {
+			t.Fatal(err)
+		}
+		key := seqno%3 == 1
+		before := (seqno+1)/3*3 - 2
+		if seqno == 1 {
+			before = 0
+		}
+		if b.BlockInfo.KeyBlock != key || b.BlockInfo.PrevKeyBlockSeqno != before || (b.Extra.Custom.ConfigParams != nil) != key {
+			t.Errorf("block %d: key block %v, the last before is %d", seqno, b.BlockInfo.KeyBlock, b.BlockInfo.PrevKeyBlockSeqno)
+		}
+	}
+	if err := chain.Close(); err != nil {
+		t.Fatal(err)
+	}
+	again, err := devnet.New(devnet.Config{Dir: dir})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer again.Close()
+	if n := again.Status().Seqno; n != 101 {
+		t.Errorf("%d blocks come back", n)
 	}
 }

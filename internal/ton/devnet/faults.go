@@ -74,12 +74,6 @@ func (s *Liteserver) SetFaults(f Faults) error {
 	return nil
 }
 
-func (s *Liteserver) current() Faults {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.faults
-}
-
 // loses says whether to lose the external message at hand.
 func (s *Liteserver) loses() bool {
 	s.mu.Lock()

@@ -57,6 +57,7 @@ type Liteserver struct {
 
 	mu     sync.Mutex
 	faults Faults
+	watch  func(tl.Serializable)
 	conns  map[*liteclient.ServerClient]struct{}
 }
 
@@ -177,6 +178,14 @@ func (c *Chain) GlobalConfig() []byte {
 	return append(out, '\n')
 }
 
+// Watch shows every query to f from now on, for tests that count them; nil ends
+// that. Queries come at once.
+func (s *Liteserver) Watch(f func(q tl.Serializable)) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.watch = f
+}
+
 func (s *Liteserver) handle(_ context.Context, cl *liteclient.ServerClient, id []byte, q tl.Serializable) {
 	select {
 	case s.slots <- struct{}{}:
@@ -199,7 +208,12 @@ func (s *Liteserver) answer(q tl.Serializable) (resp tl.Serializable) {
 			resp = tonapi.LSError{Code: 500, Text: fmt.Sprint("internal error: ", r)}
 		}
 	}()
-	f := s.current()
+	s.mu.Lock()
+	f, watch := s.faults, s.watch
+	s.mu.Unlock()
+	if watch != nil {
+		watch(q)
+	}
 	if f.Delay > 0 {
 		select {
 		case <-time.After(f.Delay):
@@ -525,10 +539,8 @@ func (c *Chain) blockProof(v tonapi.GetBlockProof) (tl.Serializable, error) {
 			next = c.masterAt(c.lastKey(from.id.SeqNo))
 			link, err = linkBack(from, next)
 		default:
-			if n := from.id.SeqNo + c.keyEvery; c.keyEvery > 0 && from.id.SeqNo > 0 && n < to.id.SeqNo {
-				next = c.masterAt(n)
-			} else if from.id.SeqNo == 0 {
-				next = c.masterAt(1)
+			if c.keyEvery > 0 && to.id.SeqNo-from.id.SeqNo > c.keyEvery {
+				next = c.masterAt(from.id.SeqNo + c.keyEvery)
 			}
 			link, err = c.linkForward(from, next)
 		}
