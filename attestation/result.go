@@ -2,6 +2,7 @@ package attestation
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -57,6 +58,9 @@ type Result struct {
 	EvidenceDigest [32]byte
 	// Missing lists collateral that a required check lacked. When nothing failed, more collateral can change the verdict.
 	Missing []string
+	// Stale lists collateral that made a check fail because it had expired. When nothing else failed, newer collateral can change the
+	// verdict.
+	Stale []string
 
 	appraised bool // set by appraisals alone
 }
@@ -65,10 +69,10 @@ type Result struct {
 type RejectedError struct {
 	// Failed lists every check that stands in the way.
 	Failed []check.Check
-	// Missing is Result.Missing.
-	Missing []string
+	// Missing and Stale are those of the Result.
+	Missing, Stale []string
 
-	onlyMissing bool
+	onlyMissing, onlyStale bool
 }
 
 func (e *RejectedError) Error() string {
@@ -95,8 +99,10 @@ func (e *RejectedError) Error() string {
 	return b.String()
 }
 
-// Is reports a match with check.ErrMissing.
-func (e *RejectedError) Is(target error) bool { return target == check.ErrMissing && e.onlyMissing }
+// Is reports a match with check.ErrMissing or check.ErrStale.
+func (e *RejectedError) Is(target error) bool {
+	return target == check.ErrMissing && e.onlyMissing || target == check.ErrStale && e.onlyStale
+}
 
 // Err returns nil if and only if an appraisal ran to its end and verified the Evidence. It does not look at the clock:
 // whoever keeps a Result compares ValidUntil with the time.
@@ -104,11 +110,12 @@ func (r *Result) Err() error {
 	if r == nil || !r.appraised {
 		return &RejectedError{}
 	}
-	e := &RejectedError{Missing: r.Missing, onlyMissing: len(r.Missing) > 0}
+	e := &RejectedError{Missing: r.Missing, Stale: r.Stale, onlyMissing: len(r.Missing) > 0, onlyStale: len(r.Stale) > 0}
 	for _, c := range r.Checks {
 		if inTheWay(&c) {
 			e.Failed = append(e.Failed, c)
 			e.onlyMissing = e.onlyMissing && c.Status == check.Skip
+			e.onlyStale = e.onlyStale && (c.Status == check.Skip || c.Stale != "")
 		}
 	}
 	if len(e.Failed) == 0 && r.Verdict == Verified && len(r.Checks) > 0 {
@@ -132,8 +139,12 @@ func (r *Result) finish() {
 	r.appraised = true
 	r.Verdict = Verified
 	for i := range r.Checks {
-		if inTheWay(&r.Checks[i]) {
+		c := &r.Checks[i]
+		if inTheWay(c) {
 			r.Verdict = Rejected
+		}
+		if c.Stale != "" && !slices.Contains(r.Stale, c.Stale) {
+			r.Stale = append(r.Stale, c.Stale)
 		}
 	}
 	if len(r.Checks) == 0 {

@@ -608,6 +608,49 @@ func TestMissingCollateral(t *testing.T) {
 	}
 }
 
+// Expired collateral is named, and told from what else may be wrong. What is not in force yet has not expired.
+func TestExpiredCollateral(t *testing.T) {
+	both := node(t, attestationtest.NodeConfig{GPUs: 1})
+	intel := []string{"root CA CRL", "PCK CRL", "TCB info", "QE identity"}
+	published := attestationtest.CollateralOptions{Now: now, OCSP: []*attestationtest.Node{both}}
+	day := 24 * time.Hour
+	for name, c := range map[string]struct {
+		config attestationtest.NodeConfig
+		from   time.Time // of the collateral
+		stale  []string
+		only   bool
+	}{
+		"in force":        {attestationtest.NodeConfig{}, now, nil, false},
+		"TDX":             {attestationtest.NodeConfig{}, now.Add(-60 * day), intel, true},
+		"SEV-SNP":         {attestationtest.NodeConfig{SNP: true}, now.Add(-60 * day), []string{`CRL of "ARK-Genoa"`}, true},
+		"debug TDX":       {attestationtest.NodeConfig{Debug: true}, now.Add(-60 * day), intel, false},
+		"OutOfDate TDX":   {attestationtest.NodeConfig{Platform: "OutOfDate"}, now.Add(-60 * day), intel, false},
+		"not yet, TDX":    {attestationtest.NodeConfig{}, now.Add(day), nil, false},
+		"not yet SEV-SNP": {attestationtest.NodeConfig{SNP: true}, now.Add(day), nil, false},
+		"OCSP":            {attestationtest.NodeConfig{GPUs: 1}, now.Add(-60 * day), append(slices.Clone(intel), "OCSP answer about "), true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			published.Now = c.from
+			v, err := attestation.NewVerifier(auth.Policy(now), bundle(t, published))
+			if err != nil {
+				t.Fatal(err)
+			}
+			r := v.Appraise(now, collect(t, c.config), nonce)
+			if errors.Is(r.Err(), check.ErrStale) != c.only || errors.Is(r.Err(), check.ErrMissing) {
+				t.Errorf("error %v, stale %q", r.Err(), r.Stale)
+			}
+			if len(c.stale) > len(r.Stale) || len(c.stale) == 0 && len(r.Stale) != 0 {
+				t.Fatalf("stale %q, want %q", r.Stale, c.stale)
+			}
+			for i, want := range c.stale {
+				if !strings.HasPrefix(r.Stale[i], want) {
+					t.Errorf("stale %q, want %q", r.Stale, c.stale)
+				}
+			}
+		})
+	}
+}
+
 // No Result but that of a whole appraisal may look verified.
 func TestNothingLooksVerified(t *testing.T) {
 	for name, r := range map[string]*attestation.Result{

@@ -34,10 +34,12 @@ type Check struct {
 	Detail string
 	// Missing names the collateral whose lack made it a Skip; empty if an earlier failure left nothing to check.
 	Missing string
+	// Stale names the collateral that made it a Fail because it had expired at the instant of the appraisal: a newer one might not.
+	Stale string
 }
 
-// An Error says which check keeps an appraisal from passing: the first that failed; else the first that was skipped for want of
-// collateral; else the first that was skipped.
+// An Error says which check keeps an appraisal from passing: the first that failed, of those the first that did for another reason
+// than expired collateral; else the first that was skipped for want of collateral; else the first that was skipped.
 type Error struct{ Check Check }
 
 func (e *Error) Error() string {
@@ -50,8 +52,13 @@ func (e *Error) Error() string {
 	return fmt.Sprintf("%s: %s", e.Check.ID, e.Check.Detail)
 }
 
-// Is reports a match with ErrMissing.
-func (e *Error) Is(target error) bool { return target == ErrMissing && e.Check.Missing != "" }
+// Is reports a match with ErrMissing or ErrStale.
+func (e *Error) Is(target error) bool {
+	return target == ErrMissing && e.Check.Missing != "" || target == ErrStale && e.Check.Stale != ""
+}
 
 // ErrMissing matches (errors.Is) the error of an appraisal in which nothing failed but collateral was missing.
 var ErrMissing = errors.New("attestation: collateral is missing")
+
+// ErrStale matches (errors.Is) the error of an appraisal in which nothing failed but that collateral had expired.
+var ErrStale = errors.New("attestation: collateral has expired")

@@ -309,7 +309,7 @@ func (a *appraisal) rootCRL() {
 			issuer = r
 		}
 	}
-	a.crl(CheckRootCRL, clause, a.c.RootCRL, issuer)
+	a.crl(CheckRootCRL, clause, "root CA CRL", a.c.RootCRL, issuer)
 }
 
 func (a *appraisal) pckCRL() {
@@ -320,11 +320,11 @@ func (a *appraisal) pckCRL() {
 	case a.intermediate == nil:
 		a.Skip(CheckPCKCRL, clause, "no intermediate CA to verify it with")
 	default:
-		a.crl(CheckPCKCRL, clause, a.c.PCKCRL, a.intermediate)
+		a.crl(CheckPCKCRL, clause, "PCK CRL", a.c.PCKCRL, a.intermediate)
 	}
 }
 
-func (a *appraisal) crl(id, clause string, crl *CRL, issuer *certificate) {
+func (a *appraisal) crl(id, clause, what string, crl *CRL, issuer *certificate) {
 	err := func() error {
 		if issuer == nil || !bytes.Equal(issuer.RawSubject, crl.List.RawIssuer) {
 			want := "a trust anchor"
@@ -347,6 +347,7 @@ func (a *appraisal) crl(id, clause string, crl *CRL, issuer *certificate) {
 	}()
 	if err != nil {
 		a.Fail(id, clause, "%v", err)
+		a.Stale(err, what)
 		return
 	}
 	a.Pass(id, clause, "%s, %d revoked, next update %s", crl.List.Issuer.CommonName, len(crl.revoked), checks.Stamp(crl.List.NextUpdate))
@@ -402,6 +403,7 @@ func (a *appraisal) tcbInfo() {
 		err = certs
 	}
 	a.Decide(CheckTCBInfoValidity, validity, err, fmt.Sprintf("issued %s, next update %s", checks.Stamp(t.IssueDate), checks.Stamp(t.NextUpdate)))
+	a.Stale(err, "TCB info")
 	switch {
 	case t.ID != a.q.TEEType.String():
 		a.Fail(CheckTCBInfoMatch, match, "TCB info is for %s, the quote for %s", t.ID, a.q.TEEType)
@@ -438,6 +440,7 @@ func (a *appraisal) qeIdentity() {
 		err = certs
 	}
 	a.Decide(CheckQEIDValidity, validity, err, fmt.Sprintf("issued %s, next update %s", checks.Stamp(e.IssueDate), checks.Stamp(e.NextUpdate)))
+	a.Stale(err, "QE identity")
 }
 
 func (a *appraisal) revocation() {

@@ -396,6 +396,9 @@ func (v *Verifier) ocsp(res *Result, o Options, id string, certs []*x509.Certifi
 		case rev.Stale:
 			c.Seen = fmt.Sprintf("%s to %s", rev.ThisUpdate.Format(time.RFC3339), rev.NextUpdate.Format(time.RFC3339))
 			c.Detail = fmt.Sprintf("the answer about certificate %d (%s) is not valid at the appraisal time", i, rev.Subject)
+			if o.Time.After(rev.NextUpdate) {
+				c.Stale = "OCSP answer about " + rev.Subject
+			}
 			return c
 		}
 		good++

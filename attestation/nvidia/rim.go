@@ -454,7 +454,11 @@ func (v *Verifier) rim(res *Result, o Options, role role, version string) *RIM {
 		return nil
 	}
 	add(check.Check{ID: role.chain, Status: check.Pass, Clause: clauseRIMChain, Seen: r.certs[0].Subject.CommonName + ", serial " + r.certs[0].SerialNumber.String()})
-	add(res.validity(role.validity, r.validity, o.Time))
+	period := res.validity(role.validity, r.validity, o.Time)
+	if o.Time.After(r.validity.to) {
+		period.Stale = role.source + " RIM " + r.Version
+	}
+	add(period)
 	add(v.ocsp(res, o, role.ocsp, r.certs, 0))
 	if r.sigErr != nil {
 		return nil

@@ -297,7 +297,11 @@ func TestEachManifestAlone(t *testing.T) {
 		} {
 			t.Run(c.id, func(t *testing.T) {
 				o := Options{Nonce: forgedNonce, Time: at, Collateral: Collateral{RIMs: []*RIM{c.rim, pick(!role.driver, good)}}}
-				onlyFails(t, v.Verify(f.evidence(gpu()), o), c.id, c.why)
+				res := v.Verify(f.evidence(gpu()), o)
+				onlyFails(t, res, c.id, c.why)
+				if stale := res.check(t, c.id).Stale; (stale != "") != (c.id == role.validity) {
+					t.Errorf("stale collateral: %q", stale)
+				}
 			})
 		}
 		t.Run(role.ocsp, func(t *testing.T) {

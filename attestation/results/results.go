@@ -122,6 +122,9 @@ func Table(w io.Writer, r *attestation.Result, o TableOptions) error {
 		if c.Wanted != "" {
 			text += "; wanted " + c.Wanted
 		}
+		if c.Status == check.Pass && c.Detail != "" {
+			text += " (" + c.Detail + ")"
+		}
 		if c.Status == check.Skip && !c.Required {
 			text += " (not required: " + c.Detail + ")"
 		}
@@ -141,6 +144,9 @@ func Table(w io.Writer, r *attestation.Result, o TableOptions) error {
 		line(" under policy \"" + r.Policy + "\"")
 		if len(r.Missing) > 0 {
 			line("Missing      " + strings.Join(r.Missing, ", "))
+		}
+		if len(r.Stale) > 0 {
+			line("Expired      " + strings.Join(r.Stale, ", "))
 		}
 	} else {
 		b.WriteString("Verdict      " + style(check.Pass, "VERIFIED"))

@@ -308,6 +308,7 @@ func (a *appraisal) crl() {
 		return
 	}
 	a.Fail(CheckCRL, clause, "%v", err)
+	a.Stale(err, fmt.Sprintf("CRL of %q", a.root.Subject.CommonName))
 }
 
 // list tells whether a list of the anchor's is genuine and current.

@@ -61,7 +61,9 @@ var noon = time.Date(2026, 11, 22, 12, 0, 0, 0, time.UTC)
 // mockEvidence writes evidence of one mock node, a policy that pins its authorities, and their collateral.
 func mockEvidence() *cobra.Command {
 	var n attestationtest.NodeConfig
+	var ago time.Duration // the policy is of now, and the collateral so old, instead of both from noon
 	c := &cobra.Command{Use: "evidence DIR", Args: cobra.ExactArgs(1)}
+	c.Flags().DurationVar(&ago, "ago", 0, "")
 	c.Flags().BoolVar(&n.Debug, "debug", false, "")
 	c.Flags().BoolVar(&n.SNP, "snp", false, "")
 	c.Flags().StringVar(&n.Platform, "platform", "", "")
@@ -88,11 +90,16 @@ func mockEvidence() *cobra.Command {
 		} else {
 			bare = node.Quote(data)
 		}
-		pol, err := openPolicy(a, noon).Encode()
+		today, published := noon, noon
+		if ago != 0 {
+			today = time.Now()
+			published = today.Add(-ago)
+		}
+		pol, err := openPolicy(a, today).Encode()
 		if err != nil {
 			return err
 		}
-		e := a.Endorsements(attestationtest.CollateralOptions{Now: noon})
+		e := a.Endorsements(attestationtest.CollateralOptions{Now: published})
 		files := map[string][]byte{"evidence.json": doc, "quote.bin": bare, "quote.hex": []byte(hex.EncodeToString(bare)), "policy.json": pol,
 			"collateral/a": e.TCBInfo, "collateral/b": e.QEIdentity, "collateral/c": e.TCBSigner, "collateral/d": e.RootCRL, "collateral/e": e.PlatformCRL,
 			"collateral/deep/f": e.AMDCRL, "collateral/deep/g": e.AMDRoot, "collateral/NOTES": []byte("what these files are"), "roots/intel": e.IntelRoot, "roots/amd": e.AMDRoot,
@@ -117,8 +124,13 @@ func mockEvidence() *cobra.Command {
 // mockMakers serves what the makers of the mock hardware serve, over HTTP, and over HTTPS behind a proxy. OUT gets MAKERS, its URL,
 // and PROXIED, a URL that only the proxy at MAKERS can reach; CERT the certificate of that. MAKERS/asked lists what was asked for.
 func mockMakers() *cobra.Command {
-	return &cobra.Command{Use: "makers OUT CERT", Args: cobra.ExactArgs(2), RunE: func(cmd *cobra.Command, args []string) error {
-		m := fetchtest.New(attestationtest.New("sessions"), noon)
+	var today bool // what they serve is from now, not from noon
+	c := &cobra.Command{Use: "makers OUT CERT", Args: cobra.ExactArgs(2), RunE: func(cmd *cobra.Command, args []string) error {
+		published := noon
+		if today {
+			published = time.Now()
+		}
+		m := fetchtest.New(attestationtest.New("sessions"), published)
 		behind := httptest.NewTLSServer(m) // its certificate is for example.com
 		defer behind.Close()
 		front := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -140,6 +152,8 @@ func mockMakers() *cobra.Command {
 		<-cmd.Context().Done()
 		return nil
 	}}
+	c.Flags().BoolVar(&today, "today", false, "")
+	return c
 }
 
 // tunnel answers CONNECT.

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -36,9 +37,10 @@ func verifyCommand(h *home) *cobra.Command {
 switch report, or a composite document. A file may be raw, hexadecimal, base64 or PEM;
 its kind is recognised. Collateral (TCB info, QE identity, CRLs, certificates, RIMs, OCSP
 answers, bundles) comes from --collateral, and is recognised by its contents, whatever
-the files are called. What is missing there is fetched from Intel, AMD and NVIDIA, who
-then learn which machine you ask about; HTTPS_PROXY is obeyed, and what was fetched is kept
-for 12 hours in "cache" in the home directory. With --offline no connection is made.
+the files are called. What is missing there, or without --at has expired, is fetched from
+Intel, AMD and NVIDIA, who then learn which machine you ask about; HTTPS_PROXY is obeyed,
+and what was fetched is kept for 12 hours in "cache" in the home directory. With --offline
+no connection is made.
 
 One line per check: PASS, FAIL or SKIP, the clause of its specification, the value seen
 and the value wanted. A skip is never a pass. Nothing given with --nonce or
@@ -51,7 +53,7 @@ guest: only a policy of your own can say what may run there; "bombyx policy" pri
 to start from.
 
 Exit codes: 0 every file verified, 1 one was rejected, 2 usage or policy, 3 nothing
-speaks against the evidence, but collateral is missing.`,
+speaks against the evidence, but collateral is missing or has expired.`,
 		Example: `  bombyx verify --policy policy.json --collateral ./collateral quote.bin
   bombyx verify --policy strict --pccs https://pccs.example:8081 quote.bin
   bombyx verify --policy strict --offline --collateral bundle.json --at 2026-01-02T03:04:05Z --json quote.hex
@@ -67,7 +69,7 @@ speaks against the evidence, but collateral is missing.`,
 	f.StringArrayVar(&o.rims, "rim", nil, "NVIDIA reference manifest (repeatable)")
 	f.StringArrayVar(&o.snapshots, "registry-snapshot", nil, "what a registry said, from bombyx registry save (repeatable; default: read the policy's registries from the network)")
 	f.StringArrayVar(&o.blocks, "registry-block", nil, "the block that a snapshot must be from, SEQNO:ROOTHASH (repeatable; default: ask the network whether it is on its chain)")
-	f.BoolVar(&o.offline, "offline", false, "make no connection: fail with exit code 3 rather than fetch missing collateral or read registries")
+	f.BoolVar(&o.offline, "offline", false, "make no connection: fail with exit code 3 rather than fetch what collateral lacks or read registries")
 	o.from.flags(c)
 	f.BoolVar(&o.json, "json", false, "print one JSON object for each file")
 	f.BoolVar(&o.explain, "explain", false, "show the bytes behind each check")
@@ -84,7 +86,7 @@ func verify(cmd *cobra.Command, h *home, o *verifyOptions, files []string) error
 	if err != nil {
 		return err
 	}
-	var rejected, missing []string
+	var rejected, missing, stale []string
 	for i, file := range files {
 		data, err := cli.ReadFile(file, attestation.MaxInput)
 		if err != nil {
@@ -100,6 +102,8 @@ func verify(cmd *cobra.Command, h *home, o *verifyOptions, files []string) error
 		switch err := r.Err(); {
 		case errors.Is(err, check.ErrMissing):
 			missing = append(missing, file)
+		case errors.Is(err, check.ErrStale):
+			stale = append(stale, file)
 		case err != nil:
 			rejected = append(rejected, file)
 		}
@@ -111,6 +115,15 @@ func verify(cmd *cobra.Command, h *home, o *verifyOptions, files []string) error
 		return cli.Errorf(cli.Missing, "add it with --collateral PATH, or leave --offline out; nothing speaks against the evidence so far", "%s: collateral is missing", missing[0])
 	case len(missing) > 0:
 		return cli.Errorf(cli.Missing, "add it with --collateral PATH: it could not be fetched; nothing speaks against the evidence so far", "%s: collateral is missing", missing[0])
+	case len(stale) > 0:
+		hint := "add newer with --collateral PATH: none could be fetched"
+		switch {
+		case o.at != "":
+			hint = "appraise as of an instant when it was in force, or add newer with --collateral PATH"
+		case o.offline:
+			hint = "add newer with --collateral PATH, leave --offline out, or appraise as of the time when it was in force with --at"
+		}
+		return cli.Errorf(cli.Missing, hint+"; nothing speaks against the evidence so far", "%s: collateral has expired", stale[0])
 	}
 	return nil
 }
@@ -124,17 +137,22 @@ type appraiser struct {
 	at         time.Time
 	want       attestation.Expected
 	fetcher    *fetch.Fetcher // nil: never connect
+	renew      bool           // expired collateral is fetched anew
 	log        io.Writer
 }
 
-// appraise fetches what the collateral at hand lacks, if it may.
+// appraise fetches what the collateral at hand lacks, if it may: what is missing, and what has expired.
 func (a *appraiser) appraise(ctx context.Context, file string, data []byte) (*attestation.Result, error) {
 	r, err := a.verifier.AppraiseSaved(a.at, data, a.want)
 	if err != nil {
 		return nil, cli.Errorf(cli.Usage, "is it the right file? bombyx inspect shows what a file says", "%s: %w", file, err)
 	}
-	if !errors.Is(r.Err(), check.ErrMissing) || a.fetcher == nil {
+	renew := a.renew && len(r.Stale) > 0
+	if a.fetcher == nil || !renew && !errors.Is(r.Err(), check.ErrMissing) {
 		return r, nil
+	}
+	if renew {
+		fmt.Fprintf(a.log, "bombyx: %s: expired, asking for newer: %s\n", file, cli.Printable(strings.Join(r.Stale, ", ")))
 	}
 	fetched, _, err := fetchFor(ctx, a.fetcher, data, a.want.Certificates, a.log)
 	if err != nil || len(fetched) == 0 {
@@ -149,7 +167,17 @@ func (a *appraiser) appraise(ctx context.Context, file string, data []byte) (*at
 	if a.verifier, err = attestation.NewVerifier(a.policy, bundle, a.registries...); err != nil {
 		return nil, cli.Errorf(cli.Usage, "", "%w", err)
 	}
-	return a.verifier.AppraiseSaved(a.at, data, a.want)
+	renewed, err := a.verifier.AppraiseSaved(a.at, data, a.want)
+	if err != nil {
+		return nil, cli.Errorf(cli.Usage, "", "%s: %w", file, err)
+	}
+	for i := range renewed.Checks {
+		c := &renewed.Checks[i]
+		if old := r.Check(c.ID); old != nil && old.Stale != "" && c.Status == check.Pass {
+			c.Detail = "fetched anew: " + old.Detail
+		}
+	}
+	return renewed, nil
 }
 
 // prepare reads everything but the evidence.
@@ -215,6 +243,7 @@ func (o *verifyOptions) prepare(cmd *cobra.Command, h *home) (*appraiser, error)
 	}
 	if !o.offline {
 		a.fetcher, err = o.from.fetcher(h, cmd.ErrOrStderr())
+		a.renew = o.at == ""
 	}
 	return a, err
 }

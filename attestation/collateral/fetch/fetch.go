@@ -21,6 +21,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -63,8 +64,8 @@ type Config struct {
 	Services Services
 	// Dir keeps responses between runs; empty keeps none. It is created when missing, for the user alone.
 	Dir string
-	// MaxAge is how long a response in Dir is used before it is asked for again; 0 means 12 hours. Collateral that has
-	// expired by then is refused by the appraisal, not here.
+	// MaxAge is how long a response in Dir is used before it is asked for again; 0 means 12 hours. One that has expired by its
+	// own words is asked for again at once.
 	MaxAge time.Duration
 	// Interval is the least time between two requests to one host; 0 means 200 ms. AMD's service refuses more than one
 	// request every few seconds for one chip.
@@ -369,14 +370,20 @@ func withNonce(request, nonce []byte) ([]byte, error) {
 	return b.Bytes()
 }
 
-// get returns a saved HTTP response, from the cache while it is young.
+// inForce tells whether nothing that a kept response holds has expired.
+func (f *Fetcher) inForce(response []byte) bool {
+	b, err := collateral.New(response)
+	return err == nil && !slices.ContainsFunc(b.Items(), func(i collateral.Item) bool { return !i.Until.IsZero() && f.config.Now().After(i.Until) })
+}
+
+// get returns a saved HTTP response, from the cache while it is young and in force.
 func (f *Fetcher) get(ctx context.Context, target string) ([]byte, error) {
 	path := ""
 	if f.config.Dir != "" {
 		name := sha256.Sum256([]byte(target))
 		path = filepath.Join(f.config.Dir, hex.EncodeToString(name[:16])+".http")
 		if info, err := os.Stat(path); err == nil && f.config.Now().Sub(info.ModTime()) < f.config.MaxAge && info.Size() <= collateral.MaxItem+maxHead {
-			if b, err := os.ReadFile(path); err == nil {
+			if b, err := os.ReadFile(path); err == nil && f.inForce(b) {
 				return b, nil
 			}
 		}

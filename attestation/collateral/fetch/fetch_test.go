@@ -185,6 +185,26 @@ func TestCache(t *testing.T) {
 	}
 }
 
+// What is kept and has expired by its own words is asked for again, however young the file.
+func TestExpiredCache(t *testing.T) {
+	m := serve(t)
+	dir := t.TempDir()
+	ev, _ := collect(t, attestationtest.NodeConfig{})
+	after := func(d time.Duration) func(*fetch.Config) {
+		return func(c *fetch.Config) { c.MaxAge, c.Now = 1000*24*time.Hour, func() time.Time { return now.Add(d) } }
+	}
+	if _, err := m.fetcher(dir, after(0)).For(t.Context(), ev, nil); err != nil {
+		t.Fatal(err)
+	}
+	first := m.requests()
+	if _, err := m.fetcher(dir, after(attestationtest.Lifetime-2*time.Hour)).For(t.Context(), ev, nil); err != nil || m.requests() != first {
+		t.Errorf("%d requests more for what is in force, error %v", m.requests()-first, err)
+	}
+	if _, err := m.fetcher(dir, after(attestationtest.Lifetime)).For(t.Context(), ev, nil); err != nil || m.requests() != 2*first {
+		t.Errorf("%d requests more for what has expired, want %d, error %v", m.requests()-first, first, err)
+	}
+}
+
 // Progress hears of each request, and of no other: what is kept is not asked for.
 func TestProgress(t *testing.T) {
 	m := serve(t)

@@ -3,6 +3,7 @@
 package checks
 
 import (
+	"errors"
 	"fmt"
 	"time"
 
@@ -46,6 +47,13 @@ func (r *Run) Missing(id, clause, what string) {
 	r.Last().Missing = what
 }
 
+// Stale marks the check that was reported last if it failed because collateral had expired.
+func (r *Run) Stale(err error, what string) {
+	if errors.As(err, new(*expiredError)) {
+		r.Last().Stale = what
+	}
+}
+
 // Decide passes the check if err is nil.
 func (r *Run) Decide(id, clause string, err error, seen string) {
 	if err != nil {
@@ -76,17 +84,21 @@ func (r *Run) Err() error {
 	return nil
 }
 
-// decisive returns the index of the check that keeps the run from passing, or -1 if every check passed: the first that failed;
-// else the first that was skipped for want of collateral; else the first that was skipped.
+// decisive returns the index of the check that keeps the run from passing, or -1 if every check passed; check.Error says which.
 func (r *Run) decisive() int {
-	skipped := -1
+	skipped, stale := -1, -1
 	for i := range r.Checks {
 		switch k := &r.Checks[i]; {
-		case k.Status == check.Fail:
+		case k.Status == check.Fail && k.Stale == "":
 			return i
+		case k.Status == check.Fail && stale < 0:
+			stale = i
 		case k.Status == check.Skip && (skipped < 0 || r.Checks[skipped].Missing == "" && k.Missing != ""):
 			skipped = i
 		}
+	}
+	if stale >= 0 {
+		return stale
 	}
 	return skipped
 }
@@ -120,8 +132,13 @@ func (r *Run) Current(what, name string, from, until time.Time) error {
 	if early {
 		return fmt.Errorf("%s is valid from %s on, appraised at %s", what, Stamp(from), Stamp(r.Now))
 	}
-	return fmt.Errorf("%s expired at %s, appraised at %s", what, Stamp(until), Stamp(r.Now))
+	return &expiredError{fmt.Sprintf("%s expired at %s, appraised at %s", what, Stamp(until), Stamp(r.Now))}
 }
+
+// expiredError says that something had expired, and not that it was yet to come.
+type expiredError struct{ text string }
+
+func (e *expiredError) Error() string { return e.text }
 
 // Stamp formats an instant for a check's detail.
 func Stamp(t time.Time) string { return t.UTC().Format(time.RFC3339) }
