@@ -36,6 +36,7 @@ const (
 	MaxRIMs   = 128
 
 	maxSigners = 16 // certificates tried for TCB infos and QE identities
+	maxIssuers = 16 // certificates tried for the chain of one of them
 )
 
 // BundleVersion is the version of the encoded document.
@@ -297,9 +298,9 @@ func (b *Bundle) Signer(signature [64]byte, now time.Time) []*x509.Certificate {
 // findSigners pairs signed documents with certificates by trying, since neither names the other.
 func (b *Bundle) findSigners() {
 	var candidates []*x509.Certificate
+	chains := map[*x509.Certificate][]*x509.Certificate{}
 	add := func(c *x509.Certificate) {
-		k, ok := c.PublicKey.(*ecdsa.PublicKey)
-		if ok && k.Curve == elliptic.P256() && !c.IsCA && c.Subject.CommonName == "Intel SGX TCB Signing" && len(candidates) < maxSigners {
+		if isP256(c) && !c.IsCA && c.Subject.CommonName == "Intel SGX TCB Signing" && len(candidates) < maxSigners {
 			candidates = append(candidates, c)
 		}
 	}
@@ -319,7 +320,10 @@ func (b *Bundle) findSigners() {
 		r, s := new(big.Int).SetBytes(signature[:32]), new(big.Int).SetBytes(signature[32:])
 		for _, c := range candidates {
 			if ecdsa.Verify(c.PublicKey.(*ecdsa.PublicKey), digest[:], r, s) {
-				b.signers[signature] = append(b.signers[signature], b.chain(c))
+				if chains[c] == nil {
+					chains[c] = b.chain(c)
+				}
+				b.signers[signature] = append(b.signers[signature], chains[c])
 			}
 		}
 	}
@@ -331,16 +335,27 @@ func (b *Bundle) findSigners() {
 	}
 }
 
+// isP256 reports whether a certificate's key is of the kind that Intel's are. With others, that anybody can put into a bundle, verifying
+// can take hours.
+func isP256(c *x509.Certificate) bool {
+	k, ok := c.PublicKey.(*ecdsa.PublicKey)
+	return ok && k.Curve == elliptic.P256()
+}
+
 // chain follows issuers through the bundle.
 func (b *Bundle) chain(leaf *x509.Certificate) []*x509.Certificate {
-	chain := []*x509.Certificate{leaf}
+	chain, tried := []*x509.Certificate{leaf}, 0
 	for len(chain) < 8 {
 		last := chain[len(chain)-1]
 		if bytes.Equal(last.RawIssuer, last.RawSubject) {
 			break
 		}
 		i := slices.IndexFunc(b.certificates, func(c *x509.Certificate) bool {
-			return bytes.Equal(c.RawSubject, last.RawIssuer) && last.CheckSignatureFrom(c) == nil
+			if !bytes.Equal(c.RawSubject, last.RawIssuer) || !isP256(c) || tried == maxIssuers {
+				return false
+			}
+			tried++
+			return last.CheckSignatureFrom(c) == nil
 		})
 		if i < 0 {
 			break

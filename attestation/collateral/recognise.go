@@ -12,8 +12,6 @@ import (
 	"net/url"
 	"strings"
 
-	"golang.org/x/crypto/ocsp"
-
 	"github.com/bombyx-network/bombyx/attestation/dcap"
 	"github.com/bombyx-network/bombyx/attestation/nvidia"
 	"github.com/bombyx-network/bombyx/attestation/policy"
@@ -102,21 +100,17 @@ func (b *Bundle) add(content []byte) (Item, error) {
 	return item, err
 }
 
-// describeOCSP takes any OCSP response, an error response included: what it says is for the appraisal.
+// describeOCSP takes an error response, too: what it says is for the appraisal.
 func describeOCSP(der []byte) (Item, error) {
-	r, err := ocsp.ParseResponse(der, nil)
-	var unsuccessful ocsp.ResponseError
+	r, err := nvidia.ReadOCSP(der)
+	var declined nvidia.OCSPError
 	switch {
-	case errors.As(err, &unsuccessful):
-		return Item{Kind: KindOCSP, About: unsuccessful.Error()}, nil
+	case errors.As(err, &declined):
+		return Item{Kind: KindOCSP, About: declined.Error()}, nil
 	case err != nil:
 		return Item{}, errUnknown
 	}
-	word, ok := map[int]string{ocsp.Good: "good", ocsp.Revoked: "revoked", ocsp.Unknown: "unknown"}[r.Status]
-	if !ok {
-		word = fmt.Sprintf("status %d", r.Status)
-	}
-	return Item{Kind: KindOCSP, About: fmt.Sprintf("certificate %x: %s", r.SerialNumber, word), From: r.ThisUpdate, Until: r.NextUpdate}, nil
+	return Item{Kind: KindOCSP, About: fmt.Sprintf("certificate %x: %s", r.Serial, r.Status), From: r.From, Until: r.Until}, nil
 }
 
 func hasMember(object []byte, name string) bool {

@@ -336,11 +336,11 @@ func (f *Fetcher) ocsp(ctx context.Context, cert, issuer *x509.Certificate) ([]b
 		return nil, err
 	}
 	// The answer is verified where it is used. That it is to this request only this place can know: what is signed must say so.
-	answer, err := ocsp.ParseResponseForCert(body, cert, nil)
+	answer, err := nvidia.ReadOCSP(body)
 	if err != nil {
 		return fail(err)
 	}
-	if !bytes.Contains(answer.TBSResponseData, nonce) {
+	if !bytes.Contains(answer.Signed, nonce) {
 		return fail(errors.New("the answer does not carry the nonce of the request"))
 	}
 	return body, nil
