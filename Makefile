@@ -77,7 +77,7 @@ sandbox: ## run the contract suites again in @ton/sandbox: same exit codes, gas 
 	  BOMBYX_CONTRACT_RECORD=$$d/$$p npm test --silent || exit 1; \
 	done
 
-interop: build ## drive the programs with a client and payee in JavaScript, written from docs/protocol.md alone (needs node)
+interop: build ## drive the programs with a second client, written in JavaScript from docs/protocol.md alone (needs node)
 	cd internal/e2e/second && npm ci --silent --ignore-scripts && npm test --silent
 
 web: ## assemble the verifier's page into bin/web: static files, nothing to run

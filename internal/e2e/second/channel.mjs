@@ -1,4 +1,4 @@
-// The payment channel, from docs/protocol.md, section "Channel", alone.
+// Written from docs/protocol.md alone: section "Channel".
 
 import { Address, beginCell, Cell, contractAddress, external, loadStateInit, storeMessage } from "@ton/core";
 import * as ed25519 from "./ed25519.mjs";

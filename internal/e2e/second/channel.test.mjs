@@ -1,5 +1,4 @@
-// Written from docs/protocol.md, section "Channel", alone.
-//
+// Written from docs/protocol.md alone: section "Channel".
 // The whole life of channels on `bombyx devnet`, a process of its own that executes transactions as mainnet does.
 
 import { after, before, test } from "node:test";

@@ -1,8 +1,9 @@
-// The real programs of this repository, as processes. `make second` builds them.
+// The real programs of this repository, as processes. `make interop` builds them.
 
 import { spawn } from "node:child_process";
 import { readFileSync } from "node:fs";
 import { createInterface } from "node:readline";
+import { Address } from "@ton/core";
 import { Network } from "./network.mjs";
 
 const bin = (name) => new URL(`../../../bin/${name}`, import.meta.url).pathname;
@@ -10,6 +11,7 @@ const bin = (name) => new URL(`../../../bin/${name}`, import.meta.url).pathname;
 /** Starts a program and collects lines of its output until done(lines) is true. stop() interrupts it and waits for its end. */
 async function start(name, args, done) {
   const program = spawn(bin(name), args, { stdio: ["ignore", "pipe", "inherit"] });
+  process.on("exit", () => program.kill());
   const ended = new Promise((end) => program.on("close", end).on("error", end));
   const lines = [];
   await new Promise((ready, fail) => {
@@ -33,4 +35,19 @@ export async function devnet() {
   const config = await (await fetch(control + "/global.config.json")).json();
   const network = new Network(config, control);
   return { network, globalId: global_id, stop: () => (network.close(), stop()) };
+}
+
+/**
+ * `bombyx-demo --stay`: a network, an enclave on mock hardware and a host, each a process of its own. The demo's own client has opened the channel that is
+ * named; its vouchers are our other implementation's.
+ */
+export async function demo() {
+  const { lines, stop } = await start("bombyx-demo", ["--stay"], (lines) => lines.at(-1) === "  bombyx channel close");
+  const find = (pattern) => lines.map((line) => line.match(pattern)).find(Boolean);
+  const [, url, key] = find(/bombyx host add (\S+) ([0-9a-f]{64})/);
+  const [, control] = find(/(http:\S+)\/fund/);
+  const [, channel] = find(/deposited .* in (EQ\S+)/);
+  const network = new Network(await (await fetch(control + "/global.config.json")).json(), control);
+  const { global_id } = await network.control("/status");
+  return { network, globalId: global_id, url, key: Buffer.from(key, "hex"), channel: Address.parse(channel), stop: () => (network.close(), stop()) };
 }

@@ -1,11 +1,13 @@
-// Every example of docs/protocol.md that a client and payee need, computed here and compared byte for byte.
+// Written from docs/protocol.md alone: every example of docs/protocol.md that a client and payee need,
+// computed here and compared byte for byte.
 
 import test from "node:test";
-import { equal } from "node:assert/strict";
+import { deepEqual, equal, rejects, throws } from "node:assert/strict";
 import { Address, beginCell, Cell, storeStateInit } from "@ton/core";
-import { createHash } from "node:crypto";
 import * as ch from "./channel.mjs";
+import * as doc from "./documents.mjs";
 import * as ed25519 from "./ed25519.mjs";
+import { decodeResponse, headerOf, openAnswer, suite } from "./sealed.mjs";
 import { vector } from "./vectors.mjs";
 
 const hex = (b) => Buffer.from(b).toString("hex");
@@ -69,5 +71,89 @@ function byHand({ magic, globalId, accountId, total, head }) {
   const all = bits(magic) + (globalId >>> 0).toString(2).padStart(32, "0") + "100" + "00000000" + bits(accountId) +
     n.toString(2).padStart(4, "0") + bits(bytes(digits)) + bits(head) + "1";
   equal(all.length, 591 + 8 * n + 1);
-  return createHash("sha256").update(Buffer.of(0, 147 + 2 * n)).update(Buffer.from(all.match(/.{8}/g).map((x) => parseInt(x, 2)))).digest();
+  return doc.sha256(Buffer.of(0, 147 + 2 * n), Buffer.from(all.match(/.{8}/g).map((x) => parseInt(x, 2))));
+}
+
+test("session", () => {
+  const v = vector("session");
+  const request = doc.sessionRequest({ hostKey: bytes(v["host key"]), accountId: bytes(v["account id"]), nanoseconds: BigInt(v.time), seed: bytes(v["channel seed"]) });
+  equal(request.length, Number(v.bytes));
+  equal(hex(request), v.request);
+});
+
+test("prices", () => {
+  const v = vector("prices");
+  const list = JSON.parse(v.list);
+  equal(hex(doc.priceDigest(list)), v.digest);
+  equal(doc.cost(list[v.model], JSON.parse(v.usage)), BigInt(v.cost));
+});
+
+test("card", () => {
+  const v = vector("card");
+  const card = doc.openSigned("card", v.card, bytes(v["host key"]));
+  deepEqual(card, JSON.parse(v.payload));
+  throws(() => doc.openSigned("receipt", v.card, bytes(v["host key"])), /not a signed receipt/);
+  throws(() => doc.openSigned("card", v.card, bytes(v["identity seed"])), /wrong/);
+});
+
+test("receipt and head", () => {
+  const v = vector("receipt");
+  deepEqual(doc.openSigned("receipt", v.receipt, bytes(v["receipt key"])), JSON.parse(v.payload));
+  const head = doc.nextHead(Buffer.alloc(32), v.receipt);
+  equal(hex(head), v["head after it"]);
+  equal(hex(doc.nextHead(head, v.receipt)), v["head after it twice"]);
+});
+
+test("keyset", async () => {
+  const v = vector("keyset");
+  const keys = await suite.kem.generateKeyPairDerand(Uint8Array.from(bytes(v["x-wing seed"])));
+  const publicKey = Buffer.from(await suite.kem.serializePublicKey(keys.publicKey));
+  equal(hex(doc.sha256(publicKey)), v["sha-256 of public key"]);
+  // The bytes between: uint16 length || key id || KEM || public key || suites, as "last 10 bytes" has them.
+  const configs = Buffer.concat([bytes(v["first 5 bytes of them"]), publicKey, bytes(v["last 10 bytes of them"])]);
+  equal(hex(doc.sha256(configs)), v["sha-256 of key configurations"]);
+  const notAfter = Buffer.alloc(8);
+  notAfter.writeBigUInt64BE(BigInt(v["not after"]));
+  const keyset = Buffer.concat([Buffer.from("bombyx/1 keyset"), Buffer.of(configs.length >> 8, configs.length & 255), configs,
+    bytes(v["receipt key"]), bytes(v["tls spki"]), notAfter, bytes(v["model manifest"]), bytes(v.build), bytes(v.configuration)]);
+  equal(hex(doc.sha256(keyset)), v["sha-256 of keyset"]);
+  const read = doc.decodeKeyset(keyset);
+  deepEqual(read.configs[0].suites, [{ kdf: 1, aead: 2 }, { kdf: 1, aead: 3 }]);
+  equal(hex(read.configs[0].publicKey), hex(publicKey));
+  equal(hex(read.receiptKey), v["receipt key"]);
+  equal(read.notAfter, Number(v["not after"]));
+  throws(() => doc.decodeKeyset(Buffer.concat([keyset, Buffer.of(0)])), /trailing/);
+});
+
+test("padding", () => {
+  for (const [n, want] of Object.entries(vector("padding"))) equal(doc.padded(Number(n)), Number(want), n);
+});
+
+test("sealed request and answer", async () => {
+  const v = vector("sealed");
+  const request = bytes(v.request), answer = bytes(v.answer);
+  const { privateKey: recipientKey } = await suite.kem.generateKeyPairDerand(Uint8Array.from(bytes(v["x-wing seed"])));
+  const { header, info } = headerOf({ id: 0 });
+  equal(hex(request.subarray(0, 7)), hex(header));
+  equal(v.header, hex(header));
+  const enc = request.subarray(7, 7 + 1120);
+  const context = await suite.createRecipientContext({ recipientKey, enc, info });
+  equal(request[7 + 1120], 0, "one final chunk");
+  const message = Buffer.from(await context.open(request.subarray(7 + 1121), Buffer.from("final")));
+  equal(hex(message), v["request's message, without its zeros at the end"].padEnd(2 * 1024, "0"));
+
+  const plain = [];
+  for await (const chunk of openAnswer(context, enc, byBytes(answer))) plain.push(chunk);
+  equal(hex(Buffer.concat(plain)), v["answer's message, without its zeros at the end"].padEnd(2 * 1024, "0"));
+  const parts = [];
+  for await (const part of decodeResponse(plain)) parts.push(part);
+  equal(parts[0].status, 200);
+  equal(parts.at(-1).trailer["bombyx-receipt"], "the receipt");
+
+  const cut = async (n) => { for await (const _ of openAnswer(context, enc, byBytes(answer.subarray(0, n)))); };
+  for (const n of [0, 31, 32, 33, answer.length - 1]) await rejects(cut(n), `cut to ${n} bytes`);
+});
+
+async function* byBytes(b) {
+  for (let i = 0; i < b.length; i++) yield b.subarray(i, i + 1);
 }
