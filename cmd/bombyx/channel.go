@@ -316,6 +316,7 @@ wallet pays fees below 0.004 GRAM for it. A closing channel takes no more money.
 	h.yesFlag(c)
 	jsonLines(c, &asJSON)
 	c.Flags().StringVar(&to, "channel", "", "the channel's address")
+	c.RegisterFlagCompletionFunc("channel", h.completeChannels)
 	c.RunE = func(cmd *cobra.Command, args []string) error {
 		amount, err := parseAmount(args[0])
 		if err != nil {
@@ -439,6 +440,28 @@ func left(c store.Channel) uint64 {
 // payeeText is the payee as wallets show themselves, UQ...
 func payeeText(c store.Channel) string { return c.Params.Payee.Std().Bounce(false).String() }
 
+// completeChannels offers the channels that are recorded here.
+func (h *home) completeChannels(cmd *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
+	path, err := h.at(storeFile)
+	if err != nil || !exists(path) {
+		return nil, cobra.ShellCompDirectiveNoFileComp
+	}
+	s, err := h.store(cmd.Context())
+	if err != nil {
+		return nil, cobra.ShellCompDirectiveNoFileComp
+	}
+	defer s.Close()
+	all, err := s.Channels(cmd.Context())
+	if err != nil {
+		return nil, cobra.ShellCompDirectiveNoFileComp
+	}
+	var offers []string
+	for _, c := range all {
+		offers = append(offers, fmt.Sprintf("%s\t%s, %s GRAM left", c.Address(), c.State, ton.Nano(left(c))))
+	}
+	return offers, cobra.ShellCompDirectiveNoFileComp
+}
+
 func channelList(h *home) *cobra.Command {
 	var asJSON bool
 	c := &cobra.Command{Use: "list", Short: "List channels as they are recorded here", Args: cobra.NoArgs,
@@ -477,7 +500,7 @@ func channelList(h *home) *cobra.Command {
 
 func channelShow(h *home) *cobra.Command {
 	var asJSON, receipts bool
-	c := &cobra.Command{Use: "show [CHANNEL]", Short: "Show a channel here and on chain", Args: cobra.MaximumNArgs(1),
+	c := &cobra.Command{Use: "show [CHANNEL]", Short: "Show a channel here and on chain", Args: cobra.MaximumNArgs(1), ValidArgsFunction: h.completeChannels,
 		Long: `show prints what is recorded of a channel, and what the chain proves about it now. With
 --receipts it lists every receipt as the enclave signed it, oldest first.`,
 		Example: "  bombyx channel show\n  bombyx channel show EQ... --receipts --json"}

@@ -55,6 +55,7 @@ refused, 2 usage, 4 host unreachable, 5 not enough money, 130 interrupted.`,
 	o.line.flags(h, c)
 	f := c.Flags()
 	f.StringVarP(&o.model, "model", "m", "", "model (default the one in host.json)")
+	c.RegisterFlagCompletionFunc("model", h.completeModel)
 	f.StringVar(&o.system, "system", "", "system prompt")
 	f.Uint64Var(&o.maxTokens, "max-tokens", 0, "longest answer in tokens (default the model's limit)")
 	f.Float64Var(&o.temperature, "temperature", 0, "sampling temperature, 0 to 2 (default the model's)")

@@ -19,7 +19,7 @@ import (
 
 func channelClose(h *home) *cobra.Command {
 	var alone, wait, asJSON bool
-	c := &cobra.Command{Use: "close [CHANNEL]", Short: "Close a channel and get the rest back", Args: cobra.MaximumNArgs(1),
+	c := &cobra.Command{Use: "close [CHANNEL]", Short: "Close a channel and get the rest back", Args: cobra.MaximumNArgs(1), ValidArgsFunction: h.completeChannels,
 		Long: `close asks the host to close at once, for exactly what the receipts add up to. When the host
 does not, or with --alone, it starts a close that nobody can stop: the host may claim for
 the closing delay, then everything else comes back. Finish it with --wait, or by calling

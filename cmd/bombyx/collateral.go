@@ -104,7 +104,7 @@ Exit codes: 0 everything is there, 2 usage, 3 something is missing from the bund
 		var inputs [][]byte
 		var partial []string
 		for _, file := range files {
-			data, err := cli.ReadFile(file, attestation.MaxInput)
+			data, err := cli.ReadInput(cmd.InOrStdin(), file, attestation.MaxInput)
 			if err != nil {
 				return err
 			}

@@ -186,6 +186,17 @@ func (h *home) host(cmd *cobra.Command, o hostChoice) (*hostConfig, ed25519.Publ
 	return &c, key, nil
 }
 
+// completeModel offers the recorded host's model. It asks nobody: completing a word must not tell a host that one is at work.
+func (h *home) completeModel(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
+	var c hostConfig
+	if path, err := h.at(hostFile); err == nil {
+		if _, err := cli.ReadConfig(path, &c); err == nil {
+			return []string{c.Model}, cobra.ShellCompDirectiveNoFileComp
+		}
+	}
+	return nil, cobra.ShellCompDirectiveNoFileComp
+}
+
 // accept takes a card's prices for the limit and its window for ours.
 func (c *hostConfig) accept(card *client.Card, model string) {
 	c.Model, c.Window = model, card.Window
@@ -246,7 +257,7 @@ func readPolicy(path string) (*policy.Policy, error) {
 	}
 	p, err := policy.Parse(b)
 	if err != nil {
-		return nil, cli.Errorf(cli.Usage, "fix the policy: every member is required, unknown ones are refused", "%s: %w", path, err)
+		return nil, cli.Errorf(cli.Usage, cli.EncodingOr(b, "fix the policy: every member is required, unknown ones are refused"), "%s: %w", path, err)
 	}
 	return p, nil
 }

@@ -14,17 +14,17 @@ func inspectCommand() *cobra.Command {
 	var asJSON bool
 	c := &cobra.Command{Use: "inspect FILE", Short: "Show everything that evidence says, believed or not", Args: cobra.ExactArgs(1),
 		Long: `inspect shows every field of a quote, report or composite document. It verifies nothing:
-anybody can write these bytes. "bombyx verify" says whether to believe them.`,
+anybody can write these bytes. FILE "-" is standard input. "bombyx verify" says whether to believe them.`,
 		Example: "  bombyx inspect quote.bin\n  bombyx inspect --json evidence.json"}
 	c.Flags().BoolVar(&asJSON, "json", false, "print one JSON object")
 	c.RunE = func(cmd *cobra.Command, args []string) error {
-		data, err := cli.ReadFile(args[0], attestation.MaxInput)
+		data, err := cli.ReadInput(cmd.InOrStdin(), args[0], attestation.MaxInput)
 		if err != nil {
 			return err
 		}
 		n, err := inspect.Read(data)
 		if err != nil {
-			return cli.Errorf(cli.Usage, "is it the right file?", "%s: %w", args[0], err)
+			return cli.Errorf(cli.Usage, cli.EncodingOr(data, "is it the right file?"), "%s: %w", args[0], err)
 		}
 		if asJSON {
 			return printJSON(cmd.OutOrStdout(), n)

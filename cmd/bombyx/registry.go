@@ -264,6 +264,8 @@ the registry refuse what it lists. Until bombyx registry apply nothing changes f
 	f.StringVar(&o.notBefore, "not-before", "", "valid from, RFC 3339 or a date (default now)")
 	f.StringVar(&o.notAfter, "not-after", "", "valid until before, RFC 3339 or a date (default in a year)")
 	f.StringVar(&o.recipe, "recipe", "", "the build recipe: a file to hash, or its SHA-256 in hexadecimal")
+	c.RegisterFlagCompletionFunc("kind", cobra.FixedCompletions([]string{"reference", "manifest", "card"}, cobra.ShellCompDirectiveNoFileComp))
+	c.RegisterFlagCompletionFunc("status", cobra.FixedCompletions([]string{"current", "deprecated", "revoked"}, cobra.ShellCompDirectiveNoFileComp))
 	c.MarkFlagRequired("kind")
 	c.MarkFlagRequired("name")
 	c.RunE = func(cmd *cobra.Command, args []string) error {

@@ -35,7 +35,7 @@ func verifyCommand(h *home) *cobra.Command {
 	c := &cobra.Command{Use: "verify FILE...", Short: "Appraise saved evidence", Args: cobra.MinimumNArgs(1),
 		Long: `verify appraises saved evidence: a TDX or SGX quote, an SEV-SNP report, an NVIDIA GPU or
 switch report, or a composite document. A file may be raw, hexadecimal, base64 or PEM;
-its kind is recognised. Collateral (TCB info, QE identity, CRLs, certificates, RIMs, OCSP
+its kind is recognised; "-" is standard input. Collateral (TCB info, QE identity, CRLs, certificates, RIMs, OCSP
 answers, bundles) comes from --collateral, and is recognised by its contents, whatever
 the files are called. What is missing there, or without --at has expired, is fetched from
 Intel, AMD and NVIDIA, who then learn which machine you ask about; HTTPS_PROXY is obeyed,
@@ -73,6 +73,7 @@ speaks against the evidence, but collateral is missing or has expired.`,
 	o.from.flags(c)
 	f.BoolVar(&o.json, "json", false, "print one JSON object for each file")
 	f.BoolVar(&o.explain, "explain", false, "show the bytes behind each check")
+	c.RegisterFlagCompletionFunc("policy", cobra.FixedCompletions(policy.Builtin(), cobra.ShellCompDirectiveDefault))
 	c.MarkFlagsMutuallyExclusive("json", "explain")
 	for _, name := range []string{"pccs", "kds", "rim-service", "ocsp"} {
 		c.MarkFlagsMutuallyExclusive("offline", name)
@@ -88,7 +89,7 @@ func verify(cmd *cobra.Command, h *home, o *verifyOptions, files []string) error
 	}
 	var rejected, missing, stale []string
 	for i, file := range files {
-		data, err := cli.ReadFile(file, attestation.MaxInput)
+		data, err := cli.ReadInput(cmd.InOrStdin(), file, attestation.MaxInput)
 		if err != nil {
 			return err
 		}
@@ -145,7 +146,7 @@ type appraiser struct {
 func (a *appraiser) appraise(ctx context.Context, file string, data []byte) (*attestation.Result, error) {
 	r, err := a.verifier.AppraiseSaved(a.at, data, a.want)
 	if err != nil {
-		return nil, cli.Errorf(cli.Usage, "is it the right file? bombyx inspect shows what a file says", "%s: %w", file, err)
+		return nil, cli.Errorf(cli.Usage, cli.EncodingOr(data, "is it the right file? bombyx inspect shows what a file says"), "%s: %w", file, err)
 	}
 	renew := a.renew && len(r.Stale) > 0
 	if a.fetcher == nil || !renew && !errors.Is(r.Err(), check.ErrMissing) {

@@ -7,9 +7,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"os/signal"
+	"strings"
 	"syscall"
 
 	"github.com/spf13/cobra"
@@ -97,20 +99,52 @@ func isUnknownCommand(err error) bool {
 	return len(err.Error()) > 15 && err.Error()[:15] == "unknown command"
 }
 
-// ReadFile reads a file of at most limit bytes.
+// ReadFile reads a file, pipe or device of at most limit bytes.
 func ReadFile(path string, limit int64) ([]byte, error) {
-	info, err := os.Stat(path)
+	f, err := os.Open(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, Errorf(Usage, "check the path", "%s: no such file", path)
 	}
-	if err == nil && info.Size() > limit {
-		return nil, Errorf(Usage, "is it the right file?", "%s: %d bytes, limit %d", path, info.Size(), limit)
-	}
-	b, err := os.ReadFile(path)
 	if err != nil {
 		return nil, Errorf(Usage, "check the path and its permissions", "%w", err)
 	}
+	defer f.Close()
+	switch info, err := f.Stat(); {
+	case err == nil && info.IsDir():
+		return nil, Errorf(Usage, "name a file in it", "%s is a directory", path)
+	case err == nil && info.Size() > limit:
+		return nil, Errorf(Usage, "is it the right file?", "%s: %d bytes, limit %d", path, info.Size(), limit)
+	}
+	return read(f, path, limit)
+}
+
+// ReadInput is ReadFile, and "-" is standard input.
+func ReadInput(stdin io.Reader, path string, limit int64) ([]byte, error) {
+	if path == "-" {
+		return read(stdin, "standard input", limit)
+	}
+	return ReadFile(path, limit)
+}
+
+func read(r io.Reader, name string, limit int64) ([]byte, error) {
+	b, err := io.ReadAll(io.LimitReader(r, limit+1))
+	if err != nil {
+		return nil, Errorf(Usage, "check the path and its permissions", "%w", err)
+	}
+	if int64(len(b)) > limit {
+		return nil, Errorf(Usage, "is it the right file?", "%s: more than %d bytes", name, limit)
+	}
 	return b, nil
+}
+
+// EncodingOr is a hint for who could not read a document: about its encoding, if that is why.
+func EncodingOr(document []byte, hint string) string {
+	for _, mark := range []string{"\xef\xbb\xbf", "\xff\xfe", "\xfe\xff"} {
+		if strings.HasPrefix(string(document), mark) {
+			return "it begins with a byte order mark: save it as UTF-8 without one"
+		}
+	}
+	return hint
 }
 
 // ReadConfig decodes a JSON configuration file strictly.
@@ -120,7 +154,7 @@ func ReadConfig(path string, v any) ([]byte, error) {
 		return nil, err
 	}
 	if err := strictjson.Decode(b, 1<<20, v); err != nil {
-		return nil, Errorf(Usage, "fix the file: unknown and repeated members are refused", "%s: %w", path, err)
+		return nil, Errorf(Usage, EncodingOr(b, "fix the file: unknown and repeated members are refused"), "%s: %w", path, err)
 	}
 	return b, nil
 }

@@ -134,6 +134,9 @@ func TestFiles(t *testing.T) {
 	for name, err := range map[string]error{
 		"unknown member": second(ReadConfig(write("bad", `{"b":3}`, 0o600), &v)),
 		"missing file":   second(ReadFile(filepath.Join(dir, "none"), 10)),
+		"folder":         second(ReadFile(dir, 10)),
+		"endless":        second(ReadFile("/dev/zero", 10)),
+		"endless input":  second(ReadInput(zeros{}, "-", 10)),
 		"too long":       second(ReadFile(write("long", "0123456789a", 0o600), 10)),
 		"open secret":    second(ReadSecret(write("open", "x", 0o644))),
 	} {
@@ -141,6 +144,25 @@ func TestFiles(t *testing.T) {
 		if !errors.As(err, &e) || e.Code != Usage || e.Hint == "" {
 			t.Errorf("%s: %v", name, err)
 		}
+	}
+}
+
+type zeros struct{}
+
+func (zeros) Read(p []byte) (int, error) { return len(p), nil }
+
+func TestInput(t *testing.T) {
+	if b, err := ReadInput(strings.NewReader("0123456789"), "-", 10); err != nil || len(b) != 10 {
+		t.Errorf("%q, %v", b, err)
+	}
+	var v struct{}
+	path := filepath.Join(t.TempDir(), "bom")
+	if err := os.WriteFile(path, []byte("\ufeff{}"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	var e *Error
+	if _, err := ReadConfig(path, &v); !errors.As(err, &e) || !strings.Contains(e.Hint, "byte order mark") {
+		t.Errorf("%v", err)
 	}
 }
 
