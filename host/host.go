@@ -119,6 +119,8 @@ func New(ctx context.Context, cfg Config) (*Host, error) {
 		return nil, errors.New("host: claim interval, age and margin must be positive, and the margin below the closing delay")
 	case cfg.Epochs.Lifetime < 0 || cfg.Epochs.Lifetime > 0 && cfg.Epochs.Newest == nil:
 		return nil, errors.New("host: epochs need a positive lifetime and a chain")
+	case cfg.Window == 0:
+		return nil, errors.New("host: a window of zero: nobody could pay ahead of delivery")
 	case cfg.CardLifetime < time.Minute:
 		return nil, errors.New("host: card lifetime is under a minute")
 	}
@@ -133,6 +135,9 @@ func New(ctx context.Context, cfg Config) (*Host, error) {
 	h.accounts.open = map[string]*account{}
 	h.accounts.tokens = map[[32]byte]token{}
 	for _, e := range cfg.Enclaves {
+		if !card.ValidID(e.ID) {
+			return nil, fmt.Errorf("host: enclave id %.80q, want 1 to 64 of a-z, 0-9 and -", e.ID)
+		}
 		if _, ok := h.enclaves[e.ID]; ok || e.Transport == nil {
 			return nil, fmt.Errorf("host: enclave %q is listed twice or has no transport", e.ID)
 		}

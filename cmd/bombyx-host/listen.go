@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"crypto/ed25519"
+	"crypto/tls"
 	"fmt"
 	"log/slog"
 	"net"
@@ -33,12 +34,18 @@ func entrances(c *config, dir string, key ed25519.PublicKey) (all []entrance, er
 	if c.Listen == "" && c.ADNL.Listen == "" {
 		return nil, cli.Errorf(cli.Usage, "set listen, adnl.listen, or both", "there is no address to listen on")
 	}
+	cert, certKey := in(dir, c.TLSCert), in(dir, c.TLSKey)
+	if cert != "" || certKey != "" {
+		if _, err := tls.LoadX509KeyPair(cert, certKey); err != nil {
+			return nil, cli.Errorf(cli.Usage, "give PEM files of a certificate chain and its key", "tls_cert and tls_key: %w", err)
+		}
+	}
 	if c.Listen != "" {
 		l, err := net.Listen("tcp", c.Listen)
 		if err != nil {
 			return all, cli.Errorf(cli.Usage, "choose another address", "listen: %w", err)
 		}
-		e := entrance{Listener: l, name: fmt.Sprintf("%x serves on %s", key, l.Addr()), serve: func(s *http.Server) error { return s.ServeTLS(l, c.TLSCert, c.TLSKey) }}
+		e := entrance{Listener: l, name: fmt.Sprintf("%x serves on %s", key, l.Addr()), serve: func(s *http.Server) error { return s.ServeTLS(l, cert, certKey) }}
 		if c.TLSCert == "" {
 			e.serve = func(s *http.Server) error { return s.Serve(corked.Listener(l)) }
 		}

@@ -86,6 +86,10 @@ func root() *cobra.Command {
 	earnings.Flags().BoolVar(&asJSON, "json", false, "print JSON")
 	c.AddCommand(
 		withConfig(&cobra.Command{Use: "serve", Short: "Serve clients until interrupted",
+			Long: `serve offers the enclaves of the configuration (docs/operating.md describes every member)
+on a signed card, relays requests to them, and claims what they earn. It prints where it
+serves, logs to standard error, and can be ended and started again at any time: nothing
+is lost.`,
 			RunE: func(cmd *cobra.Command, _ []string) error { return serve(cmd, path) }}),
 		&cobra.Command{Use: "init FILE", Short: "Make an identity key in FILE and print the public key that clients pin", Args: cobra.ExactArgs(1),
 			RunE: func(cmd *cobra.Command, args []string) error { return initIdentity(cmd, args[0]) }},
@@ -214,6 +218,15 @@ func setUp(ctx context.Context, c *config, dir string, log *slog.Logger) (h *hos
 		ClosingDelay: seconds(c.ClosingDelay), CardLifetime: seconds(c.CardLifetime),
 		Claims: host.Claims{Every: seconds(c.Claims.Every), Threshold: c.Claims.Threshold, Age: seconds(c.Claims.Age), Margin: seconds(c.Claims.Margin)},
 		Now:    time.Now, Log: log}
+	required := map[string]string{"identity": c.Identity, "payee": c.Payee, "network": c.Network, "ledger": c.Ledger}
+	if c.Wallet != "" {
+		required["passphrase"] = c.Passphrase
+	}
+	for name, value := range required {
+		if value == "" {
+			return nil, nil, cli.Errorf(cli.Usage, "docs/operating.md describes every member", "%s is missing", name)
+		}
+	}
 	if cfg.Identity, err = readIdentity(at(c.Identity)); err != nil {
 		return nil, nil, err
 	}
@@ -231,6 +244,9 @@ func setUp(ctx context.Context, c *config, dir string, log *slog.Logger) (h *hos
 	if err != nil {
 		return nil, nil, err
 	}
+	if _, err := ton.ParseConfig(network); err != nil {
+		return nil, nil, cli.Errorf(cli.Usage, "give the network's global.config.json, as TON publishes it", "%s: %w", at(c.Network), err)
+	}
 	chain, err := ton.Dial(ctx, network, ton.Options{})
 	if err != nil {
 		return nil, nil, cli.Errorf(cli.Unreachable, "check the network file, and whether its liteservers are up", "%w", err)
@@ -246,7 +262,11 @@ func setUp(ctx context.Context, c *config, dir string, log *slog.Logger) (h *hos
 			return nil, nil, err
 		}
 		if t.Wallet, err = wallet.Load(at(c.Wallet), strings.TrimRight(string(pass), "\r\n")); err != nil {
-			return nil, nil, cli.Errorf(cli.Usage, "check the passphrase file", "%w", err)
+			hint := "check the passphrase file"
+			if !errors.Is(err, wallet.ErrPassphrase) {
+				hint = "check wallet: bombyx wallet new makes one"
+			}
+			return nil, nil, cli.Errorf(cli.Usage, hint, "%w", err)
 		}
 		closers = append(closers, t.Wallet.Wipe)
 	}
@@ -256,7 +276,7 @@ func setUp(ctx context.Context, c *config, dir string, log *slog.Logger) (h *hos
 		source = at(source)
 	}
 	if cfg.Ledger, err = ledger.Open(ctx, source, time.Now); err != nil {
-		return nil, nil, cli.Errorf(cli.Usage, "check the path or the database", "%w", err)
+		return nil, nil, cli.Errorf(cli.Usage, "ledger is the path of a SQLite file, or a postgres:// URL: check it, and whether the database runs", "%w", err)
 	}
 	closers = append(closers, func() { cfg.Ledger.Close() })
 	for _, e := range c.Enclaves {
@@ -264,7 +284,7 @@ func setUp(ctx context.Context, c *config, dir string, log *slog.Logger) (h *hos
 		if err != nil {
 			return nil, nil, err
 		}
-		cfg.Enclaves = append(cfg.Enclaves, host.Enclave{ID: e.ID, Authority: "enclave", Transport: host.EnclaveTransport(a.Dial)})
+		cfg.Enclaves = append(cfg.Enclaves, host.Enclave{ID: e.ID, Authority: "enclave", Transport: host.EnclaveTransport(a.In(dir).Dial)})
 	}
 	h, err = host.New(ctx, cfg)
 	if err != nil {
@@ -310,6 +330,11 @@ func serve(cmd *cobra.Command, path string) error {
 			done <- cli.Errorf(cli.Usage, "let one process serve an enclave: stop one of the two, or give its enclaves ids of their own", "%w", err)
 		}
 	})
+	work.Go(func() { // clients are told as much; the provider should not have to ask
+		if _, err := h.Card(running); err != nil && running.Err() == nil {
+			log.Error("no card", "err", err)
+		}
+	})
 	for _, d := range doors {
 		go func() { done <- d.serve(srv) }()
 		if d.announce != nil {
@@ -344,7 +369,7 @@ func earnings(cmd *cobra.Command, path string, asJSON bool) error {
 	}
 	l, err := ledger.Open(cmd.Context(), source, time.Now)
 	if err != nil {
-		return cli.Errorf(cli.Usage, "check the path or the database", "%w", err)
+		return cli.Errorf(cli.Usage, "ledger is the path of a SQLite file, or a postgres:// URL: check it, and whether the database runs", "%w", err)
 	}
 	defer l.Close()
 	list, err := l.Earnings(cmd.Context(), time.Unix(0, 0))
@@ -352,6 +377,9 @@ func earnings(cmd *cobra.Command, path string, asJSON bool) error {
 		return err
 	}
 	if asJSON {
+		if list == nil {
+			list = []ledger.Earning{}
+		}
 		return json.NewEncoder(cmd.OutOrStdout()).Encode(list)
 	}
 	w := tabwriter.NewWriter(cmd.OutOrStdout(), 0, 0, 2, ' ', 0)

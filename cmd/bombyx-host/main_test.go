@@ -7,10 +7,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net"
 	"net/http"
 	"os"
 	"path/filepath"
+	"reflect"
 	"regexp"
 	"strings"
 	"testing"
@@ -161,6 +163,73 @@ func TestServesOverADNL(t *testing.T) {
 	}
 }
 
+// documented is a configuration that docs/operating.md shows.
+func documented(t *testing.T, name string) (c map[string]any) {
+	t.Helper()
+	b, err := os.ReadFile("../../docs/operating.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, text, ok := strings.Cut(string(b), "```json "+name+"\n")
+	text, _, end := strings.Cut(text, "```")
+	if !ok || !end {
+		t.Fatalf("docs/operating.md shows no %s", name)
+	}
+	if err := json.Unmarshal([]byte(text), &c); err != nil {
+		t.Fatalf("%s: %v", name, err)
+	}
+	return c
+}
+
+// The configuration in docs/operating.md serves as it stands, but for what belongs to a machine and a network.
+func TestDocumentedConfiguration(t *testing.T) {
+	n := localNetwork(t)
+	start(t, configure(t, n, func(c map[string]any) {
+		shown := documented(t, "host.json")
+		for _, own := range []string{"listen", "network", "global_id", "payee"} {
+			if shown[own] == nil {
+				t.Errorf("%s is not shown", own)
+			}
+			shown[own] = c[own]
+		}
+		for _, own := range []string{"tls_cert", "tls_key"} {
+			delete(shown, own)
+		}
+		if a, b := shown["prices"], documented(t, "enclave.json")["prices"]; !reflect.DeepEqual(a, b) {
+			t.Errorf("prices of the host %v, of the enclave %v", a, b)
+		}
+		clear(c)
+		maps.Copy(c, shown)
+	}), `^host [0-9a-f]{64} serves on`)
+}
+
+// Relative paths are relative to the file, the enclave's socket as well.
+func TestPathsAreRelativeToTheFile(t *testing.T) {
+	path := configure(t, localNetwork(t), func(c map[string]any) {
+		c["enclaves"] = []any{map[string]any{"id": "a", "address": "unix:here.sock"}}
+	})
+	l, err := net.Listen("unix", filepath.Join(filepath.Dir(path), "here.sock"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	asked := make(chan error, 1)
+	go func() {
+		c, err := l.Accept()
+		if err == nil {
+			err = c.Close()
+		}
+		asked <- err
+	}()
+	start(t, path, `^host [0-9a-f]{64} serves on`) // and asks for what to put on its card
+	if err := <-asked; err != nil {
+		t.Error(err)
+	}
+	if out, err := run(t.Context(), "earnings", "--json", "--config", path); err != nil || out != "[]\n" {
+		t.Errorf("%q, %v", out, err)
+	}
+}
+
 func TestServesOverADNLAlone(t *testing.T) {
 	start(t, configure(t, localNetwork(t), func(c map[string]any) {
 		delete(c, "listen")
@@ -179,13 +248,20 @@ func TestServeRefuses(t *testing.T) {
 		return func(c map[string]any) { c["adnl"] = map[string]any{"listen": listen, "address": address} }
 	}
 	for want, change := range map[string]func(map[string]any){
-		"no address to listen on":        func(c map[string]any) { delete(c, "listen") },
-		"is not a loopback address":      func(c map[string]any) { c["listen"] = "0.0.0.0:0" },
-		"no address to connect to":       overADNL("0.0.0.0:0", ""),
-		"adnl.address":                   overADNL("127.0.0.1:0", "host.example:443"),
-		"adnl.address: adnl: 0.0.0.0:44": overADNL("127.0.0.1:0", "0.0.0.0:44"),
-		"adnl.listen":                    overADNL(taken.Addr().String(), ""),
-		"listen: listen":                 func(c map[string]any) { c["listen"] = taken.Addr().String() },
+		"no address to listen on":          func(c map[string]any) { delete(c, "listen") },
+		"is not a loopback address":        func(c map[string]any) { c["listen"] = "0.0.0.0:0" },
+		"no address to connect to":         overADNL("0.0.0.0:0", ""),
+		"adnl.address":                     overADNL("127.0.0.1:0", "host.example:443"),
+		"adnl.address: adnl: 0.0.0.0:44":   overADNL("127.0.0.1:0", "0.0.0.0:44"),
+		"adnl.listen":                      overADNL(taken.Addr().String(), ""),
+		"listen: listen":                   func(c map[string]any) { c["listen"] = taken.Addr().String() },
+		"payee is missing":                 func(c map[string]any) { delete(c, "payee") },
+		"passphrase is missing":            func(c map[string]any) { c["wallet"] = "w" },
+		"tls_cert and tls_key: open /":     func(c map[string]any) { c["tls_cert"] = "none"; c["tls_key"] = "none" },
+		"window is a JSON string":          func(c map[string]any) { c["window"] = "2000000" },
+		"a window of zero":                 func(c map[string]any) { c["window"] = 0 },
+		`enclave id "A B"`:                 func(c map[string]any) { c["enclaves"].([]any)[0].(map[string]any)["id"] = "A B" },
+		"identity: network configuration:": func(c map[string]any) { c["network"] = "identity" },
 		"no DHT node": func(c map[string]any) {
 			c["network"] = "nodht.json"
 			overADNL("127.0.0.1:0", "")(c)

@@ -296,6 +296,9 @@ func (h *home) chain(ctx context.Context) (*ton.Client, error) {
 	if err != nil {
 		return nil, err
 	}
+	if _, err := ton.ParseConfig(b); err != nil {
+		return nil, cli.Errorf(cli.Usage, "put the network's global.config.json there, as TON publishes it", "%s: %w", networkFile, err)
+	}
 	c, err := ton.Dial(ctx, b, ton.Options{})
 	if err != nil {
 		return nil, chainFault(err)
@@ -410,7 +413,7 @@ func (h *home) store(ctx context.Context) (*store.Store, error) {
 	}
 	s, err := store.Open(ctx, path, time.Now)
 	if err != nil {
-		return nil, cli.Errorf(cli.Usage, "check the file, or use another --home", "%w", err)
+		return nil, cli.Errorf(cli.Usage, "restore the file, or move it away: bombyx channel recover finds the channels again", "%w", err)
 	}
 	return s, nil
 }
@@ -439,7 +442,7 @@ func walletFault(err error) error {
 	case errors.Is(err, ton.ErrUnreachable), errors.Is(err, ton.ErrUnconfirmed), errors.Is(err, ton.ErrExpired):
 		return chainFault(err)
 	}
-	return cli.Errorf(cli.Usage, "", "%w", err)
+	return cli.Errorf(cli.Usage, "is the file damaged? put your copy in its place, or bombyx wallet import into another --home", "%w", err)
 }
 
 func chainFault(err error) error {

@@ -91,7 +91,7 @@ func (c *Card) check() error {
 	}
 	seen := map[string]bool{}
 	for _, e := range c.Enclaves {
-		if !validID(e.ID) || seen[e.ID] {
+		if !ValidID(e.ID) || seen[e.ID] {
 			return fmt.Errorf("card: enclave id %q is malformed or repeated", e.ID)
 		}
 		seen[e.ID] = true
@@ -107,7 +107,8 @@ func (c *Card) check() error {
 	return nil
 }
 
-func validID(s string) bool {
+// ValidID reports whether s can be an enclave's id: 1 to 64 of a-z, 0-9 and -.
+func ValidID(s string) bool {
 	if s == "" || len(s) > 64 {
 		return false
 	}

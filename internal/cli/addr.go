@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 
@@ -56,6 +57,14 @@ func vsockAddr(s string) (cid, port uint32, err error) {
 		return 0, 0, fmt.Errorf("not CID:PORT")
 	}
 	return uint32(a), uint32(b), nil
+}
+
+// In is the Addr where a relative path means one in dir.
+func (a Addr) In(dir string) Addr {
+	if a.network == "unix" && !filepath.IsAbs(a.address) {
+		a.address = filepath.Join(dir, a.address)
+	}
+	return a
 }
 
 func (a Addr) String() string { return a.network + ":" + a.address }

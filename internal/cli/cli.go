@@ -5,12 +5,14 @@ package cli
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
 	"os"
 	"os/signal"
+	"reflect"
 	"strings"
 	"syscall"
 
@@ -154,16 +156,43 @@ func ReadConfig(path string, v any) ([]byte, error) {
 		return nil, err
 	}
 	if err := strictjson.Decode(b, 1<<20, v); err != nil {
+		var wrong *json.UnmarshalTypeError
+		if errors.As(err, &wrong) {
+			return nil, Errorf(Usage, "give "+want(wrong.Type), "%s: %s is a JSON %s", path, wrong.Field, wrong.Value)
+		}
 		return nil, Errorf(Usage, EncodingOr(b, "fix the file: unknown and repeated members are refused"), "%s: %w", path, err)
 	}
 	return b, nil
 }
 
+// want describes what JSON a type takes.
+func want(t reflect.Type) string {
+	switch t.Kind() {
+	case reflect.Uint8, reflect.Uint16, reflect.Uint32, reflect.Uint64:
+		return fmt.Sprintf("a whole number from 0 to %d, without quotes", uint64(1)<<(t.Bits()-1)<<1-1)
+	case reflect.Int32, reflect.Int64:
+		return "a whole number, without quotes"
+	case reflect.String:
+		return "a text in quotes"
+	case reflect.Slice:
+		return "a list in [ ]"
+	case reflect.Struct, reflect.Map:
+		return "an object in { }"
+	}
+	return "a " + t.String()
+}
+
 // ReadSecret reads a small file that only its owner may read.
 func ReadSecret(path string) ([]byte, error) {
 	info, err := os.Stat(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, Errorf(Usage, "check the path", "%s: no such file", path)
+	}
 	if err != nil {
 		return nil, Errorf(Usage, "check the path", "%w", err)
+	}
+	if info.IsDir() {
+		return nil, Errorf(Usage, "name a file in it", "%s is a directory", path)
 	}
 	if info.Mode().Perm()&0o077 != 0 {
 		return nil, Errorf(Usage, "chmod 600 "+path, "%s: others may read it", path)

@@ -133,6 +133,8 @@ func TestFiles(t *testing.T) {
 	}
 	for name, err := range map[string]error{
 		"unknown member": second(ReadConfig(write("bad", `{"b":3}`, 0o600), &v)),
+		"wrong type":     second(ReadConfig(write("type", `{"a":"3"}`, 0o600), &v)),
+		"no secret":      second(ReadSecret(filepath.Join(dir, "none"))),
 		"missing file":   second(ReadFile(filepath.Join(dir, "none"), 10)),
 		"folder":         second(ReadFile(dir, 10)),
 		"endless":        second(ReadFile("/dev/zero", 10)),
@@ -180,7 +182,11 @@ func TestAddr(t *testing.T) {
 			t.Errorf("%q: accepted as %v", s, a)
 		}
 	}
+	if r, _ := ParseAddr("unix:s"); r.In("d").String() != "unix:d/s" || r.In("").String() != "unix:s" {
+		t.Error("a relative path is not in its folder")
+	}
 	a, _ := ParseAddr("unix:" + path)
+	a = a.In("d")
 	// A socket that a killed process left behind is replaced; a live one is not.
 	l, err := net.Listen("unix", path)
 	if err != nil {
