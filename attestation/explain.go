@@ -395,6 +395,7 @@ func (x *explainer) nvidia(d Device) {
 		nvidia.FieldSwitchPDIs:    {nvidia.CheckModel, nvidia.CheckNodeTopology, nvidia.CheckNodeDistinct},
 		nvidia.FieldGPUPDIs:       {nvidia.CheckModel, nvidia.CheckNodeTopology},
 		nvidia.FieldChipInfo:      {nvidia.CheckModel},
+		nvidia.FieldLockStatus:    {nvidia.CheckLock},
 		nvidia.FieldFeatureFlag:   {CheckDeviceCC, nvidia.CheckNodeMode},
 	}
 	for _, f := range r.Fields {

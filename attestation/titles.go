@@ -109,6 +109,7 @@ var titles = map[string]string{
 	nvidia.CheckValidity:           "device chain is within its validity",
 	nvidia.CheckDebug:              "firmware is in production state",
 	nvidia.CheckModel:              "certificate and report agree on the device",
+	nvidia.CheckLock:               "switch is locked against its host",
 	nvidia.CheckNonce:              "report answers this node's statement",
 	nvidia.CheckFWID:               "firmware that signs is the certified one",
 	nvidia.CheckSignature:          "report is signed by the device",

@@ -7,6 +7,7 @@ const (
 	CheckValidity  = "nvidia.validity"  // every device certificate is valid at the appraisal time
 	CheckDebug     = "nvidia.debug"     // the firmware's DICE flags show no debug, recovery or insecure state
 	CheckModel     = "nvidia.model"     // certificate and report name the same kind of device
+	CheckLock      = "nvidia.lock"      // switch: its configuration is locked against the host
 	CheckNonce     = "nvidia.nonce"     // the request carries the caller's nonce
 	CheckFWID      = "nvidia.fwid"      // the DICE firmware id of certificate and report agree
 	CheckSignature = "nvidia.signature" // the attestation key signed the whole transcript

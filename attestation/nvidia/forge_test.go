@@ -254,6 +254,7 @@ func nvswitch(id PDI, gpus ...PDI) *transcript {
 		{FieldVBIOSVersion, []byte("96.10.55.00.01")},
 		{FieldDevicePDI, id[:]},
 		{FieldGPUPDIs, append(wired, bytes.Repeat([]byte{0xFF}, 64)...)},
+		{FieldLockStatus, []byte{1, 0}},
 	}
 	return x
 }

@@ -129,6 +129,7 @@ func TestParseNegatives(t *testing.T) {
 		"ragged counts":               {field(FieldMeasurementCount, 1, 2, 3), "want a multiple of 4"},
 		"switch without its id":       {nvswitch(PDI{}).sign(t, f.keys[0]), "without its device id"},
 		"switch with a short id":      {nvswitch(PDI{1}).set(FieldDevicePDI, []byte{1}).sign(t, f.keys[0]), "1 bytes, want 8"},
+		"switch with a new lock":      {nvswitch(PDI{1}).set(FieldLockStatus, []byte{2, 0}).sign(t, f.keys[0]), "lock status 2 is unknown"},
 		"switch with few GPU ids":     {nvswitch(PDI{1}).set(FieldGPUPDIs, []byte{1}).sign(t, f.keys[0]), "want at least 64"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -359,6 +360,14 @@ func TestReportNegatives(t *testing.T) {
 				t.Errorf("%v: %+v", x.why, c)
 			}
 		}
+	})
+	t.Run("lock", func(t *testing.T) {
+		f := newForge(t, layout{model: "LS_10", serial: "500102030405060708"})
+		locked := func() *transcript { return nvswitch(PDI{1, 2, 3, 4, 5, 6, 7, 8}) }
+		verify := func(x *transcript) *Result { return f.verifier().Verify(f.evidence(x), o) }
+		wantStatus(t, verify(locked()), map[string]check.Status{CheckLock: check.Pass})
+		onlyFails(t, verify(locked().set(FieldLockStatus, []byte{0, 0})), CheckLock, "can still configure")
+		wantStatus(t, verify(locked().set(FieldLockStatus, nil)), map[string]check.Status{CheckLock: check.Skip})
 	})
 	t.Run("debug", func(t *testing.T) {
 		for bit, name := range map[int]string{1: "not secure", 2: "recovery", 3: "debug"} {

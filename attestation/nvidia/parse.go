@@ -249,9 +249,17 @@ func (r *Report) switchField(f Field) (known bool, err error) {
 	case FieldMeasurementCount:
 		err = wantMultiple(v, 4)
 	case FieldOpaqueVersion: // read before all others
+	case FieldLockStatus:
+		var n uint64
+		if n, err = littleEndian(v); err == nil {
+			if n > 1 {
+				return true, fmt.Errorf("lock status %d is unknown", n)
+			}
+			r.Lock = []Toggle{ToggleDisabled, ToggleEnabled}[n]
+		}
 	case FieldCertIssuerName, FieldAuthorityKeyID, FieldSKU, FieldManufacturerID, FieldTamperDetection,
 		FieldBoardID, FieldChipSKU, FieldChipSKUMod, FieldProject, FieldProjectSKU, FieldProjectSKUMod,
-		FieldFloorsweptPorts, FieldPositionID, FieldLockStatus:
+		FieldFloorsweptPorts, FieldPositionID:
 	default:
 		return false, nil
 	}

@@ -86,7 +86,7 @@ const (
 	FieldDevicePDI        = 22 // switch: 8 bytes, its own
 	FieldFloorsweptPorts  = 23 // GPU; on a switch the disabled ports
 	FieldPositionID       = 24
-	FieldLockStatus       = 25
+	FieldLockStatus       = 25 // switch: 1 to 8 bytes LE, 1 locked, 0 not
 	FieldGPUPDIs          = 26 // switch: 8 bytes per GPU, then one byte per port
 	FieldGPULinkConn      = 32
 	FieldSysEnableStatus  = 33
@@ -201,9 +201,10 @@ type Report struct {
 	ProtectedPCIe Toggle
 	OpaqueVersion uint64
 	Mode          Mode
-	SwitchPDIs    []PDI // GPU: the switch behind each NVLink, zero where unused
-	DevicePDI     PDI   // switch: its own
-	GPUPDIs       []PDI // switch: GPUs connected to it
+	SwitchPDIs    []PDI  // GPU: the switch behind each NVLink, zero where unused
+	DevicePDI     PDI    // switch: its own
+	GPUPDIs       []PDI  // switch: GPUs connected to it
+	Lock          Toggle // switch: enabled when the host can no longer configure it
 
 	Signed    []byte // bytes under the signature
 	Signature [SignatureSize]byte

@@ -133,6 +133,7 @@ const (
 	clauseModel     = "NVIDIA opaque data fields 3, 22, 26, 35"
 	clauseFWID      = "TCG DICE Attestation Architecture 1.1, 6.1; NVIDIA opaque data field 20"
 	clauseDebug     = "TCG DICE Attestation Architecture 1.1, 6.1.1"
+	clauseLock      = "NVIDIA protected PCIe, NVSwitch lock mode; opaque data field 25"
 	clauseNonce     = "DMTF DSP0274 1.1.0, GET_MEASUREMENTS and MEASUREMENTS"
 	clauseSignature = "DMTF DSP0274 1.1.0, MEASUREMENTS signature"
 )
@@ -189,6 +190,9 @@ func (v *Verifier) Verify(e Evidence, o Options) *Result {
 		add(modelCheck(r, res.Device))
 		add(fwidCheck(r, res.Device))
 		add(nonceCheck(r, o.Nonce))
+		if r.Kind == KindSwitch {
+			add(lockCheck(r))
+		}
 		sig := check.Check{ID: CheckSignature, Clause: clauseSignature, Status: check.Pass, Seen: "ECDSA P-384, SHA-384"}
 		if err := verifyRaw(ch.key, r.Signed, r.Signature[:]); err != nil {
 			sig = failed(CheckSignature, clauseSignature, err)
@@ -275,6 +279,15 @@ func modelCheck(r *Report, d *Device) check.Check {
 		c.Status = check.Pass
 	}
 	return c
+}
+
+// lockCheck is about switches in protected-PCIe mode: what passes through them is not encrypted, and who can configure one can have it sent
+// elsewhere.
+func lockCheck(r *Report) check.Check {
+	if r.Lock == ToggleAbsent {
+		return skipped(CheckLock, clauseLock, "the report carries no lock status")
+	}
+	return compare(CheckLock, clauseLock, "lock "+r.Lock.String(), "lock "+ToggleEnabled.String(), "the host can still configure the switch")
 }
 
 func fwidCheck(r *Report, d *Device) check.Check {
