@@ -43,13 +43,14 @@ type answerBody struct {
 	hash   hash.Hash
 	events bool
 
-	buf  []byte
-	from int // buf[from:to] has been read and not yet sorted
-	to   int
-	out  []byte // ready for the caller; a part of buf before from
-	done bool   // the end is kept back
-	err  error
-	once sync.Once
+	buf   []byte
+	block *answerBlock // what buf is, unless it has grown
+	from  int          // buf[from:to] has been read and not yet sorted
+	to    int
+	out   []byte // ready for the caller; a part of buf before from
+	done  bool   // the end is kept back
+	err   error
+	once  sync.Once
 }
 
 func (b *answerBody) Read(p []byte) (int, error) {
@@ -65,9 +66,24 @@ func (b *answerBody) Read(p []byte) (int, error) {
 	n := copy(p, b.out)
 	b.out = b.out[n:]
 	if len(b.out) == 0 && b.err == io.EOF {
+		b.release()
 		return n, io.EOF // whoever forwards the answer can send its last part and its end as one
 	}
 	return n, nil
+}
+
+// answerBlock is room for what comes of an answer at once. Blocks are used again, and are clear in between.
+type answerBlock [8 << 10]byte
+
+var answerBlocks = sync.Pool{New: func() any { return new(answerBlock) }}
+
+// release gives the block back. Nothing may refer to it any more.
+func (b *answerBody) release() {
+	if b.block != nil {
+		clear(b.block[:])
+		answerBlocks.Put(b.block)
+	}
+	b.block, b.buf, b.out = nil, nil, nil
 }
 
 // fill reads on once everything that was ready has been handed out, and checks
@@ -95,7 +111,8 @@ func (b *answerBody) fill() {
 // read gets the next part of the answer and moves what is ready to out.
 func (b *answerBody) read() error {
 	if b.buf == nil {
-		b.buf = make([]byte, 8<<10)
+		b.block = answerBlocks.Get().(*answerBlock)
+		b.buf = b.block[:]
 	}
 	// In front there is room for an end that was none.
 	rest := b.buf[b.from:b.to]
@@ -103,6 +120,7 @@ func (b *answerBody) read() error {
 	if b.to == len(b.buf) {
 		into := make([]byte, 2*len(b.buf))
 		copy(into[b.from:], rest)
+		b.release()
 		b.buf = into
 	} else {
 		copy(b.buf[b.from:], rest)

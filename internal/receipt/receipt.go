@@ -6,14 +6,12 @@ import (
 	"crypto/ed25519"
 	"crypto/sha256"
 	"encoding/hex"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"strings"
 
 	"github.com/bombyx-network/bombyx/internal/jws"
 	"github.com/bombyx-network/bombyx/internal/price"
-	"github.com/bombyx-network/bombyx/internal/strictjson"
 )
 
 const (
@@ -107,11 +105,7 @@ func Sign(r *Receipt, key ed25519.PrivateKey) (string, error) {
 	if err := r.check(); err != nil {
 		return "", err
 	}
-	b, err := json.Marshal(r)
-	if err != nil {
-		return "", err
-	}
-	return jws.Sign(jws.Receipt, key, b), nil
+	return jws.Sign(jws.Receipt, key, r.appendJSON(make([]byte, 0, 1024))), nil
 }
 
 // Verify checks a serialized receipt under the enclave's receipt key.
@@ -123,8 +117,8 @@ func Verify(s string, key ed25519.PublicKey) (*Receipt, error) {
 	if err != nil {
 		return nil, err
 	}
-	r := new(Receipt)
-	if err := strictjson.Decode(b, MaxSize, r); err != nil {
+	r, err := decode(b)
+	if err != nil {
 		return nil, fmt.Errorf("receipt: %w", err)
 	}
 	if err := r.check(); err != nil {

@@ -9,6 +9,7 @@ import (
 
 	"github.com/bombyx-network/bombyx/internal/jws"
 	"github.com/bombyx-network/bombyx/internal/price"
+	"github.com/bombyx-network/bombyx/internal/strictjson"
 )
 
 var key = ed25519.NewKeyFromSeed(bytes.Repeat([]byte{1}, 32))
@@ -76,6 +77,72 @@ func FuzzVerify(f *testing.F) {
 		if err == nil {
 			if _, err := Sign(r, key); err != nil {
 				t.Fatal(err)
+			}
+		}
+	})
+}
+
+// FuzzJSON holds the receipt's own encoder and decoder against encoding/json
+// and strictjson.
+func FuzzJSON(f *testing.F) {
+	good, err := json.Marshal(sample())
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(good)
+	for _, c := range []struct{ from, to string }{{`"m"`, `"\\u006d"`}, {`"m"`, `"<é>"`}, {`"v":1`, `"v":01`}, {`"v":1`, `"v":null`}, {`"v":1`, `"v":1e0`}, {`:7`, `:18446744073709551616`}, {`:7`, `:-1`},
+		{`1800000000`, `-5`}, {`1800000000`, `9223372036854775808`}, {`{"v":1`, `{"v":1,"v":1`}, {`{"v":1`, `{ "v":1`}, {`}}`, `} }`}, {`,"time":1800000000`, ``}, {`"00`, `"0A`}, {`"cached":0,`, ``}, {`complete`, `compl\xff`}} {
+		f.Add(bytes.Replace(good, []byte(c.from), []byte(c.to), 1))
+	}
+	f.Add(append(good, '}'))
+	f.Add(good[:len(good)-1])
+	f.Fuzz(func(t *testing.T, b []byte) {
+		if len(b) > MaxSize {
+			return
+		}
+		want := new(Receipt)
+		wantErr := strictjson.Decode(b, MaxSize, want)
+		got, err := decode(b)
+		if (err == nil) != (wantErr == nil) || err == nil && *got != *want {
+			t.Fatalf("%q: %+v, %v; want %+v, %v", b, got, err, want, wantErr)
+		}
+		if err != nil {
+			return
+		}
+		wantJSON, err := json.Marshal(got)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if gotJSON := got.appendJSON(nil); !bytes.Equal(gotJSON, wantJSON) {
+			t.Fatalf("%s, want %s", gotJSON, wantJSON)
+		}
+	})
+}
+
+// A receipt takes neither reflection nor another decoder.
+func TestSpelling(t *testing.T) {
+	b := sample().appendJSON(nil)
+	if got, err := decode(b); err != nil || *got != *sample() {
+		t.Fatal(got, err)
+	}
+	if n := testing.AllocsPerRun(100, func() { decode(b) }); n > 3 {
+		t.Errorf("%v allocations: strictjson decodes it", n)
+	}
+}
+
+func BenchmarkDecode(b *testing.B) {
+	doc := sample().appendJSON(nil)
+	b.Run("strictjson", func(b *testing.B) {
+		for b.Loop() {
+			if err := strictjson.Decode(doc, MaxSize, new(Receipt)); err != nil {
+				b.Fatal(err)
+			}
+		}
+	})
+	b.Run("own", func(b *testing.B) {
+		for b.Loop() {
+			if _, err := decode(doc); err != nil {
+				b.Fatal(err)
 			}
 		}
 	})
