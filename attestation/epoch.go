@@ -34,6 +34,16 @@ func ParseEpoch(b []byte) (Epoch, error) {
 	return Epoch{Seqno: binary.BigEndian.Uint32(b), RootHash: [32]byte(b[4:])}, nil
 }
 
+// SplitEpoch takes apart what a host answers to GET /v1/enclaves/{id}/epoch, saved as it came: EpochSize bytes, and the composite
+// document that answers them. ok is false for anything else. The epoch is what the host says: without a Time, and not proven.
+func SplitEpoch(data []byte) (epoch Epoch, document []byte, ok bool) {
+	if len(data) < EpochSize || !isComposite(data[EpochSize:]) {
+		return Epoch{}, nil, false
+	}
+	epoch, err := ParseEpoch(data[:EpochSize])
+	return epoch, data[EpochSize:], err == nil
+}
+
 // Nonce returns SHA-256("bombyx/1 epoch" || encoded epoch), which Evidence of the epoch answers.
 func (e Epoch) Nonce() [32]byte {
 	return sha256.Sum256(e.AppendEncoded([]byte("bombyx/1 epoch")))

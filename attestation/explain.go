@@ -33,6 +33,9 @@ func (v *Verifier) Explain(data []byte, want Expected, r *Result) ([][]Excerpt, 
 		return nil, err
 	}
 	x := &explainer{v: v, now: r.AppraisedAt}
+	if _, _, ok := SplitEpoch(data); ok {
+		x.add("file", data, "epoch", 0, EpochSize, CheckEpoch, CheckNonce)
+	}
 	x.document(kind, raw, want)
 	out := make([][]Excerpt, len(r.Checks))
 	for i, c := range r.Checks {

@@ -36,7 +36,15 @@ func Inspect(data, certificates []byte) (Kind, map[string]string, error) {
 		}
 	}
 	if p.Kind == KindEvidence {
-		if e, err := ParseEvidence(data); err == nil {
+		if epoch, _, ok := SplitEpoch(data); ok {
+			m["epoch.seqno"] = fmt.Sprint(epoch.Seqno)
+			hexClaims(m, "epoch.root_hash", epoch.RootHash[:])
+		}
+		_, raw, err := Recognise(data)
+		if err != nil {
+			return "", nil, err
+		}
+		if e, err := ParseEvidence(raw); err == nil {
 			m["mode"] = string(e.Mode)
 			hexClaims(m, "nonce", e.Nonce[:])
 			if ks, err := keyset.Parse(e.Keyset); err == nil {

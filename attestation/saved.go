@@ -32,6 +32,9 @@ func Recognise(data []byte) (Kind, []byte, error) {
 	if k := foreignKind(data); k != "" {
 		return k, data, nil
 	}
+	if _, document, ok := SplitEpoch(data); ok {
+		return KindEvidence, document, nil
+	}
 	if raw := dstackAttestation(data); isDstack(raw) {
 		return KindDstack, raw, nil
 	}
@@ -104,6 +107,9 @@ func isComposite(b []byte) bool {
 type Expected struct {
 	// Nonce is the 32-byte nonce of a composite document, Tinfoil's included, of a GPU or switch report, or of a list of them.
 	Nonce []byte
+	// Epoch is, in place of a nonce, the block that a composite document answers, with its Time. The caller has proven it, or knows
+	// it. Without it a file that states its epoch (SplitEpoch) lacks collateral: the proof of its block.
+	Epoch *Epoch
 	// ReportData is the 64 bytes that a bare quote, an SEV-SNP report or dstack's document must carry.
 	ReportData []byte
 	// Certificates is the chain of a bare GPU, switch or SEV-SNP report, leaf first, in PEM or DER.
@@ -133,7 +139,15 @@ func (v *Verifier) AppraiseSaved(now time.Time, data []byte, want Expected) (*Re
 	if n := len(want.ReportData); n != 0 && n != 64 {
 		return nil, fmt.Errorf("attestation: report data of %d bytes, want 64", n)
 	}
+	var stated *Epoch
+	if epoch, _, ok := SplitEpoch(data); ok && composite == nil {
+		stated = &epoch
+	}
 	switch stated := states[kind]; {
+	case want.Epoch != nil && kind != KindEvidence:
+		return nil, fmt.Errorf("attestation: an epoch is expected, and %s states no nonce to compare with", kind)
+	case want.Epoch != nil && want.Nonce != nil:
+		return nil, errors.New("attestation: both a nonce and an epoch are expected: evidence answers one of them")
 	case want.Nonce != nil && !stated.nonce:
 		return nil, fmt.Errorf("attestation: a nonce is expected, and %s states none of its own", kind)
 	case want.ReportData != nil && !stated.reportData:
@@ -144,7 +158,15 @@ func (v *Verifier) AppraiseSaved(now time.Time, data []byte, want Expected) (*Re
 		if composite == nil { // in another encoding, or malformed
 			composite, err = ParseEvidence(raw)
 		}
-		return v.appraise(now, raw, composite, err, want.Nonce, nil), nil
+		nonce, epoch := want.Nonce, want.Epoch
+		if epoch == nil && nonce == nil {
+			epoch = stated
+		}
+		if epoch != nil {
+			n := epoch.Nonce()
+			nonce = n[:]
+		}
+		return v.appraise(now, raw, composite, err, nonce, epoch, want.Epoch != nil), nil
 	case KindTDXQuote, KindSGXQuote:
 		a := v.begin(now, kind, raw)
 		defer a.res.finish()

@@ -125,7 +125,7 @@ func pinned(known []*x509.Certificate, pins []policy.Hash, member string) ([]*x5
 // never nil; Result.Err says whether to believe the Evidence.
 func (v *Verifier) Appraise(now time.Time, evidence []byte, nonce [32]byte) *Result {
 	e, err := ParseEvidence(evidence)
-	return v.appraise(now, evidence, e, err, nonce[:], nil)
+	return v.appraise(now, evidence, e, err, nonce[:], nil, false)
 }
 
 // AppraiseEpoch is Appraise of Evidence that answers an epoch. The caller has proven, on a chain that it trusts, that the
@@ -134,12 +134,12 @@ func (v *Verifier) Appraise(now time.Time, evidence []byte, nonce [32]byte) *Res
 func (v *Verifier) AppraiseEpoch(now time.Time, evidence []byte, epoch Epoch) *Result {
 	e, err := ParseEvidence(evidence)
 	nonce := epoch.Nonce()
-	return v.appraise(now, evidence, e, err, nonce[:], &epoch)
+	return v.appraise(now, evidence, e, err, nonce[:], &epoch, true)
 }
 
 // appraise appraises e, or says why the document could not be parsed. It skips the comparison of nonces if there is none. An
-// epoch is what the nonce was made from.
-func (v *Verifier) appraise(now time.Time, evidence []byte, e *Evidence, err error, nonce []byte, epoch *Epoch) *Result {
+// epoch is what the nonce was made from; its block is on the chain, and of its Time, only if it is proven.
+func (v *Verifier) appraise(now time.Time, evidence []byte, e *Evidence, err error, nonce []byte, epoch *Epoch, proven bool) *Result {
 	a := v.begin(now, KindEvidence, evidence)
 	defer a.res.finish()
 
@@ -151,8 +151,15 @@ func (v *Verifier) appraise(now time.Time, evidence []byte, e *Evidence, err err
 
 	// The binding below is computed from the nonce in the document, so that a replay fails here alone.
 	a.nonce(e.Nonce, nonce)
-	if epoch != nil {
+	switch {
+	case epoch == nil:
+	case proven || v.policy.Epoch == nil: // which accepts none
 		a.judge(CheckEpoch, v.policy.JudgeEpoch(now, epoch.Seqno, epoch.Time))
+	default:
+		c := check.Check{ID: CheckEpoch, Clause: clausePolicy, Status: check.Skip, Missing: fmt.Sprintf("proof of masterchain block %d:%x", epoch.Seqno, epoch.RootHash),
+			Detail: "nothing proves the block that the evidence answers, or when it was made"}
+		a.res.missing(c.Missing)
+		a.add(c)
 	}
 	ks := a.keyset(e.Keyset)
 

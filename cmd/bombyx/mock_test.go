@@ -46,7 +46,7 @@ import (
 // mock is a command of the sessions alone: mock hardware, and a provider that runs on it.
 func mockMain() {
 	c := &cobra.Command{Use: "mock", SilenceUsage: true}
-	c.AddCommand(mockEvidence(), mockMakers(), mockProvider(), mockTrusting(), mockAsk(), mockTamper(), mockCheapen(), mockGet())
+	c.AddCommand(mockEvidence(), mockMakers(), mockProvider(), mockTrusting(), mockAsk(), mockTamper(), mockCheapen(), mockGet(), mockShift())
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
 	if c.ExecuteContext(ctx) != nil {
@@ -187,6 +187,18 @@ func mockGet() *cobra.Command {
 		defer resp.Body.Close()
 		_, err = io.Copy(os.Stdout, resp.Body)
 		return err
+	}}
+}
+
+// mockShift makes evidence of an epoch say that it is of another block of that number.
+func mockShift() *cobra.Command {
+	return &cobra.Command{Use: "shift FILE OUT", Args: cobra.ExactArgs(2), RunE: func(_ *cobra.Command, args []string) error {
+		b, err := os.ReadFile(args[0])
+		if err != nil {
+			return err
+		}
+		b[4] ^= 1
+		return os.WriteFile(args[1], b, 0o644)
 	}}
 }
 

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -24,10 +25,10 @@ import (
 const defaultPolicy = "genuine"
 
 type verifyOptions struct {
-	policy, at, nonce, reportData, certChain string
-	collateral, rims, snapshots, blocks      []string
-	offline, json, explain                   bool
-	from                                     services
+	policy, at, nonce, epoch, reportData, certChain string
+	collateral, rims, snapshots, blocks             []string
+	offline, json, explain                          bool
+	from                                            services
 }
 
 func verifyCommand(h *home) *cobra.Command {
@@ -45,6 +46,9 @@ no connection is made.
 One line per check: PASS, FAIL or SKIP, the clause of its specification, the value seen
 and the value wanted. A skip is never a pass. Nothing given with --nonce or
 --expect-report-data means that nothing says what the evidence was made for, or when.
+Evidence of an epoch, saved as a host gives it (GET /v1/enclaves/ID/epoch), names the block
+that it answers; the network of network.json proves that block, or --epoch states it. The
+policy must accept epochs.
 
 The policy is --policy FILE, else policy.json in the home directory, else the built-in
 one "genuine": the makers' production roots, debug refused, TCB status UpToDate and
@@ -64,6 +68,7 @@ speaks against the evidence, but collateral is missing or has expired.`,
 	f.StringArrayVar(&o.collateral, "collateral", nil, "collateral: a file, or a folder with everything in it (repeatable; default collateral in the home directory)")
 	f.StringVar(&o.at, "at", "", "appraise as of this instant, RFC 3339 (default now)")
 	f.StringVar(&o.nonce, "nonce", "", "the nonce that the evidence must answer, 64 hexadecimal digits")
+	f.StringVar(&o.epoch, "epoch", "", "the masterchain block that the evidence answers in place of a nonce, SEQNO:ROOTHASH@TIME (default: the one that a host's saved answer names, proven by the network)")
 	f.StringVar(&o.reportData, "expect-report-data", "", "the report data that a bare quote or SNP report must carry, 128 hexadecimal digits")
 	f.StringVar(&o.certChain, "cert-chain", "", "certificate chain of a bare SNP, GPU or switch report, leaf first, PEM or DER; of an SNP report its auxblob, too")
 	f.StringArrayVar(&o.rims, "rim", nil, "NVIDIA reference manifest (repeatable)")
@@ -75,6 +80,7 @@ speaks against the evidence, but collateral is missing or has expired.`,
 	f.BoolVar(&o.explain, "explain", false, "show the bytes behind each check")
 	c.RegisterFlagCompletionFunc("policy", cobra.FixedCompletions(policy.Builtin(), cobra.ShellCompDirectiveDefault))
 	c.MarkFlagsMutuallyExclusive("json", "explain")
+	c.MarkFlagsMutuallyExclusive("nonce", "epoch")
 	for _, name := range []string{"pccs", "kds", "rim-service", "ocsp"} {
 		c.MarkFlagsMutuallyExclusive("offline", name)
 	}
@@ -83,11 +89,12 @@ speaks against the evidence, but collateral is missing or has expired.`,
 }
 
 func verify(cmd *cobra.Command, h *home, o *verifyOptions, files []string) error {
+	defer h.lookups.close()
 	a, err := o.prepare(cmd, h)
 	if err != nil {
 		return err
 	}
-	var rejected, missing, stale []string
+	var rejected, missing, stale, unproven []string
 	for i, file := range files {
 		data, err := cli.ReadInput(cmd.InOrStdin(), file, attestation.MaxInput)
 		if err != nil {
@@ -101,6 +108,8 @@ func verify(cmd *cobra.Command, h *home, o *verifyOptions, files []string) error
 			return err
 		}
 		switch err := r.Err(); {
+		case errors.Is(err, check.ErrMissing) && lacksProof(r):
+			unproven = append(unproven, file)
 		case errors.Is(err, check.ErrMissing):
 			missing = append(missing, file)
 		case errors.Is(err, check.ErrStale):
@@ -116,6 +125,9 @@ func verify(cmd *cobra.Command, h *home, o *verifyOptions, files []string) error
 		return cli.Errorf(cli.Missing, "add it with --collateral PATH, or leave --offline out; nothing speaks against the evidence so far", "%s: collateral is missing", missing[0])
 	case len(missing) > 0:
 		return cli.Errorf(cli.Missing, "add it with --collateral PATH: it could not be fetched; nothing speaks against the evidence so far", "%s: collateral is missing", missing[0])
+	case len(unproven) > 0:
+		return cli.Errorf(cli.Missing, "put network.json in the home directory and leave --offline out, or name the block if you know it: --epoch SEQNO:ROOTHASH@TIME; nothing speaks against the evidence so far",
+			"%s: nothing proves the block that it answers", unproven[0])
 	case len(stale) > 0:
 		hint := "add newer with --collateral PATH: none could be fetched"
 		switch {
@@ -129,6 +141,12 @@ func verify(cmd *cobra.Command, h *home, o *verifyOptions, files []string) error
 	return nil
 }
 
+// lacksProof tells whether nothing proves the block that evidence answers.
+func lacksProof(r *attestation.Result) bool {
+	c := r.Check(attestation.CheckEpoch)
+	return c != nil && c.Missing != ""
+}
+
 // An appraiser holds everything but the evidence.
 type appraiser struct {
 	policy     *policy.Policy
@@ -137,19 +155,28 @@ type appraiser struct {
 	verifier   *attestation.Verifier
 	at         time.Time
 	want       attestation.Expected
-	fetcher    *fetch.Fetcher // nil: never connect
-	renew      bool           // expired collateral is fetched anew
+	epoch      *attestation.Epoch // given
+	fetcher    *fetch.Fetcher     // nil: never connect
+	renew      bool               // expired collateral is fetched anew
+	prove      func(context.Context, attestation.Epoch) (*attestation.Epoch, error)
 	log        io.Writer
 }
 
 // appraise fetches what the collateral at hand lacks, if it may: what is missing, and what has expired.
 func (a *appraiser) appraise(ctx context.Context, file string, data []byte) (*attestation.Result, error) {
+	a.want.Epoch = a.epoch
+	if stated, _, ok := attestation.SplitEpoch(data); ok && a.epoch == nil && a.want.Nonce == nil && a.policy.Epoch != nil {
+		var err error
+		if a.want.Epoch, err = a.prove(ctx, stated); err != nil {
+			return nil, err
+		}
+	}
 	r, err := a.verifier.AppraiseSaved(a.at, data, a.want)
 	if err != nil {
 		return nil, cli.Errorf(cli.Usage, cli.EncodingOr(data, "is it the right file? bombyx inspect shows what a file says"), "%s: %w", file, err)
 	}
 	renew := a.renew && len(r.Stale) > 0
-	if a.fetcher == nil || !renew && !errors.Is(r.Err(), check.ErrMissing) {
+	if a.fetcher == nil || lacksProof(r) || !renew && !errors.Is(r.Err(), check.ErrMissing) {
 		return r, nil
 	}
 	if renew {
@@ -204,6 +231,14 @@ func (o *verifyOptions) prepare(cmd *cobra.Command, h *home) (*appraiser, error)
 		}
 		*x.to = b
 	}
+	if o.epoch != "" {
+		if a.epoch, err = parseEpoch(o.epoch); err != nil {
+			return nil, err
+		}
+	}
+	a.prove = func(ctx context.Context, stated attestation.Epoch) (*attestation.Epoch, error) {
+		return h.proveEpoch(ctx, stated, o.offline)
+	}
 	if o.certChain != "" {
 		if a.want.Certificates, err = cli.ReadFile(o.certChain, attestation.MaxCertificates); err != nil {
 			return nil, err
@@ -247,6 +282,43 @@ func (o *verifyOptions) prepare(cmd *cobra.Command, h *home) (*appraiser, error)
 		a.renew = o.at == ""
 	}
 	return a, err
+}
+
+// parseEpoch reads SEQNO:ROOTHASH@TIME.
+func parseEpoch(s string) (*attestation.Epoch, error) {
+	block, made, timed := strings.Cut(s, "@")
+	number, hash, _ := strings.Cut(block, ":")
+	seqno, err := strconv.ParseUint(number, 10, 32)
+	root, hashErr := hex.DecodeString(hash)
+	at, timeErr := time.Parse(time.RFC3339, made)
+	if err != nil || hashErr != nil || len(root) != 32 || !timed || timeErr != nil {
+		return nil, cli.Errorf(cli.Usage, "write it as SEQNO:ROOTHASH@TIME: the block's number, 64 hexadecimal digits, and when it was made as in 2026-01-02T03:04:05Z", "--epoch: %.120q is no block", s)
+	}
+	return &attestation.Epoch{Seqno: uint32(seqno), RootHash: [32]byte(root), Time: at}, nil
+}
+
+// proveEpoch asks the network about the block that evidence answers. It returns nil when there is no network to ask.
+func (h *home) proveEpoch(ctx context.Context, stated attestation.Epoch, offline bool) (*attestation.Epoch, error) {
+	path, err := h.at(networkFile)
+	if err != nil {
+		return nil, err
+	}
+	if offline || !exists(path) {
+		return nil, nil
+	}
+	chain, err := h.proven(ctx)
+	if err != nil {
+		return nil, err
+	}
+	block, err := chain.MasterchainBlock(ctx, stated.Seqno)
+	switch {
+	case err != nil:
+		return nil, chainFault(err)
+	case block.RootHash != stated.RootHash:
+		return nil, cli.Errorf(cli.Refused, "do not rely on it", "block %d:%x, which the evidence answers, is not on the network's chain", stated.Seqno, stated.RootHash)
+	}
+	stated.Time = block.Time
+	return &stated, nil
 }
 
 func (o *verifyOptions) readPolicy(cmd *cobra.Command, h *home) (*policy.Policy, error) {

@@ -109,6 +109,10 @@ func Read(data []byte) (Tree, error) {
 		parts, err = inspectDevice(raw)
 	case attestation.KindEvidence:
 		parts, err = inspectEvidence(raw)
+		if e, _, ok := attestation.SplitEpoch(data); ok {
+			root.children = append(root.children, Tree{name: "epoch", children: []Tree{{name: "seqno", value: strconv.FormatUint(uint64(e.Seqno), 10)},
+				{name: "root_hash", value: fmt.Sprintf("%x", e.RootHash)}, {name: "nonce", value: fmt.Sprintf("%x", e.Nonce())}}})
+		}
 	default: // a document of another network: show it as it is
 		var doc any
 		if json.Unmarshal(raw, &doc) == nil {
