@@ -456,3 +456,25 @@ func FuzzAppraiseSaved(f *testing.F) {
 		}
 	})
 }
+
+// A host that has both endorsement keys gives both certificates; the one that signed counts, in whatever order.
+func TestBothEndorsementKeys(t *testing.T) {
+	v := verifier(t, attestationtest.CollateralOptions{}, func(p *policy.Policy) { p.SNP.Keys = []string{"VCEK", "VLEK"} })
+	var chains [2][]byte
+	for i, vlek := range []bool{false, true} {
+		e, err := attestation.ParseEvidence(collect(t, attestationtest.NodeConfig{SNP: true, VLEK: vlek}))
+		if err != nil {
+			t.Fatal(err)
+		}
+		chains[i] = e.CPU.Certificates
+	}
+	for _, vlek := range []bool{false, true} {
+		report := node(t, attestationtest.NodeConfig{SNP: true, VLEK: vlek}).SNPReport([64]byte{})
+		for _, given := range [][]byte{slices.Concat(chains[0], chains[1]), slices.Concat(chains[1], chains[0])} {
+			r, err := v.AppraiseSaved(now, report, attestation.Expected{Certificates: given})
+			if err != nil || r.Err() != nil {
+				t.Errorf("VLEK %v: %v %v", vlek, err, r.Err())
+			}
+		}
+	}
+}

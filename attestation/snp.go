@@ -108,8 +108,15 @@ func (a *appraisal) snpCollateral(r *snp.Report, certificates []byte) (*snp.Coll
 		return nil, err
 	}
 	c.Intermediates = a.v.intermediates
-	// The key comes first by convention, and last in what some networks publish.
-	if i := slices.IndexFunc(given, func(c *x509.Certificate) bool { return !c.IsCA }); i >= 0 {
+	// The key comes first by convention, and last in what some networks publish. Hosts that have both a VCEK and a VLEK give both.
+	i := slices.IndexFunc(given, func(c *x509.Certificate) bool { return !c.IsCA })
+	for j, cert := range given {
+		if k, err := snp.ParseEndorsementKey(cert); err == nil && k.Kind == r.SigningKey {
+			i = j
+			break
+		}
+	}
+	if i >= 0 {
 		c.Key = given[i]
 		c.Intermediates = slices.Concat(given[:i], given[i+1:], a.v.intermediates)
 		return c, nil
