@@ -26,9 +26,12 @@ type Entry = card.Entry
 // Chain reads a TON network, with proofs.
 type Chain = ton.Chain
 
-// DialChain connects to the TON network that a global.config.json describes.
-func DialChain(ctx context.Context, config []byte) (*ton.Client, error) {
-	return ton.Dial(ctx, config, ton.Options{})
+// DialChain connects to the TON network that a global.config.json describes. The
+// file memory, if any, keeps how far the chain has been proven: without it every
+// start on mainnet proves years of key blocks again. Keep it where only this
+// program writes; what is wrong with it costs that time, and no error.
+func DialChain(ctx context.Context, config []byte, memory string) (*ton.Client, error) {
+	return ton.Dial(ctx, config, ton.Options{Memory: memory})
 }
 
 // RegistriesOn returns a function for Config.Registries: it reads registries from a chain.

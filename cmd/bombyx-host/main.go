@@ -247,7 +247,16 @@ func setUp(ctx context.Context, c *config, dir string, log *slog.Logger) (h *hos
 	if _, err := ton.ParseConfig(network); err != nil {
 		return nil, nil, cli.Errorf(cli.Usage, "give the network's global.config.json, as TON publishes it", "%s: %w", at(c.Network), err)
 	}
-	chain, err := ton.Dial(ctx, network, ton.Options{})
+	source, state := c.Ledger, dir
+	if !strings.Contains(source, "://") {
+		source = at(source)
+		state = filepath.Dir(source)
+	}
+	chain, err := ton.Dial(ctx, network, ton.Options{Memory: filepath.Join(state, "key-block.json"),
+		Progress: func(seqno, newest uint32) {
+			log.Info("proving the chain once, from its pinned block", "block", seqno, "of", newest)
+		},
+		Warn: func(err error) { log.Warn(err.Error()) }})
 	if err != nil {
 		return nil, nil, cli.Errorf(cli.Unreachable, "check the network file, and whether its liteservers are up", "%w", err)
 	}
@@ -271,10 +280,6 @@ func setUp(ctx context.Context, c *config, dir string, log *slog.Logger) (h *hos
 		closers = append(closers, t.Wallet.Wipe)
 	}
 	cfg.Chain, cfg.Epochs = t, host.Epochs{Lifetime: seconds(c.Epoch), Newest: t.Newest}
-	source := c.Ledger
-	if !strings.Contains(source, "://") {
-		source = at(source)
-	}
 	if cfg.Ledger, err = ledger.Open(ctx, source, time.Now); err != nil {
 		return nil, nil, cli.Errorf(cli.Usage, "ledger is the path of a SQLite file, or a postgres:// URL: check it, and whether the database runs", "%w", err)
 	}

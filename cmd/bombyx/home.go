@@ -44,6 +44,7 @@ const (
 	policyFile     = "policy.json"
 	collateralPath = "collateral" // a file or a folder
 	storeFile      = "client.db"
+	keyBlockFile   = "key-block.json" // how far the chain has been proven
 )
 
 func (h *home) flags(c *cobra.Command) {
@@ -299,7 +300,15 @@ func (h *home) chain(ctx context.Context) (*ton.Client, error) {
 	if _, err := ton.ParseConfig(b); err != nil {
 		return nil, cli.Errorf(cli.Usage, "put the network's global.config.json there, as TON publishes it", "%s: %w", networkFile, err)
 	}
-	c, err := ton.Dial(ctx, b, ton.Options{})
+	memory, err := h.at(keyBlockFile)
+	if err != nil {
+		return nil, err
+	}
+	c, err := ton.Dial(ctx, b, ton.Options{Memory: memory,
+		Progress: func(seqno, newest uint32) {
+			fmt.Fprintf(os.Stderr, "bombyx: proving the chain once, from its pinned block: at block %d of %d\n", seqno, newest)
+		},
+		Warn: func(err error) { fmt.Fprintln(os.Stderr, "bombyx: warning:", err) }})
 	if err != nil {
 		return nil, chainFault(err)
 	}

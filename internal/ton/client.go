@@ -108,6 +108,17 @@ type Options struct {
 	MaxLag time.Duration
 	// Now is the local clock; nil means time.Now.
 	Now func() time.Time
+	// Memory is a file for the newest key block that was proven, so that the
+	// next Dial does not begin at the trusted block again: on mainnet that
+	// takes minutes. Who can write it and answers for the liteservers decides
+	// what the chain is. Empty keeps nothing.
+	Memory string
+	// Progress hears every few seconds how far the chain is proven while that
+	// takes long: up to which block, of how many. It may be nil.
+	Progress func(seqno, newest uint32)
+	// Warn hears why Memory could not be used or written; nothing fails for
+	// that. It may be nil.
+	Warn func(error)
 }
 
 const (
@@ -124,6 +135,7 @@ const (
 // Client is a connection to a TON network. It is safe for concurrent use.
 type Client struct {
 	opts     Options
+	memory   *memory
 	servers  []*server
 	current  atomic.Int32 // index of the server that answered last
 	globalID int32
@@ -161,10 +173,21 @@ func Dial(ctx context.Context, config []byte, opts Options) (*Client, error) {
 		opts.Now = time.Now
 	}
 	c := &Client{opts: opts, machine: sync.OnceValue(tvm.NewTVM)}
+	c.memory = &memory{path: opts.Memory, cfg: cfg, opts: &c.opts}
+	trusted, remembered := c.memory.recall()
 	for _, ls := range cfg.Liteservers {
-		c.servers = append(c.servers, newServer(ls, cfg.Init, opts.Timeout))
+		c.servers = append(c.servers, newServer(ls, trusted, opts.Timeout))
 	}
-	if err = c.connect(ctx, cfg); err != nil {
+	err = c.connect(ctx, cfg)
+	if err != nil && remembered && ctx.Err() == nil && slices.ContainsFunc(c.servers, (*server).heard) {
+		c.memory.warn("no way from key block %d, which %s remembers: beginning at the trusted block %d: %w", trusted.SeqNo, opts.Memory, cfg.Init.SeqNo, err)
+		c.memory.forget()
+		for _, s := range c.servers {
+			s.api.SetTrustedBlock(&cfg.Init)
+		}
+		err = c.connect(ctx, cfg)
+	}
+	if err != nil {
 		c.Close()
 		return nil, err
 	}
@@ -220,7 +243,11 @@ func (c *Client) connect(ctx context.Context, cfg *Config) error {
 		case <-next.C:
 			go ask(started)
 			if started++; started < len(c.servers) {
-				next.Reset(stagger)
+				wait := stagger
+				if c.memory.moving(c.opts.Timeout) { // a long way, which not all need to go
+					wait = c.opts.Timeout
+				}
+				next.Reset(wait)
 			}
 		case a := <-answers:
 			if a.err != nil {

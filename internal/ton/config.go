@@ -25,6 +25,7 @@ type Config struct {
 	// knows the network by its zero state, else the configuration's own.
 	Init tonapi.BlockIDExt
 
+	zero    [32]byte           // root hash of the network's zero state
 	network *network           // nil for a private network
 	claimed *tonapi.BlockIDExt // the configuration's init block, where Init is another: to be proven
 }
@@ -64,7 +65,7 @@ func ParseConfig(raw []byte) (*Config, error) {
 	case len(g.Liteservers) > maxLiteservers:
 		return nil, fmt.Errorf("network configuration: %d liteservers, at most %d", len(g.Liteservers), maxLiteservers)
 	}
-	c := &Config{Init: tonapi.BlockIDExt(*b), network: knownNetwork([32]byte(zero.RootHash))}
+	c := &Config{Init: tonapi.BlockIDExt(*b), zero: [32]byte(zero.RootHash), network: knownNetwork([32]byte(zero.RootHash))}
 	if n := c.network; n != nil && !c.Init.Equals(&n.pin) {
 		if c.Init.SeqNo == n.pin.SeqNo {
 			return nil, fmt.Errorf("network configuration: validator.init_block %d is not %s's: its hashes contradict those that this program pins; "+

@@ -19,3 +19,9 @@ func Pin(t testing.TB, config []byte, globalID int32) {
 	networks = append(networks[:len(networks):len(networks)], network{name: "test network", globalID: globalID,
 		zero: [32]byte(g.Validator.ZeroState.RootHash), pin: tonapi.BlockIDExt(g.Validator.InitBlock)})
 }
+
+// ParseMemory reads the file that remembers a key block.
+var ParseMemory = parseMemory
+
+// Remembered is a file that remembers the trusted block itself.
+func Remembered(c *Config) []byte { return encodeMemory(&c.Init, c) }

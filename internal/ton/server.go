@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/xssnick/tonutils-go/address"
@@ -25,6 +26,8 @@ type server struct {
 	pool    *liteclient.ConnectionPool
 	api     *tonapi.APIClient
 
+	answered atomic.Bool // anything, ever
+
 	dialing sync.Mutex
 	mu      sync.Mutex
 	last    Head
@@ -37,6 +40,8 @@ func newServer(ls Liteserver, trusted tonapi.BlockIDExt, timeout time.Duration) 
 	s.api.SetTrustedBlock(&trusted)
 	return s
 }
+
+func (s *server) heard() bool { return s.answered.Load() }
 
 // guarded runs ask and turns a panic in the parsing of a hostile answer into an error.
 func (s *server) guarded(ctx context.Context, ask func(context.Context, *server) error) (err error) {
@@ -52,14 +57,24 @@ func (s *server) guarded(ctx context.Context, ask func(context.Context, *server)
 func (s *server) QueryLiteserver(ctx context.Context, q tl.Serializable, result tl.Serializable) error {
 	ctx, cancel := context.WithTimeout(ctx, s.timeout)
 	defer cancel()
+	trail, _ := ctx.Value(trailKey{}).(*trail)
+	if trail != nil {
+		trail.asks(q)
+	}
 	err := s.pool.QueryLiteserver(ctx, q, result)
-	if !errors.Is(err, liteclient.ErrNoActiveConnections) {
+	if errors.Is(err, liteclient.ErrNoActiveConnections) {
+		if err = s.dial(ctx); err == nil {
+			err = s.pool.QueryLiteserver(ctx, q, result)
+		}
+	}
+	if err != nil {
 		return err
 	}
-	if err = s.dial(ctx); err != nil {
-		return err
+	s.answered.Store(true)
+	if answer, ok := result.(*tl.Serializable); ok && trail != nil {
+		trail.hears(q, *answer)
 	}
-	return s.pool.QueryLiteserver(ctx, q, result)
+	return nil
 }
 
 func (s *server) dial(ctx context.Context) error {
@@ -85,10 +100,12 @@ func (s *server) StickyContextNextNodeBalanced(ctx context.Context) (context.Con
 
 // head is the server's newest block, proven and recent.
 func (s *server) head(ctx context.Context, c *Client) (*tonapi.BlockIDExt, Head, error) {
-	id, err := s.api.GetMasterchainInfo(ctx)
+	following, trail := c.memory.follow(ctx)
+	id, err := s.api.GetMasterchainInfo(following)
 	if err != nil {
 		return nil, Head{}, err
 	}
+	trail.accepted()
 	h, err := s.header(ctx, id)
 	if err != nil {
 		return nil, Head{}, err
