@@ -146,7 +146,7 @@ func newKiller(t *testing.T, seed uint64) *killer {
 		}
 	}
 	var err error
-	k.chain, err = devnet.New(devnet.Config{})
+	k.chain, err = devnet.New(devnet.Config{KeyEvery: 10})
 	must(err)
 	t.Cleanup(func() { k.chain.Close() })
 	_, err = k.chain.Serve(k.ctx, "127.0.0.1:0")
@@ -628,6 +628,12 @@ func (k *killer) report(kills int) {
 	k.books.db.QueryRow(`SELECT SUM(claimed) FROM channels`).Scan(&claimed)
 	k.t.Logf("seed %d: %d kills in %.0f s: %v; %d channels (%d closed together), %d requests, %d receipts, %d refusals, %s GRAM released, %d releases compared with the ledger",
 		k.seed, k.sum(), time.Since(k.began).Seconds(), k.count, len(k.old), k.together, k.talker.spoke, receipts, refused, ton.Nano(released), k.tap.checked)
+	if _, err := os.Stat(k.at("key-block.json")); err != nil {
+		k.fault("at block %d the host does not remember how far the chain was proven: %v", k.chain.Status().Seqno, err)
+	}
+	if log, err := os.ReadFile(k.at("host.log")); err != nil || bytes.Contains(log, []byte("key-block.json")) {
+		k.fault("the host warns of its file, %v", err)
+	}
 	if k.sum() < kills || k.tap.checked == 0 || receipts == 0 {
 		k.fault("too little happened for a test")
 	}
