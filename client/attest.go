@@ -114,7 +114,7 @@ func (t *Transport) attest(ctx context.Context, model string) (*attested, *apier
 		e.prices = prices
 		return &e, nil
 	}
-	e, fault := t.appraise(ctx, entry, model)
+	e, fault := t.appraise(ctx, entry)
 	if fault != nil {
 		return nil, fault
 	}
@@ -124,6 +124,9 @@ func (t *Transport) attest(ctx context.Context, model string) (*attested, *apier
 	}
 	e.prices, e.list = prices, list
 	t.enclaves[entry.ID] = e
+	if !e.models[model] {
+		return nil, refused(fmt.Sprintf("the attested model manifest does not list %.100q", model))
+	}
 	return e, nil
 }
 
@@ -149,7 +152,7 @@ func refused(why string) *apierror.Error {
 	return apierror.New(403, "attestation_failed", "nothing was sent: "+why, "run bombyx verify on the evidence for details")
 }
 
-func (t *Transport) appraise(ctx context.Context, entry *card.Enclave, model string) (*attested, *apierror.Error) {
+func (t *Transport) appraise(ctx context.Context, entry *card.Enclave) (*attested, *apierror.Error) {
 	if fault := t.prepare(ctx); fault != nil {
 		return nil, fault
 	}

@@ -26,8 +26,8 @@ func Proxy(t http.RoundTripper) http.Handler {
 	})
 }
 
-// guard keeps web pages out: a page's requests carry an Origin, and a rebound
-// DNS name shows in Host.
+// guard keeps web pages out: a page's requests carry an Origin or, where they
+// do not, Sec-Fetch-Site, and a rebound DNS name shows in Host.
 func guard(r *http.Request) *apierror.Error {
 	host := r.Host
 	if h, _, err := net.SplitHostPort(host); err == nil {
@@ -36,7 +36,7 @@ func guard(r *http.Request) *apierror.Error {
 	if !loopback(host) {
 		return apierror.New(403, "not_local", "the proxy serves loopback names only", "use http://127.0.0.1")
 	}
-	if r.Header.Get("Origin") != "" {
+	if site := r.Header.Get("Sec-Fetch-Site"); r.Header.Get("Origin") != "" || site != "" && site != "none" {
 		return apierror.New(403, "not_local", "the proxy does not serve web pages", "call it from a program")
 	}
 	return nil

@@ -20,16 +20,20 @@ func TestProxyGuards(t *testing.T) {
 		return &http.Response{StatusCode: 200, Header: http.Header{"Content-Type": {"application/json"}}, Body: io.NopCloser(strings.NewReader("{}"))}, nil
 	}))
 	for _, c := range []struct {
-		host, origin string
-		want         int
+		host, origin, site string
+		want               int
 	}{
-		{"127.0.0.1:8080", "", 200}, {"localhost", "", 200}, {"[::1]:1", "", 200},
-		{"evil.example", "", 403}, {"127.0.0.1.evil.example:80", "", 403}, {"127.0.0.1", "https://evil.example", 403}, {"127.0.0.1", "null", 403},
+		{"127.0.0.1:8080", "", "", 200}, {"localhost", "", "", 200}, {"[::1]:1", "", "none", 200},
+		{"evil.example", "", "", 403}, {"127.0.0.1.evil.example:80", "", "", 403}, {"127.0.0.1", "https://evil.example", "", 403}, {"127.0.0.1", "null", "", 403},
+		{"127.0.0.1", "", "cross-site", 403}, {"127.0.0.1", "", "same-site", 403}, {"127.0.0.1", "", "same-origin", 403},
 	} {
 		r := httptest.NewRequest("POST", "/v1/chat/completions", strings.NewReader("{}"))
 		r.Host = c.host
 		if c.origin != "" {
 			r.Header.Set("Origin", c.origin)
+		}
+		if c.site != "" {
+			r.Header.Set("Sec-Fetch-Site", c.site)
 		}
 		w := httptest.NewRecorder()
 		h.ServeHTTP(w, r)

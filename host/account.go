@@ -21,6 +21,8 @@ import (
 const (
 	tokenLifetime = time.Hour
 	maxTokens     = 1 << 16 // sessions in memory
+	maxSessions   = 64      // of one channel: a new one ends the oldest
+	maxStreams    = 512     // of one channel at once, an eighth of what an enclave serves
 	maxAccounts   = 1 << 16 // channels in memory
 	chainFresh    = 30 * time.Second
 )
@@ -33,6 +35,8 @@ type account struct {
 	key     [32]byte
 
 	loading sync.Mutex // held while what an earlier process left is booked
+
+	tokens [][32]byte // of its sessions, the oldest first; accounts' lock guards them
 
 	mu         sync.Mutex
 	loaded     bool
@@ -88,6 +92,9 @@ func (a *account) admit(id string, allot uint64, to *upstream, now time.Time) *a
 	if a.closed || now.Before(a.closing) {
 		return errClosing
 	}
+	if s == nil && len(a.streams) >= maxStreams {
+		return apierror.New(429, "busy", fmt.Sprintf("%d requests run on this channel, as many as one may", maxStreams), "let some end first")
+	}
 	used := a.spent + a.reserved - held
 	if free := a.covered(); used > free || free-used < allot {
 		return apierror.New(402, "insufficient_credit",
@@ -129,7 +136,7 @@ func (a *account) settle(id string, cost *uint64) *admission {
 	s := a.streams[id]
 	delete(a.streams, id)
 	if cost != nil {
-		s.cost = max(s.cost, *cost)
+		s.cost = *cost // less than it said before, if the engine found its prompt cached
 	}
 	a.reserved -= s.allot
 	a.spent += min(s.cost, s.allot)
@@ -141,10 +148,8 @@ func (a *account) settle(id string, cost *uint64) *admission {
 func (a *account) correct(s *admission, cost uint64) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if cost = min(cost, s.allot); cost > s.cost {
-		a.spent += cost - s.cost
-		s.cost = cost
-	}
+	a.spent = a.spent - min(s.cost, s.allot) + min(cost, s.allot)
+	s.cost = cost
 }
 
 type balances struct {
@@ -195,7 +200,12 @@ func (s *accounts) issue(a *account, now time.Time) (string, *apierror.Error) {
 		}
 	}
 	until := now.Add(tokenLifetime)
-	s.tokens[sha256.Sum256([]byte(t))] = token{a, until}
+	digest := sha256.Sum256([]byte(t))
+	s.tokens[digest] = token{a, until}
+	if a.tokens = append(a.tokens, digest); len(a.tokens) > maxSessions {
+		delete(s.tokens, a.tokens[0])
+		a.tokens = a.tokens[1:]
+	}
 	a.mu.Lock()
 	a.until = until
 	a.mu.Unlock()

@@ -97,6 +97,8 @@ type Host struct {
 	enclaves map[string]*upstream
 	accounts accounts
 
+	bodyWithin time.Duration // that a sealed request may take to arrive
+
 	recording sync.WaitGroup // costs on their way to the ledger
 	quit      chan struct{}
 	once      sync.Once
@@ -130,7 +132,7 @@ func New(ctx context.Context, cfg Config) (*Host, error) {
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
-	h := &Host{cfg: cfg, key: [32]byte(cfg.Identity.Public().(ed25519.PublicKey)), enclaves: map[string]*upstream{}, quit: make(chan struct{})}
+	h := &Host{cfg: cfg, key: [32]byte(cfg.Identity.Public().(ed25519.PublicKey)), enclaves: map[string]*upstream{}, quit: make(chan struct{}), bodyWithin: 2 * time.Minute}
 	h.accounts.most = maxAccounts
 	h.accounts.open = map[string]*account{}
 	h.accounts.tokens = map[[32]byte]token{}

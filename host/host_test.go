@@ -728,3 +728,132 @@ func TestConfigRefusals(t *testing.T) {
 		}
 	}
 }
+
+// One client cannot take the sessions or requests of all.
+func TestOneChannelIsOneOfMany(t *testing.T) {
+	r := newRig(t)
+	first := r.open()
+	for range maxSessions - 1 {
+		r.open()
+	}
+	if status, code := r.pay(first, 10); status != 204 {
+		t.Fatalf("%d sessions: %d %s", maxSessions, status, code)
+	}
+	last := r.open()
+	status, code := r.pay(first, 10)
+	r.want("the oldest session", 401, "unknown_session", status, code)
+	if status, code := r.pay(last, 10); status != 204 {
+		t.Fatal(status, code)
+	}
+	if n := len(r.h.accounts.tokens); n != maxSessions {
+		t.Errorf("%d sessions in memory", n)
+	}
+	a, to := r.account(), r.h.enclaves["e0"]
+	for i := range maxStreams {
+		if f := a.admit(fmt.Sprintf("%032x", i), 0, to, r.now()); f != nil {
+			t.Fatal(i, f)
+		}
+	}
+	status, code = r.ask(last, strings.Repeat("f", 32), "0")
+	r.want("one request more", 429, "busy", status, code)
+	a.settle(fmt.Sprintf("%032x", 0), nil)
+	if status, code = r.ask(last, strings.Repeat("f", 32), "0"); status != 200 {
+		t.Fatal(status, code)
+	}
+}
+
+// A request that comes in drips is not waited for; nor is the rest of one that
+// is answered already. Neither holds on to its allotment.
+func TestSlowRequest(t *testing.T) {
+	for _, c := range []struct {
+		name   string
+		http2  bool
+		length int64 // said beforehand
+		early  bool
+		status int
+		code   string
+	}{
+		{"HTTP/1", false, -1, false, 408, "slow_request"},
+		{"HTTP/1, short", false, 100, false, 408, "slow_request"},
+		{"HTTP/2", true, -1, false, 408, "slow_request"},
+		{"HTTP/2, short", true, 100, false, 408, "slow_request"},
+		{"HTTP/1, answered", false, -1, true, 422, "unknown_key"},
+		{"HTTP/2, answered", true, -1, true, 422, "unknown_key"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			r := newRig(t)
+			if c.early {
+				r.enclave.sealed = func(w http.ResponseWriter, _ *http.Request) {
+					http.NewResponseController(w).EnableFullDuplex() // as one does that reads no more
+					apierror.New(422, "unknown_key", "unknown key", "").Write(w)
+				}
+			} else {
+				r.h.bodyWithin = 50 * time.Millisecond
+			}
+			auth := r.open()
+			r.pay(auth, 100)
+			srv := httptest.NewUnstartedServer(r.h.Handler())
+			srv.EnableHTTP2 = c.http2
+			srv.StartTLS()
+			defer srv.Close()
+			body, drip := io.Pipe()
+			defer drip.Close()
+			req, err := http.NewRequestWithContext(t.Context(), "POST", srv.URL+"/v1/enclaves/e0/sealed", body)
+			if err != nil {
+				t.Fatal(err)
+			}
+			req.ContentLength = c.length
+			req.Header = http.Header{"Authorization": {auth}, "Bombyx-Stream": {stream1}, "Bombyx-Allot": {"100"}, "Content-Type": {requestType}}
+			go io.WriteString(drip, "drip")
+			resp, err := srv.Client().Do(req)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer resp.Body.Close()
+			b, _ := io.ReadAll(resp.Body)
+			if resp.StatusCode != c.status || !strings.Contains(string(b), c.code) {
+				t.Errorf("%d %s", resp.StatusCode, b)
+			}
+			waitFor(t, func() bool { return r.account().balances().Reserved == 0 })
+		})
+	}
+}
+
+// A cost that falls before it is final, as when the engine finds the prompt
+// cached, is not charged at its highest.
+func TestCostMayFall(t *testing.T) {
+	r := newRig(t)
+	auth := r.open()
+	r.pay(auth, 1000)
+	raised := make(chan struct{})
+	r.enclave.cost[stream1] = "90"
+	r.enclave.sealed = func(w http.ResponseWriter, req *http.Request) { <-raised; costs("70")(w, req) }
+	done := make(chan struct{})
+	go func() { r.ask(auth, stream1, "100"); close(done) }()
+	waitFor(t, func() bool { return r.account().running(stream1) != nil })
+	if status, code := r.pay(auth, 1000, "Bombyx-Stream", stream1, "Bombyx-Allot", "200"); status != 204 {
+		t.Fatal(status, code)
+	}
+	close(raised)
+	<-done
+	if c := r.row(); c.Spent != 70 {
+		t.Errorf("the ledger has %d", c.Spent)
+	}
+	if b := r.account().balances(); b.Spent != 70 || b.Reserved != 0 {
+		t.Errorf("%+v, want 70 spent", b)
+	}
+	a, to := r.account(), r.h.enclaves["e0"] // one whose cost is known late
+	if f := a.admit(stream2, 100, to, r.now()); f != nil {
+		t.Fatal(f)
+	}
+	s := a.running(stream2)
+	a.note(stream2, s, 50)
+	a.settle(stream2, nil)
+	if b := a.balances(); b.Spent != 120 {
+		t.Errorf("%+v, want the last word", b)
+	}
+	a.correct(s, 30)
+	if b := a.balances(); b.Spent != 100 {
+		t.Errorf("%+v, want 100", b)
+	}
+}

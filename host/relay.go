@@ -13,6 +13,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/bombyx-network/bombyx/host/ledger"
@@ -253,8 +254,8 @@ func (h *Host) serveSealed(w http.ResponseWriter, r *http.Request) {
 		h.refuse(w, a, fault)
 		return
 	}
-	end, err := h.relay(w, r, a, e, id, allot)
-	cut := errors.Is(err, errCut)
+	end, abort, err := h.relay(w, r, a, e, id, allot)
+	abort = abort || errors.Is(err, errCut)
 	if err != nil {
 		// The client or the enclave went away: only the enclave knows the cost.
 		if end, err = e.settle(id); err != nil {
@@ -262,14 +263,14 @@ func (h *Host) serveSealed(w http.ResponseWriter, r *http.Request) {
 		}
 	}
 	var cost *uint64
-	if err == nil {
+	if err == nil && end.tab.ID != "" {
 		cost = &end.cost
 	}
 	s := a.settle(id, cost)
 	h.recording.Go(func() { h.record(a, s, id, end, err == nil) })
-	if cut {
+	if abort {
 		// The client must see a cut, not an end, whatever repairs framing in
-		// between.
+		// between. Only now: what it holds must be given back.
 		panic(http.ErrAbortHandler)
 	}
 }
@@ -336,8 +337,9 @@ func (h *Host) record(a *account, s *admission, id string, end ending, known boo
 		var err error
 		if !known {
 			if end, err = s.enclave.settle(id); err == nil {
-				a.correct(s, end.cost)
-				known = true
+				if known = true; end.tab.ID != "" {
+					a.correct(s, end.cost)
+				}
 			} else if h.cfg.Now().Sub(began) > settleWithin {
 				h.cfg.Log.Warn("cost unknown, charging what the enclave said last", "enclave", s.enclave.ID, "err", err)
 				end, known = ending{}, true
@@ -370,38 +372,45 @@ func (h *Host) record(a *account, s *admission, id string, end ending, known boo
 var buffers = sync.Pool{New: func() any { b := make([]byte, relayBuffer); return &b }}
 
 // relay passes the sealed request on and the sealed answer back, a piece at a
-// time, and returns what the enclave states at its end.
-func (h *Host) relay(w http.ResponseWriter, r *http.Request, a *account, e *upstream, id string, allot uint64) (ending, error) {
+// time, and returns what the enclave states at its end, and whether the
+// connection has no future.
+func (h *Host) relay(w http.ResponseWriter, r *http.Request, a *account, e *upstream, id string, allot uint64) (end ending, abort bool, err error) {
 	if allot > h.cfg.Window {
 		if fault := h.keepStream(r.Context(), a, a.running(id), id, ending{}); fault != nil {
 			fault.Write(w)
-			return ending{}, nil
+			return ending{}, false, nil
 		}
 	}
 	rc := http.NewResponseController(w)
+	on := newArrival(rc, h.bodyWithin)
+	defer on.ended()
 	var req *http.Request
-	var err error
 	if r.ContentLength > 0 && r.ContentLength <= relayBuffer {
 		// The transport sends what is in memory together with its header.
 		whole := make([]byte, r.ContentLength)
 		if _, err := io.ReadFull(r.Body, whole); err != nil {
-			apierror.New(400, "truncated_request", "the sealed request is incomplete", "send it again").Write(w)
-			return ending{}, nil
+			f := apierror.New(400, "truncated_request", "the sealed request is incomplete", "send it again")
+			if on.late() {
+				f = errSlow
+			}
+			f.Write(w)
+			return ending{}, false, nil
 		}
+		on.ended()
 		if req, err = e.request(r.Context(), http.MethodPost, "/sealed", bytes.NewReader(whole)); err != nil {
-			return ending{}, err
+			return ending{}, false, err
 		}
 	} else {
 		// An HTTP/1 server would close the request's body when the answer begins,
 		// under the hands of the transport that is still looking for its end.
 		if err := rc.EnableFullDuplex(); err != nil {
-			return ending{}, err
+			return ending{}, false, err
 		}
-		body := &lentBody{src: r.Body, left: r.ContentLength, back: make(chan struct{})}
+		body := &lentBody{src: r.Body, left: r.ContentLength, on: on, back: make(chan struct{})}
 		if req, err = e.request(r.Context(), http.MethodPost, "/sealed", body); err != nil {
-			return ending{}, err
+			return ending{}, false, err
 		}
-		defer body.recall(rc, r.ProtoMajor == 1)
+		defer func() { abort = !body.recall(rc, r.ProtoMajor == 1) }()
 		req.ContentLength = r.ContentLength
 	}
 	req.Header["Content-Type"] = []string{requestType}
@@ -410,14 +419,18 @@ func (h *Host) relay(w http.ResponseWriter, r *http.Request, a *account, e *upst
 	req.Header["Bombyx-Credit"] = []string{strconv.FormatUint(allot, 10)}
 	resp, err := e.Transport.RoundTrip(req)
 	if err != nil {
-		h.upstreamFault(e, err).Write(w)
-		return ending{}, err
+		f := h.upstreamFault(e, err)
+		if on.late() {
+			f = errSlow
+		}
+		f.Write(w)
+		return ending{}, false, err
 	}
 	defer resp.Body.Close()
 	if resp.StatusCode != http.StatusOK {
 		f := apierror.Read(resp)
 		f.Write(w)
-		return ending{}, nil // the enclave refused before it ran anything
+		return ending{}, false, nil // the enclave refused before it ran anything
 	}
 	w.Header()["Content-Type"] = []string{responseType}
 	w.WriteHeader(http.StatusOK)
@@ -427,11 +440,11 @@ func (h *Host) relay(w http.ResponseWriter, r *http.Request, a *account, e *upst
 		n, err := resp.Body.Read(*p)
 		if n > 0 {
 			if _, werr := w.Write((*p)[:n]); werr != nil {
-				return ending{}, errors.Join(errCut, werr)
+				return ending{}, false, errors.Join(errCut, werr)
 			}
 			if err == nil {
 				if ferr := rc.Flush(); ferr != nil {
-					return ending{}, errors.Join(errCut, ferr)
+					return ending{}, false, errors.Join(errCut, ferr)
 				}
 			}
 		}
@@ -439,10 +452,11 @@ func (h *Host) relay(w http.ResponseWriter, r *http.Request, a *account, e *upst
 			break
 		}
 		if err != nil {
-			return ending{}, errors.Join(errCut, err)
+			return ending{}, false, errors.Join(errCut, err)
 		}
 	}
-	return readEnding(resp.Trailer)
+	end, err = readEnding(resp.Trailer)
+	return end, false, err
 }
 
 // A lentBody is a request's body in the hands of a transport, which may read it
@@ -453,6 +467,7 @@ type lentBody struct {
 	left int64 // bytes to come, negative if unknown; the transport's
 	end  bool  // seen; likewise
 	once sync.Once
+	on   *arrival
 	back chan struct{} // closed by Close
 }
 
@@ -460,6 +475,9 @@ func (b *lentBody) Read(p []byte) (int, error) {
 	n, err := b.src.Read(p)
 	b.left -= int64(n)
 	b.end = b.end || err == io.EOF || b.left == 0
+	if b.end {
+		b.on.ended()
+	}
 	return n, err
 }
 
@@ -471,8 +489,8 @@ func (b *lentBody) Close() error {
 // recall waits until the transport has let go of the body. What is left of the
 // request must be read before the handler ends, as far as it is on its way: an
 // HTTP/1 server with full duplex does not survive to look for it itself. Else
-// the connection has no future.
-func (b *lentBody) recall(rc *http.ResponseController, http1 bool) {
+// the connection has no future: recall reports false.
+func (b *lentBody) recall(rc *http.ResponseController, http1 bool) bool {
 	select {
 	case <-b.back:
 	case <-time.After(graceForBody):
@@ -480,15 +498,41 @@ func (b *lentBody) recall(rc *http.ResponseController, http1 bool) {
 		<-b.back
 	}
 	if b.end || !http1 {
-		return
+		return true
 	}
 	rc.SetReadDeadline(time.Now().Add(graceForBody))
 	io.CopyN(io.Discard, b, maxUnread)
 	if !b.end {
 		rc.Flush()
-		panic(http.ErrAbortHandler)
+	}
+	return b.end
+}
+
+// An arrival ends the reading of a request that takes too long to come.
+type arrival struct {
+	clock *time.Timer
+	state atomic.Int32 // 0 while it comes, 1 once that has ended, 2 if it is late
+}
+
+func newArrival(rc *http.ResponseController, within time.Duration) *arrival {
+	a := new(arrival)
+	a.clock = time.AfterFunc(within, func() {
+		if a.state.CompareAndSwap(0, 2) {
+			rc.SetReadDeadline(time.Unix(1, 0))
+		}
+	})
+	return a
+}
+
+func (a *arrival) ended() {
+	if a.state.CompareAndSwap(0, 1) {
+		a.clock.Stop()
 	}
 }
+
+func (a *arrival) late() bool { return a.state.Load() == 2 }
+
+var errSlow = apierror.New(408, "slow_request", "the request did not arrive in time", "send it again, over a faster link")
 
 const (
 	graceForBody = 100 * time.Millisecond // that the rest of a request may take once it is answered

@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"strings"
+	"unicode"
 )
 
 // An Error is one failure as a client of the OpenAI API sees it.
@@ -91,15 +93,29 @@ func Read(resp *http.Response) *Error {
 		e.Message = fmt.Sprintf("peer answered %d %s", resp.StatusCode, http.StatusText(resp.StatusCode))
 		return e
 	}
-	e.Message = o.Error.Message
+	e.Message = printable(o.Error.Message, 4096)
 	if o.Error.Type != "" {
-		e.Type = o.Error.Type
+		e.Type = printable(o.Error.Type, 64)
 	}
 	if o.Error.Param != nil {
-		e.Param = *o.Error.Param
+		e.Param = printable(*o.Error.Param, 256)
 	}
 	if o.Error.Code != nil {
-		e.Code = *o.Error.Code
+		e.Code = printable(*o.Error.Code, 64)
 	}
 	return e
+}
+
+// printable keeps a foreign text from steering the terminal or log that it ends
+// up in.
+func printable(s string, limit int) string {
+	if len(s) > limit {
+		s = s[:limit] + "..."
+	}
+	return strings.Map(func(r rune) rune {
+		if unicode.IsPrint(r) {
+			return r
+		}
+		return ' '
+	}, strings.ToValidUTF8(s, "?"))
 }

@@ -37,3 +37,11 @@ func TestTypes(t *testing.T) {
 		}
 	}
 }
+
+func TestReadCannotSteerATerminal(t *testing.T) {
+	e := Read(&http.Response{StatusCode: 400, Body: io.NopCloser(strings.NewReader(
+		`{"error":{"message":"a\u001b]52;c;x\u0007\u009b2J\u202eb` + strings.Repeat("x", 1<<14) + `","type":"\u001bt","param":"\rp","code":"\nc"}}`))})
+	if e.Message[:20] != "a ]52;c;x  2J b"+"xxxxx" || len(e.Message) > 5000 || e.Type != " t" || e.Param != " p" || e.Code != " c" {
+		t.Errorf("%+v", e)
+	}
+}

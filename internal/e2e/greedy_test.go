@@ -8,8 +8,10 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/bombyx-network/bombyx/internal/apierror"
+	"github.com/bombyx-network/bombyx/internal/card"
 	"github.com/bombyx-network/bombyx/internal/ton/channel"
 )
 
@@ -138,5 +140,46 @@ func TestGreedyHost(t *testing.T) {
 				t.Errorf("%d sessions for %d requests", g.sessions, requests)
 			}
 		})
+	}
+}
+
+// A host cannot pass one model off under the price of another: only what the
+// attested manifest lists is asked for.
+func TestModelThatIsNotThere(t *testing.T) {
+	const other = "dear-model"
+	sealed := 0
+	var s *Stack
+	s = start(t, Options{Engine: &Script{Chunks: 5, Size: 8}, Outside: func(rt http.RoundTripper) http.RoundTripper {
+		return transport(func(r *http.Request) (*http.Response, error) {
+			if strings.HasSuffix(r.URL.Path, "/sealed") {
+				sealed++
+			}
+			resp, err := rt.RoundTrip(r)
+			if err != nil || r.URL.Path != "/v1/card" {
+				return resp, err
+			}
+			b, err := io.ReadAll(resp.Body)
+			if err != nil {
+				return nil, err
+			}
+			c, err := card.Verify(string(b), s.Host.Key(), time.Now())
+			if err != nil {
+				return nil, err
+			}
+			c.Enclaves[0].Models = append(c.Enclaves[0].Models, other)
+			c.Prices[other] = Prices[Model]
+			text, err := card.Sign(c, s.host.Identity)
+			resp.Body, resp.ContentLength = io.NopCloser(strings.NewReader(text)), int64(len(text))
+			return resp, err
+		})
+	}})
+	for range 2 {
+		resp, err := post(s, strings.ReplaceAll(streaming, Model, other))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if body, _ := read(t, resp); resp.StatusCode != 403 || !strings.Contains(body, "attestation_failed") || sealed != 0 {
+			t.Errorf("%d %q, %d requests sent", resp.StatusCode, body, sealed)
+		}
 	}
 }

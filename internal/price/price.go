@@ -10,6 +10,8 @@ import (
 	"math"
 	"math/bits"
 	"slices"
+	"strings"
+	"unicode"
 )
 
 const magic = "bombyx/1 prices"
@@ -118,6 +120,9 @@ func (l List) Check() error {
 	for name, p := range l {
 		if name == "" || len(name) > MaxModelName {
 			return fmt.Errorf("price: model name of %d bytes, want 1 to %d", len(name), MaxModelName)
+		}
+		if strings.ContainsFunc(name, func(r rune) bool { return !unicode.IsPrint(r) }) {
+			return fmt.Errorf("price: model name %q has characters that do not print", name)
 		}
 		if err := p.check(); err != nil {
 			return fmt.Errorf("model %q: %w", name, err)
