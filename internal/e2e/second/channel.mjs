@@ -1,6 +1,7 @@
 // Written from docs/protocol.md alone: section "Channel".
 
 import { Address, beginCell, Cell, contractAddress, external, loadStateInit, storeMessage } from "@ton/core";
+import { hkdfSync } from "node:crypto";
 import * as ed25519 from "./ed25519.mjs";
 import { vector } from "./vectors.mjs";
 
@@ -14,6 +15,15 @@ export const RESERVE = 20_000_000n;
 
 const zero32 = Buffer.alloc(32);
 const basechain = (accountId) => new Address(0, accountId);
+
+// --- The client's key, from a wallet's
+
+/** Seed of the key for the channel of that salt and payee. */
+export function channelSeed(walletSeed, salt, payee) {
+  const number = Buffer.alloc(8);
+  number.writeBigUInt64BE(salt);
+  return Buffer.from(hkdfSync("sha256", walletSeed, Buffer.concat([number, payee.hash]), "bombyx/1 channel key", 32));
+}
 
 // --- State
 

@@ -4,17 +4,21 @@
 import { after, before, test } from "node:test";
 import { deepEqual, equal, match, ok, rejects } from "node:assert/strict";
 import { randomBytes } from "node:crypto";
+import { cp, mkdtemp, rm, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { Address, toNano } from "@ton/core";
+import { mnemonicToPrivateKey } from "@ton/crypto";
 import * as ch from "./channel.mjs";
 import * as ed25519 from "./ed25519.mjs";
 import { Host, Refused } from "./host.mjs";
-import { demo } from "./programs.mjs";
+import { bombyx, demo } from "./programs.mjs";
 
-let net, globalId, theirs, host, stop;
+let net, home, globalId, theirs, host, stop;
 
 before(async () => {
   let url, key;
-  ({ network: net, globalId, channel: theirs, url, key, stop } = await demo());
+  ({ network: net, home, globalId, channel: theirs, url, key, stop } = await demo());
   host = new Host(url, key);
 });
 after(() => stop?.());
@@ -32,23 +36,26 @@ test("a voucher that the Go client signed verifies here", async () => {
   }
 });
 
-test("a channel opened here pays the host for sealed answers", async () => {
-  const card = await host.card();
-  equal(card.network, globalId);
-  equal(card.channel_code, ch.code.hash().toString("hex"));
-
-  // A channel on the card's terms.
-  const wallet = await net.wallet(randomBytes(32), globalId, "5");
-  const seed = randomBytes(32), clientKey = ed25519.publicKey(seed);
-  const terms = {
-    clientKey, payee: Address.parse(card.payee), client: wallet.address, closeDelay: card.closing_delay,
-    expiresAt: (await net.time()) + 30 * 86400, salt: randomBytes(8).readBigUInt64BE(),
-  };
+/** Opens a channel on the card's terms with a wallet of that seed. */
+async function open(card, walletSeed) {
+  const wallet = await net.wallet(walletSeed, globalId, "5");
+  const payee = Address.parse(card.payee), salt = randomBytes(8).readBigUInt64BE();
+  const seed = ch.channelSeed(walletSeed, salt, payee), clientKey = ed25519.publicKey(seed);
+  const terms = { clientKey, payee, client: wallet.address, closeDelay: card.closing_delay, expiresAt: (await net.time()) + 30 * 86400, salt };
   const address = ch.channelAddress(terms);
   const channel = { seed, clientKey, globalId, accountId: address.hash };
   await rejects(host.session(channel), refused(404, "unknown_channel"));
   await wallet.send({ to: address, value: toNano("1"), bounce: false, init: ch.stateInit(terms) });
   await net.until("the channel", () => net.channel(address));
+  return { wallet, seed, address, channel };
+}
+
+test("a channel opened here pays the host for sealed answers", async () => {
+  const card = await host.card();
+  equal(card.network, globalId);
+  equal(card.channel_code, ch.code.hash().toString("hex"));
+
+  const { wallet, seed, address, channel } = await open(card, randomBytes(32));
   const session = await host.session(channel);
   deepEqual([session.state.authorised, session.state.spent, session.state.reserved, session.state.voucher], [0, 0, 0, ""]);
 
@@ -92,4 +99,37 @@ test("a channel opened here pays the host for sealed answers", async () => {
     return balance > before.balance && balance - before.balance;
   });
   ok(rest > toNano("0.95"), `${rest}`);
+});
+
+test("bombyx pays from a channel opened here, and closes it", async () => {
+  const own = await mkdtemp(join(tmpdir(), "bombyx-interop-"));
+  try {
+    await cp(home, own, { recursive: true });
+    const passphrase = join(own, "passphrase");
+    await writeFile(passphrase, "for this test only", { mode: 0o600 });
+    const run = (...args) => bombyx(own, ...args, "--passphrase-file", passphrase);
+    await run("wallet", "new");
+    const words = (await run("wallet", "export", "--yes")).match(/[a-z]+/g);
+    equal(words.length, 24);
+
+    const card = await host.card();
+    const { address, channel } = await open(card, (await mnemonicToPrivateKey(words)).secretKey.subarray(0, 32));
+    await bombyx(own, "host", "add", host.url, host.key.toString("hex"), "--yes");
+    await run("channel", "recover");
+    const shown = JSON.parse(await bombyx(own, "channel", "show", address.toString(), "--json"));
+    equal(shown.address, address.toString());
+    equal(BigInt(shown.on_chain.balance), (await net.channel(address)).balance);
+    equal(BigInt(shown.deposit), (await net.channel(address)).balance - ch.RESERVE);
+
+    const events = (await run("chat", "What is remote attestation?", "--json")).trim().split("\n").map((e) => JSON.parse(e));
+    equal(events.at(-1).type, "done");
+    const session = await host.session(channel); // verifies the voucher that the Go client signed
+    ok(session.voucher.total >= session.spent && session.spent > 0n);
+
+    await run("channel", "close", address.toString(), "--yes");
+    const closed = await net.channel(address);
+    deepEqual([closed.paid, closed.balance], [session.spent, 0n]);
+  } finally {
+    await rm(own, { recursive: true });
+  }
 });

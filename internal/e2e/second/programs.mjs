@@ -1,8 +1,8 @@
 // The real programs of this repository, as processes. `make interop` builds them.
 
-import { spawn } from "node:child_process";
-import { readFileSync } from "node:fs";
+import { execFile, spawn } from "node:child_process";
 import { createInterface } from "node:readline";
+import { promisify } from "node:util";
 import { Address } from "@ton/core";
 import { Network } from "./network.mjs";
 
@@ -28,6 +28,11 @@ async function start(name, args, done) {
   return { lines, stop };
 }
 
+/** Runs bombyx on a home directory and returns what it prints. */
+export async function bombyx(home, ...args) {
+  return (await promisify(execFile)(bin("bombyx"), ["--home", home, ...args])).stdout;
+}
+
 /** `bombyx devnet`: its first line says where it is. */
 export async function devnet() {
   const { lines, stop } = await start("bombyx", ["devnet", "--block-time", "100ms"], (lines) => lines.length === 1);
@@ -38,8 +43,8 @@ export async function devnet() {
 }
 
 /**
- * `bombyx-demo --stay`: a network, an enclave on mock hardware and a host, each a process of its own. The demo's own client has opened the channel that is
- * named; its vouchers are our other implementation's.
+ * `bombyx-demo --stay`: a network, an enclave on mock hardware and a host, each a process of its own. The demo's own client has opened
+ * channel; home holds the network and the policy of users.
  */
 export async function demo() {
   const { lines, stop } = await start("bombyx-demo", ["--stay"], (lines) => lines.at(-1) === "  bombyx channel close");
@@ -47,7 +52,8 @@ export async function demo() {
   const [, url, key] = find(/bombyx host add (\S+) ([0-9a-f]{64})/);
   const [, control] = find(/(http:\S+)\/fund/);
   const [, channel] = find(/deposited .* in (EQ\S+)/);
+  const [, home] = find(/BOMBYX_HOME=(\S+)/);
   const network = new Network(await (await fetch(control + "/global.config.json")).json(), control);
   const { global_id } = await network.control("/status");
-  return { network, globalId: global_id, url, key: Buffer.from(key, "hex"), channel: Address.parse(channel), stop: () => (network.close(), stop()) };
+  return { network, home, globalId: global_id, url, key: Buffer.from(key, "hex"), channel: Address.parse(channel), stop: () => (network.close(), stop()) };
 }
