@@ -148,10 +148,12 @@ func (h *Host) claim(ctx context.Context, row *ledger.Channel) error {
 		return err
 	}
 	on, err := h.cfg.Chain.Channel(ctx, address)
-	if errors.Is(err, ErrNoChannel) {
+	now := h.cfg.Now()
+	if errors.Is(err, ErrNoChannel) && row.Deadline.Unix() > 0 && !now.Before(row.Deadline) {
 		return h.cfg.Ledger.SetChainState(ctx, row.Address, row.Claimed, true)
 	}
-	now := h.cfg.Now()
+	// Before its deadline a channel does not go away: such a chain is of
+	// before it was opened.
 	if err != nil {
 		if row.Deadline.Unix() > 0 && row.Deadline.Sub(now) <= h.cfg.Claims.Margin && row.Spent > row.Claimed {
 			h.cfg.Log.Warn("deadline is near, and the chain does not answer", "channel", row.Address, "deadline", row.Deadline.UTC(), "due", row.Spent-row.Claimed)

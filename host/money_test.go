@@ -188,6 +188,7 @@ func TestClaimWithoutDelivery(t *testing.T) {
 	r.advance(2 * time.Hour)
 	r.claimed()
 	delete(r.chain.channels, r.params.Address())
+	r.advance(31 * 24 * time.Hour)
 	r.claimed()
 	if !r.row().Closed {
 		t.Error("a channel that is gone is not closed")
@@ -344,5 +345,25 @@ func TestLargeRequestIsKept(t *testing.T) {
 	}
 	if left, err := r.cfg.Ledger.Streams(t.Context()); err != nil || len(left) != 0 || r.row().Spent != 14 {
 		t.Errorf("%v, %v, %+v", left, err, r.row())
+	}
+}
+
+// A liteserver that is behind shows no channel yet: that does not end it.
+func TestClaimFromBeforeTheChannel(t *testing.T) {
+	r := newRig(t)
+	auth := r.open()
+	r.pay(auth, 600)
+	r.spend(auth, stream1, "600")
+	on := r.chain.channels[r.params.Address()]
+	delete(r.chain.channels, r.params.Address())
+	if err := r.h.ClaimDue(t.Context()); !errors.Is(err, ErrNoChannel) || r.row().Closed {
+		t.Fatalf("%v, closed %v", err, r.row().Closed)
+	}
+	r.chain.channels[r.params.Address()] = on
+	r.claimed(600)
+	delete(r.chain.channels, r.params.Address())
+	r.advance(31 * 24 * time.Hour)
+	if err := r.h.ClaimDue(t.Context()); err != nil || !r.row().Closed {
+		t.Fatalf("after the deadline: %v, closed %v", err, r.row().Closed)
 	}
 }
