@@ -68,10 +68,9 @@ func (c *Chain) Serve(ctx context.Context, addr string) (*Liteserver, error) {
 	if err != nil {
 		return nil, fmt.Errorf("devnet: liteserver address %q: %w (a global.config.json holds IPv4 addresses only)", addr, err)
 	}
-	if tcp.Port == 0 { // the server does not tell the port it got
-		if tcp, err = freePort(tcp); err != nil {
-			return nil, fmt.Errorf("devnet: %w", err)
-		}
+	// The server does not tell the port it got, and whoever has the port already would answer for it.
+	if tcp, err = freePort(tcp); err != nil {
+		return nil, fmt.Errorf("devnet: liteserver: %w", err)
 	}
 	c.mu.Lock()
 	if c.closed {
