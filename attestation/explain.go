@@ -321,6 +321,8 @@ func (x *explainer) snp(raw, certificates []byte) {
 	at("CHIP_ID", 0x1a0, 0x1e0, snp.CheckKeyChip, CheckMachine)
 	at("COMMITTED_TCB", 0x1e0, 0x1e8, snp.CheckTCB, CheckTCB)
 	at("LAUNCH_TCB", 0x1f0, 0x1f8, snp.CheckTCB, CheckTCB)
+	at("LAUNCH_MIT_VECTOR", 0x1f8, 0x200, CheckMitigations)
+	at("CURRENT_MIT_VECTOR", 0x200, 0x208, CheckMitigations)
 	at("SIGNATURE", 0x2a0, snp.ReportSize, snp.CheckSignature)
 
 	a := &appraisal{v: x.v, now: x.now}
@@ -333,7 +335,7 @@ func (x *explainer) snp(raw, certificates []byte) {
 	for cert, i := c.Key, 0; cert != nil && i < 4; i++ {
 		checks := chain
 		if i == 0 {
-			checks = append(chain, "snp.ek.", snp.CheckSignature, CheckKeyKind, CheckTCB)
+			checks = append(chain, "snp.ek.", snp.CheckSignature, CheckKeyKind, CheckTCB, CheckMitigations)
 		}
 		x.certificates("certificate", []*x509.Certificate{cert}, checks...)
 		if bytes.Equal(cert.RawIssuer, cert.RawSubject) {

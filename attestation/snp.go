@@ -50,8 +50,9 @@ func (a *appraisal) snp(raw, certificates, reportData []byte) {
 	if res.Key != nil {
 		a.judge(CheckKeyKind, rules.JudgeKey(res.Key))
 		a.judge(CheckTCB, rules.JudgeTCB(r, res.Key.Product))
+		a.judge(CheckMitigations, rules.JudgeMitigations(r, res.Key.Product))
 	} else {
-		for _, id := range []string{CheckKeyKind, CheckTCB} {
+		for _, id := range []string{CheckKeyKind, CheckTCB, CheckMitigations} {
 			a.add(check.Check{ID: id, Clause: clausePolicy, Status: check.Skip, Detail: "no endorsement key certificate could be read"})
 		}
 	}

@@ -21,6 +21,7 @@ const (
 	CheckDebug         = "policy.debug"          // TD or enclave is closed to its host
 	CheckAttributes    = "policy.attributes"     // the TD's attributes are acceptable
 	CheckTCB           = "policy.tcb.status"     // the TCB status is acceptable
+	CheckMitigations   = "policy.mitigations"    // mitigations that no patch level shows are in place (SEV-SNP)
 	CheckTCBFreshness  = "policy.tcb.freshness"  // collateral and TCB are recent enough
 	CheckConfiguration = "policy.platform"       // the platform's configuration is acceptable
 	CheckImage         = "policy.image"          // the measurements are those of a listed image
@@ -50,6 +51,7 @@ var titles = map[string]string{
 	CheckDebug:         "closed to its host (not debug)",
 	CheckAttributes:    "TD attributes are accepted",
 	CheckTCB:           "TCB status is accepted",
+	CheckMitigations:   "required mitigations are in place",
 	CheckTCBFreshness:  "collateral and TCB are recent enough",
 	CheckConfiguration: "platform configuration is accepted",
 	CheckImage:         "guest image or enclave is on the list",

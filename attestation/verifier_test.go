@@ -355,6 +355,8 @@ func TestRefusedForOneReason(t *testing.T) {
 		{"SNP: TCB below the floor", func(t *testing.T) []byte {
 			return collect(t, attestationtest.NodeConfig{SNP: true, Platform: attestationtest.OutOfDate})
 		}, options{}, []string{"policy.tcb.status"}},
+		{"SNP: mitigation not stated", func(t *testing.T) []byte { return collect(t, attestationtest.NodeConfig{SNP: true}) },
+			options{policy: func(p *policy.Policy) { p.SNP.RequireMitigations = map[string][]int{"Genoa": {0}} }}, []string{"policy.mitigations"}},
 		{"SNP: provider's key", func(t *testing.T) []byte { return collect(t, attestationtest.NodeConfig{SNP: true, VLEK: true}) },
 			options{}, []string{"policy.key"}},
 		{"SNP: unlisted image", func(t *testing.T) []byte { return collect(t, attestationtest.NodeConfig{SNP: true, Image: "evil"}) },

@@ -32,7 +32,7 @@ func (a *Authority) Policy(now time.Time, images ...string) *policy.Policy {
 			RequiredAttributes: []policy.TDAttribute{"SEPT_VE_DISABLE"},
 			AllowedAttributes:  []policy.TDAttribute{"PKS"},
 		},
-		SNP: &policy.SNP{MinTCB: map[string]policy.SNPTCB{amdProduct: {BootLoader: 10, SNP: 23, Microcode: 84}}, Keys: []string{"VCEK"},
+		SNP: &policy.SNP{MinTCB: map[string]policy.SNPTCB{amdProduct: {BootLoader: 10, SNP: 23, Microcode: 84}}, Keys: []string{"VCEK"}, RequireMitigations: map[string][]int{},
 			AllowSMT: true, RequireAliasCheck: true},
 		Devices: policy.Devices{
 			Modes: []string{"cpu", "single-gpu", "multi-gpu"},

@@ -59,8 +59,8 @@ func Genuine() *Policy { return mustParse(genuine) }
 //     in a network of strangers' machines the owner is the adversary. Those who trust the owner, such as a cloud, add a floor:
 //     AMD-SB-3030 asks for SNP 29, AMD-SB-3027 for microcode 222 (190101) or 71 (190102).
 //
-// Some of AMD's fixes show in no patch level but in the mitigation vectors of version 5 reports, or nowhere (AMD-SB-3034); they are
-// not looked at.
+// Some of AMD's fixes show in no patch level but in the mitigation vectors of version 5 reports, or nowhere (AMD-SB-3034). None is
+// asked for: that would refuse all firmware that writes older reports. A policy of your own can, in require_mitigations.
 //
 // NVIDIA: drivers from 535.86.09, the first for confidential computing on Hopper, and VBIOS 96.00.5E, its first release; what is
 // newer than that is proved by its RIM, which is required, as is an OCSP answer.

@@ -88,6 +88,12 @@ func TestParseRefusals(t *testing.T) {
 		{"short processor", `"Genoa/191101": {`, `"Genoa/1911": {`, "want family, model and stepping"},
 		{"processor in capitals", `"Genoa/19a002": {`, `"Genoa/19A002": {`, "want family, model and stepping"},
 		{"processor of nothing", `"Genoa/191101": {`, `"Genoa/": {`, "want family, model and stepping"},
+		{"mitigations absent", `"require_mitigations": {},`, ``, "require_mitigations"},
+		{"mitigations of an unknown product", `"require_mitigations": {}`, `"require_mitigations": {"Rome": [0]}`, "require_mitigations: unknown product"},
+		{"mitigations of a misspelt processor", `"require_mitigations": {}`, `"require_mitigations": {"Genoa/19": [0]}`, "family, model and stepping"},
+		{"mitigation bit 64", `"require_mitigations": {}`, `"require_mitigations": {"Genoa": [64]}`, "require_mitigations.Genoa: bit 64"},
+		{"mitigation bit -1", `"require_mitigations": {}`, `"require_mitigations": {"Genoa": [-1]}`, "require_mitigations.Genoa: bit -1"},
+		{"mitigation bit twice", `"require_mitigations": {}`, `"require_mitigations": {"Genoa": [1, 1]}`, "at most once"},
 		{"FMC on Genoa", `"Genoa/191101": {"fmc": 0`, `"Genoa/191101": {"fmc": 1`, "min_tcb.Genoa/191101.fmc"},
 		{"unknown key", `["VCEK"]`, `["VCEK2"]`, "unknown key"},
 		{"VMPL", `"max_vmpl": 0`, `"max_vmpl": 4`, "max_vmpl: 4"},
@@ -355,6 +361,29 @@ func TestSNP(t *testing.T) {
 	}
 	if p.JudgeKey(&snp.EndorsementKey{Kind: snp.VLEK}).Err == nil || p.JudgeKey(&snp.EndorsementKey{Kind: snp.VCEK}).Err != nil {
 		t.Error("kind of key")
+	}
+	p.RequireMitigations = map[string][]int{"Turin": {0, 3}, "Turin/1a0201": {63}}
+	all := ^uint64(0)
+	for _, c := range []struct {
+		version         uint32
+		product         snp.Product
+		stepping        byte
+		launch, current uint64
+		why             string
+	}{
+		{5, snp.Turin, 0, 0b1001, 0b1001, ""}, {5, snp.Turin, 0, all, all, ""},
+		{5, snp.Turin, 0, 0b0001, 0b1001, "0000000000000008 were not in place when the guest was launched"},
+		{5, snp.Turin, 0, 0b1001, 0b1000, "0000000000000001 are not in place"},
+		{5, snp.Turin, 0, 0, 0, "0000000000000009 were not"},
+		{5, snp.Turin, 1, 1 << 63, 1 << 63, ""}, // the processor's own list counts
+		{5, snp.Turin, 1, all >> 1, all >> 1, "8000000000000000 were not"},
+		{3, snp.Turin, 0, 0, 0, "older than the mitigation vectors"}, {2, snp.Turin, 0, all, all, "older than the mitigation vectors"},
+		{5, snp.Genoa, 0, 0, 0, ""}, {3, snp.Genoa, 0, 0, 0, ""},
+	} {
+		r := &snp.Report{Version: c.version, CPUID: [3]byte{0x1a, 0x02, c.stepping}, LaunchMitigations: c.launch, CurrentMitigations: c.current}
+		if f := p.JudgeMitigations(r, c.product); (f.Err == nil) != (c.why == "") || f.Err != nil && !strings.Contains(f.Err.Error(), c.why) {
+			t.Errorf("%+v: %+v", c, f)
+		}
 	}
 	p.MinTCB = map[string]policy.SNPTCB{"Genoa": {BootLoader: 10, SNP: 23, Microcode: 84}}
 	good := snp.TCB(84<<56 | 23<<48 | 10)

@@ -34,6 +34,11 @@ type SNP struct {
 	RequireCiphertextHiding bool `json:"require_ciphertext_hiding"`
 	// RequireAliasCheck refuses platforms that do not report having looked for memory aliases (BadRAM, AMD-SB-3015).
 	RequireAliasCheck bool `json:"require_alias_check"`
+	// RequireMitigations lists, by product or processor as in MinTCB, the bits that must be set in the report's launch and current
+	// mitigation vectors: fixes that no patch level shows. AMD's security bulletins say which bit, 0 to 63, stands for which.
+	// Reports before version 5 do not state them, and are refused where a bit is asked for. A product that is not listed is asked for
+	// none.
+	RequireMitigations map[string][]int `json:"require_mitigations"`
 	// Images lists the acceptable guest images. It may be empty if a registry supplies images.
 	Images []SNPImage `json:"images"`
 }
@@ -71,18 +76,22 @@ func (s *SNP) check(supplied bool) error {
 		return errors.New("min_tcb: empty, no product would be accepted")
 	}
 	for p, t := range s.MinTCB {
-		product, processor, specific := strings.Cut(p, "/")
-		if b, err := hex.DecodeString(processor); specific && (err != nil || len(b) != 3 || hex.EncodeToString(b) != processor) {
-			return fmt.Errorf("min_tcb: %q: want family, model and stepping as in Genoa/191101", p)
+		product, err := snpProduct(p)
+		if err != nil {
+			return fmt.Errorf("min_tcb: %w", err)
 		}
-		switch snp.Product(product) {
-		case snp.Milan, snp.Genoa:
-			if t.FMC != 0 {
-				return fmt.Errorf("min_tcb.%s.fmc: there is none on this product", p)
+		if t.FMC != 0 && product != snp.Turin {
+			return fmt.Errorf("min_tcb.%s.fmc: there is none on this product", p)
+		}
+	}
+	for p, bits := range s.RequireMitigations {
+		if _, err := snpProduct(p); err != nil {
+			return fmt.Errorf("require_mitigations: %w", err)
+		}
+		for i, bit := range bits {
+			if bit < 0 || bit > 63 || slices.Contains(bits[:i], bit) {
+				return fmt.Errorf("require_mitigations.%s: bit %d, want each of 0 to 63 at most once", p, bit)
 			}
-		case snp.Turin:
-		default:
-			return fmt.Errorf("min_tcb: unknown product %q", p)
 		}
 	}
 	if len(s.Keys) == 0 {
@@ -105,6 +114,58 @@ func (s *SNP) check(supplied bool) error {
 		}
 	}
 	return nil
+}
+
+// snpProduct reads the name of a product, or of a product and processor.
+func snpProduct(name string) (snp.Product, error) {
+	product, processor, specific := strings.Cut(name, "/")
+	if b, err := hex.DecodeString(processor); specific && (err != nil || len(b) != 3 || hex.EncodeToString(b) != processor) {
+		return "", fmt.Errorf("%q: want family, model and stepping as in Genoa/191101", name)
+	}
+	switch p := snp.Product(product); p {
+	case snp.Milan, snp.Genoa, snp.Turin:
+		return p, nil
+	}
+	return "", fmt.Errorf("unknown product %q", name)
+}
+
+// ruleFor returns the rule for the report's processor, or else for its product, and what the processor is called.
+func ruleFor[T any](rules map[string]T, r *snp.Report, p snp.Product) (rule T, processor string, ok bool) {
+	processor = string(p)
+	rule, ok = rules[processor]
+	if r.Version >= 3 {
+		processor = fmt.Sprintf("%s/%02x%02x%02x", p, r.CPUID[0], r.CPUID[1], r.CPUID[2])
+		if own, found := rules[processor]; found {
+			rule, ok = own, true
+		}
+	}
+	return rule, processor, ok
+}
+
+// JudgeMitigations decides whether the fixes that no patch level shows are in place, now and since the guest was launched.
+func (s *SNP) JudgeMitigations(r *snp.Report, p snp.Product) Finding {
+	f := Finding{Seen: fmt.Sprintf("launch %016x, current %016x", r.LaunchMitigations, r.CurrentMitigations), Wanted: "none"}
+	if r.Version < 5 {
+		f.Seen = fmt.Sprintf("a version %d report states none", r.Version)
+	}
+	bits, _, _ := ruleFor(s.RequireMitigations, r, p)
+	if len(bits) == 0 {
+		return f
+	}
+	var want uint64
+	for _, bit := range bits {
+		want |= 1 << bit
+	}
+	f.Wanted = fmt.Sprintf("%016x set", want)
+	switch {
+	case r.Version < 5:
+		f.Err = errors.New("the report is older than the mitigation vectors: the host's firmware does not state what the policy asks for")
+	case r.LaunchMitigations&want != want:
+		f.Err = fmt.Errorf("mitigations %016x were not in place when the guest was launched", want&^r.LaunchMitigations)
+	case r.CurrentMitigations&want != want:
+		f.Err = fmt.Errorf("mitigations %016x are not in place", want&^r.CurrentMitigations)
+	}
+	return f
 }
 
 // JudgeDebug refuses guests whose memory the host may decrypt. No policy changes this.
@@ -180,14 +241,7 @@ func (s *SNP) JudgeKey(k *snp.EndorsementKey) Finding {
 // JudgeTCB decides about the security patch levels of a product.
 func (s *SNP) JudgeTCB(r *snp.Report, p snp.Product) Finding {
 	f := Finding{Seen: fmt.Sprintf("reported %016x, committed %016x, launch %016x", uint64(r.ReportedTCB), uint64(r.CommittedTCB), uint64(r.LaunchTCB))}
-	processor := string(p)
-	min, ok := s.MinTCB[string(p)]
-	if r.Version >= 3 {
-		processor = fmt.Sprintf("%s/%02x%02x%02x", p, r.CPUID[0], r.CPUID[1], r.CPUID[2])
-		if own, found := s.MinTCB[processor]; found {
-			min, ok = own, true
-		}
-	}
+	min, processor, ok := ruleFor(s.MinTCB, r, p)
 	if !ok {
 		f.Wanted = "a floor for " + string(p)
 		f.Err = fmt.Errorf("the policy has no min_tcb for %s", processor)
