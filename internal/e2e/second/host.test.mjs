@@ -83,6 +83,11 @@ test("a channel opened here pays the host for sealed answers", async () => {
   const whole = await ask(false);
   equal(JSON.parse(whole.content).choices[0].message.content, words);
 
+  // Of several chunks, and more than the model takes: the enclave opens it, says so under seal, and charges nothing. The deposit bounds the rest.
+  const long = (n) => session.chat(card, enclave, evidence, { model, max_completion_tokens: 1, messages: [{ role: "user", content: "word ".repeat(n) }] });
+  await rejects(long(8000), refused(400, "context_length_exceeded"));
+  await rejects(long(1_500_000), refused(402, "insufficient_credit"));
+
   // The host's books agree, and show the highest voucher.
   const again = await host.session(channel);
   equal(BigInt(again.state.spent), session.spent);
