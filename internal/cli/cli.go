@@ -61,7 +61,7 @@ func Run(ctx context.Context, root *cobra.Command) int {
 	root.SilenceErrors = true
 	root.SilenceUsage = true
 	fill(root)
-	root.SetUsageTemplate(usage(root.UsageTemplate()))
+	root.SetUsageFunc(usage)
 	out := &output{w: root.OutOrStdout(), screen: terminal(os.Stdout)}
 	root.SetOut(out)
 	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {

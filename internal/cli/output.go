@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"errors"
 	"io"
 	"os"
 	"strings"
@@ -12,13 +13,23 @@ import (
 // width is what help texts are wrapped to, in columns.
 const width = 80
 
-func init() {
-	cobra.AddTemplateFunc("wrap", func(c interface{ FlagUsagesWrapped(int) string }) string { return c.FlagUsagesWrapped(width) })
-}
-
-// usage is cobra's template with descriptions of flags wrapped.
-func usage(template string) string {
-	return strings.NewReplacer(".LocalFlags.FlagUsages", "wrap .LocalFlags", ".InheritedFlags.FlagUsages", "wrap .InheritedFlags").Replace(template)
+// usage is cobra's, with the descriptions of flags wrapped. A template could do
+// that, too, but would link text/template, and the linker then keeps every
+// exported method of the program: 3 MB more, most of it resident.
+func usage(c *cobra.Command) error {
+	var b strings.Builder
+	out := c.OutOrStderr()
+	c.SetOut(&b)
+	err := new(cobra.Command).UsageFunc()(c)
+	c.SetOut(out)
+	text := b.String()
+	for _, f := range []interface{ FlagUsagesWrapped(int) string }{c.LocalFlags(), c.InheritedFlags()} {
+		if long := strings.TrimSpace(f.FlagUsagesWrapped(0)); long != "" {
+			text = strings.Replace(text, long, strings.TrimSpace(f.FlagUsagesWrapped(width)), 1)
+		}
+	}
+	_, werr := io.WriteString(out, text)
+	return errors.Join(err, werr)
 }
 
 // fill wraps the descriptions of a command and of those below it. Lines that begin with a space stay as they are, and their
