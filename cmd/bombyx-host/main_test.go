@@ -20,6 +20,8 @@ import (
 
 	"github.com/xssnick/tonutils-go/address"
 
+	"github.com/bombyx-network/bombyx/host/ledger"
+	"github.com/bombyx-network/bombyx/internal/cli"
 	"github.com/bombyx-network/bombyx/internal/ton/adnl"
 	"github.com/bombyx-network/bombyx/internal/ton/devnet"
 )
@@ -235,6 +237,41 @@ func TestServesOverADNLAlone(t *testing.T) {
 		delete(c, "listen")
 		c["adnl"] = map[string]any{"listen": "127.0.0.1:0", "address": "192.0.2.1:443"}
 	}), `^host adnl:[0-9a-f]{64} serves on 127\.0\.0\.1:\d+, published as 192\.0\.2\.1:443\n$`)
+}
+
+// Two processes do not serve one enclave: the later one does, and the earlier
+// one ends and says why. Looking at the books takes nothing over.
+func TestOneProcessPerEnclave(t *testing.T) {
+	path := configure(t, localNetwork(t), func(c map[string]any) { c["claims"].(map[string]any)["every"] = 1 })
+	first := root()
+	first.SilenceUsage = true
+	r, w := io.Pipe()
+	first.SetOut(w)
+	first.SetErr(io.Discard)
+	first.SetArgs([]string{"serve", "--config", path})
+	ended := make(chan error, 1)
+	go func() {
+		err := first.ExecuteContext(t.Context())
+		w.CloseWithError(fmt.Errorf("the host ended: %w", err))
+		ended <- err
+	}()
+	if _, err := bufio.NewReader(r).ReadString('\n'); err != nil {
+		t.Fatal(err)
+	}
+	if out, err := run(t.Context(), "earnings", "--config", path); err != nil {
+		t.Fatal(out, err)
+	}
+	select {
+	case err := <-ended:
+		t.Fatal("it ended because somebody looked at its earnings: ", err)
+	default:
+	}
+	start(t, path, "^host ") // and does not end before the test does
+	err := <-ended
+	var e *cli.Error
+	if !errors.Is(err, ledger.ErrTaken) || !errors.As(err, &e) || e.Code != cli.Usage || !strings.Contains(e.Hint, "ids of their own") {
+		t.Errorf("the earlier one ended with %v", err)
+	}
 }
 
 func TestServeRefuses(t *testing.T) {
