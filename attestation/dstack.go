@@ -256,6 +256,11 @@ func (a *appraisal) logged(q *dcap.Quote, log *eventlog.Log, reportData []byte) 
 	a.intel(q, dcap.TEETDX, reportData)
 	a.judge(CheckMode, a.v.policy.Devices.JudgeMode(string(ModeCPU), 0, 0))
 	a.noWorkload()
+	a.replayed(q, log)
+}
+
+// replayed compares a quote's registers with what the log leads to.
+func (a *appraisal) replayed(q *dcap.Quote, log *eventlog.Log) {
 	if q.TD == nil {
 		return
 	}
@@ -265,7 +270,7 @@ func (a *appraisal) logged(q *dcap.Quote, log *eventlog.Log, reportData []byte) 
 	}
 	checks, err := eventlog.Verify(registers, log)
 	if err != nil {
-		a.fail(eventlog.CheckDigests, clauseDstack, err)
+		a.fail(eventlog.CheckDigests, "TCG PFP 1.04, 9.4", err)
 		return
 	}
 	for _, c := range checks {

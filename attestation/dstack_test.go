@@ -15,6 +15,7 @@ import (
 	"github.com/bombyx-network/bombyx/attestation/attestationtest"
 	"github.com/bombyx-network/bombyx/attestation/check"
 	"github.com/bombyx-network/bombyx/attestation/collateral"
+	"github.com/bombyx-network/bombyx/attestation/eventlog"
 	"github.com/bombyx-network/bombyx/attestation/policy"
 )
 
@@ -178,5 +179,49 @@ func TestRealDstackSCALE(t *testing.T) {
 				t.Error(err)
 			}
 		})
+	}
+}
+
+// A bare quote with its log beside it.
+func TestQuoteWithLog(t *testing.T) {
+	log, registers := dstackEvents(t, nil)
+	good := node(t, attestationtest.NodeConfig{RTMR: registers}).Quote([64]byte{})
+	parse := func(b []byte) *eventlog.Log {
+		l, err := eventlog.Parse(b)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return l
+	}
+	changed, _ := dstackEvents(t, func(e []map[string]any) { e[3]["event_payload"] = "00" })
+	moved, _ := dstackEvents(t, func(e []map[string]any) { e[1]["digest"] = strings.Repeat("00", 48) })
+	for name, c := range map[string]struct {
+		quote, log []byte
+		want       []string
+	}{
+		"good":                  {good, log, nil},
+		"an event's data":       {good, changed, []string{"eventlog.digests"}},
+		"an event's digest":     {good, moved, []string{"eventlog.rtmr1"}},
+		"no events":             {good, []byte(`[{"imr":0,"event_type":3,"digest":"` + strings.Repeat("00", 48) + `","event":"","event_payload":""}]`), []string{"eventlog.rtmr0", "eventlog.rtmr1", "eventlog.rtmr2", "eventlog.rtmr3"}},
+		"another guest's quote": {node(t, attestationtest.NodeConfig{RTMR: new([4][48]byte)}).Quote([64]byte{}), log, []string{"eventlog.rtmr0", "eventlog.rtmr1", "eventlog.rtmr2", "eventlog.rtmr3"}},
+	} {
+		want := attestation.Expected{EventLog: parse(c.log)}
+		r := appraiseSaved(t, c.quote, want, anyRegisters)
+		if got := failing(r); !slices.Equal(got, c.want) {
+			t.Errorf("%s: refused by %q, want %q", name, got, c.want)
+		}
+		if name == "good" && r.Check("eventlog.rtmr3") == nil {
+			t.Error("the log was not looked at")
+		}
+	}
+	v := verifier(t, attestationtest.CollateralOptions{}, anyRegisters)
+	if _, err := v.AppraiseSaved(now, collect(t, attestationtest.NodeConfig{}), attestation.Expected{EventLog: parse(log)}); err == nil {
+		t.Error("a log for a composite document")
+	}
+	if _, err := v.AppraiseSaved(now, good, attestation.Expected{EventLog: &eventlog.Log{Registers: eventlog.PCR}}); err == nil {
+		t.Error("a TPM's log for a TDX quote")
+	}
+	if _, err := v.AppraiseSaved(now, log, attestation.Expected{}); err == nil {
+		t.Error("a log by itself")
 	}
 }

@@ -108,7 +108,12 @@ func (x *explainer) certificates(name string, chain []*x509.Certificate, checks 
 func (x *explainer) document(kind Kind, raw []byte, want Expected) {
 	switch kind {
 	case KindTDXQuote, KindSGXQuote:
-		x.quote(raw)
+		q, err := dcap.ParseQuote(raw)
+		if err == nil && want.EventLog != nil {
+			x.logged(q, want.EventLog)
+		} else {
+			x.quote(raw)
+		}
 	case KindSNPReport:
 		x.snp(raw, want.Certificates)
 	case KindGPUReport:

@@ -13,6 +13,7 @@ import (
 
 	"github.com/bombyx-network/bombyx/attestation/check"
 	"github.com/bombyx-network/bombyx/attestation/dcap"
+	"github.com/bombyx-network/bombyx/attestation/eventlog"
 	"github.com/bombyx-network/bombyx/attestation/nvidia"
 	"github.com/bombyx-network/bombyx/attestation/snp"
 )
@@ -114,6 +115,8 @@ type Expected struct {
 	ReportData []byte
 	// Certificates is the chain of a bare GPU, switch or SEV-SNP report, leaf first, in PEM or DER.
 	Certificates []byte
+	// EventLog is the log that explains the RTMRs of a bare TDX quote; nil when there is none.
+	EventLog *eventlog.Log
 }
 
 // states says what of Expected a kind of Evidence can be compared with.
@@ -142,6 +145,13 @@ func (v *Verifier) AppraiseSaved(now time.Time, data []byte, want Expected) (*Re
 	var stated *Epoch
 	if epoch, _, ok := SplitEpoch(data); ok && composite == nil {
 		stated = &epoch
+	}
+	switch log := want.EventLog; {
+	case log == nil:
+	case kind != KindTDXQuote:
+		return nil, fmt.Errorf("attestation: an event log is given, and %s has no registers of its own for it", kind)
+	case log.Registers != eventlog.RTMR:
+		return nil, errors.New("attestation: the event log is that of a TPM's PCRs, and a TDX quote has RTMRs")
 	}
 	switch stated := states[kind]; {
 	case want.Epoch != nil && kind != KindEvidence:
@@ -176,6 +186,9 @@ func (v *Verifier) AppraiseSaved(now time.Time, data []byte, want Expected) (*Re
 			return a.res, nil
 		}
 		a.intel(q, q.TEEType, want.ReportData)
+		if want.EventLog != nil {
+			a.replayed(q, want.EventLog)
+		}
 		return a.res, nil
 	case KindSNPReport:
 		a := v.begin(now, kind, raw)

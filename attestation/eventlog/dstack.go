@@ -1,9 +1,11 @@
 package eventlog
 
 import (
+	"bytes"
 	"crypto"
 	"encoding/binary"
 	"encoding/hex"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"strings"
@@ -22,6 +24,20 @@ type dstackEvent struct {
 
 	Version  *int    `json:"version,optional"`
 	Preimage *string `json:"preimage,optional"` // hexadecimal
+}
+
+// isDstack tells a JSON array of events by its first one.
+func isDstack(b []byte) bool {
+	b = bytes.TrimLeft(b, " \t\r\n")
+	if len(b) == 0 || b[0] != '[' {
+		return false
+	}
+	var first struct {
+		IMR  *uint32 `json:"imr"`
+		Type *uint32 `json:"event_type"`
+	}
+	d := json.NewDecoder(bytes.NewReader(b[1:]))
+	return d.Decode(&first) == nil && first.IMR != nil && first.Type != nil
 }
 
 // ParseDstack parses dstack's JSON event log: an array of objects with the

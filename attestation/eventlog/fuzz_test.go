@@ -79,6 +79,21 @@ func FuzzParseDstack(f *testing.F) {
 	})
 }
 
+// FuzzParse is for what tells the forms apart.
+func FuzzParse(f *testing.F) {
+	f.Add([]byte("[" + runtimeEvent("app-id", "ab", "") + "]"))
+	for _, n := range []string{liveCCEL, ubuntuTCG} {
+		f.Add(vectorOrNil(n))
+	}
+	f.Fuzz(func(t *testing.T, b []byte) {
+		l, err := Parse(b)
+		consistent(t, l, err)
+		if err == nil && !Recognise(b) {
+			t.Fatal("parsed without having been recognised")
+		}
+	})
+}
+
 func FuzzParseCEL(f *testing.F) {
 	content := []byte{80, 0, 0, 0, 1, 'x'}
 	f.Add(record(0, 108, 4, 0xC, digest(crypto.SHA384, content), content))

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"crypto"
 	"encoding/binary"
+	"errors"
 	"fmt"
 
 	"github.com/bombyx-network/bombyx/attestation/internal/le"
@@ -17,6 +18,35 @@ var digestSizes = map[uint16]int{0x0004: 20, 0x000B: 32, 0x000C: 48, 0x000D: 64,
 
 // maxRegister bounds PCR numbers.
 const maxRegister = 23
+
+// Recognise tells whether b begins as a log that Parse reads.
+func Recognise(b []byte) bool { return isTCG(b) || isDstack(b) }
+
+func isTCG(b []byte) bool {
+	const signatureAt = 4 + 4 + 20 + 4 // register, type, digest, size
+	return len(b) > signatureAt && Type(binary.LittleEndian.Uint32(b[4:])) == EventNoAction && bytes.HasPrefix(b[signatureAt:], []byte("Spec ID Event03\x00"))
+}
+
+// Parse parses a log that it recognises by its contents: the data of a CCEL, whose first event is in register 1; a TPM's log, whose
+// first event is in PCR 0, in the strongest algorithm that it has; or dstack's JSON. A log in CEL has no mark: see ParseCEL.
+func Parse(b []byte) (*Log, error) {
+	switch {
+	case isDstack(b):
+		return ParseDstack(b)
+	case !isTCG(b):
+		return nil, errors.New("eventlog: not a log that this program knows: want the data of a CCEL, a crypto-agile TPM log, or dstack's JSON")
+	case binary.LittleEndian.Uint32(b) != 0:
+		return ParseCCEL(b)
+	}
+	var l *Log
+	var err error
+	for _, alg := range []crypto.Hash{crypto.SHA384, crypto.SHA256} {
+		if l, err = ParseTCG(b, alg); err == nil {
+			break
+		}
+	}
+	return l, err
+}
 
 // ParseCCEL parses the data area of the CCEL ACPI table of a TDX guest: a
 // crypto-agile log in SHA-384 whose register index i stands for RTMR i-1, with

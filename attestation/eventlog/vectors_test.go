@@ -73,6 +73,22 @@ const (
 	spaceCEL    = "google-go-tpm-tools/cel.b64"
 )
 
+// Every real log is recognised for what it is.
+func TestParse(t *testing.T) {
+	for name, want := range map[string]Registers{googleCCEL: RTMR, liveCCEL: RTMR, live2CCEL: RTMR, cocoCCEL: RTMR, dstackCCEL: RTMR, ubuntuTCG: PCR} {
+		b := vector(t, name)
+		l, err := Parse(b)
+		if err != nil || l.Registers != want || l.Algorithm != crypto.SHA384 || !Recognise(b) {
+			t.Errorf("%s: %+v, %v", name, l, err)
+		}
+	}
+	for _, b := range [][]byte{nil, []byte("["), []byte("[1]"), []byte("{}"), []byte(`[{"imr":1}]`), make([]byte, 100)} {
+		if _, err := Parse(b); err == nil || Recognise(b) {
+			t.Errorf("%q was taken for a log", b)
+		}
+	}
+}
+
 func count(l *Log) (n [4]int) {
 	for _, e := range l.Events {
 		n[e.Binding]++

@@ -13,8 +13,9 @@ import (
 func inspectCommand() *cobra.Command {
 	var asJSON bool
 	c := &cobra.Command{Use: "inspect FILE", Short: "Show everything that evidence says, believed or not", Args: cobra.ExactArgs(1),
-		Long: `inspect shows every field of a quote, report or composite document. It verifies nothing:
-anybody can write these bytes. FILE "-" is standard input. "bombyx verify" says whether to believe them.`,
+		Long: `inspect shows every field of a quote, report or composite document, or of a bare event log
+its events and the registers that they lead to. It verifies nothing: anybody can write
+these bytes. "bombyx verify" says whether to believe them.`,
 		Example: "  bombyx inspect quote.bin\n  bombyx inspect --json evidence.json"}
 	c.Flags().BoolVar(&asJSON, "json", false, "print one JSON object")
 	c.RunE = func(cmd *cobra.Command, args []string) error {

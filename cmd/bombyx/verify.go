@@ -16,6 +16,7 @@ import (
 	"github.com/bombyx-network/bombyx/attestation"
 	"github.com/bombyx-network/bombyx/attestation/check"
 	"github.com/bombyx-network/bombyx/attestation/collateral/fetch"
+	"github.com/bombyx-network/bombyx/attestation/eventlog"
 	"github.com/bombyx-network/bombyx/attestation/policy"
 	"github.com/bombyx-network/bombyx/attestation/results"
 	"github.com/bombyx-network/bombyx/attestation/snp"
@@ -25,10 +26,10 @@ import (
 const defaultPolicy = "genuine"
 
 type verifyOptions struct {
-	policy, at, nonce, epoch, reportData, certChain string
-	collateral, rims, snapshots, blocks             []string
-	offline, json, explain                          bool
-	from                                            services
+	policy, at, nonce, epoch, reportData, certChain, eventLog string
+	collateral, rims, snapshots, blocks                       []string
+	offline, json, explain                                    bool
+	from                                                      services
 }
 
 func verifyCommand(h *home) *cobra.Command {
@@ -46,6 +47,8 @@ no connection is made.
 One line per check: PASS, FAIL or SKIP, the clause of its specification, the value seen
 and the value wanted. A skip is never a pass. Nothing given with --nonce or
 --expect-report-data means that nothing says what the evidence was made for, or when.
+With --event-log a bare TDX quote's registers are compared with what its log leads to, and
+every event with its digest; a log by itself proves nothing.
 Evidence of an epoch, saved as a host gives it (GET /v1/enclaves/ID/epoch), names the block
 that it answers; the network of network.json proves that block, or --epoch states it. The
 policy must accept epochs.
@@ -71,6 +74,7 @@ speaks against the evidence, but collateral is missing or has expired.`,
 	f.StringVar(&o.epoch, "epoch", "", "the masterchain block that the evidence answers in place of a nonce, SEQNO:ROOTHASH@TIME (default: the one that a host's saved answer names, proven by the network)")
 	f.StringVar(&o.reportData, "expect-report-data", "", "the report data that a bare quote or SNP report must carry, 128 hexadecimal digits")
 	f.StringVar(&o.certChain, "cert-chain", "", "certificate chain of a bare SNP, GPU or switch report, leaf first, PEM or DER; of an SNP report its auxblob, too")
+	f.StringVar(&o.eventLog, "event-log", "", "the event log of a bare TDX quote: the data of its CCEL, or dstack's JSON")
 	f.StringArrayVar(&o.rims, "rim", nil, "NVIDIA reference manifest (repeatable)")
 	f.StringArrayVar(&o.snapshots, "registry-snapshot", nil, "what a registry said, from bombyx registry save (repeatable; default: read the policy's registries from the network)")
 	f.StringArrayVar(&o.blocks, "registry-block", nil, "the block that a snapshot must be from, SEQNO:ROOTHASH (repeatable; default: ask the network whether it is on its chain)")
@@ -172,6 +176,10 @@ func (a *appraiser) appraise(ctx context.Context, file string, data []byte) (*at
 		}
 	}
 	r, err := a.verifier.AppraiseSaved(a.at, data, a.want)
+	if err != nil && eventlog.Recognise(data) {
+		return nil, cli.Errorf(cli.Usage, "give the quote whose registers it explains as FILE, and the log with --event-log; bombyx inspect shows the log",
+			"%s: an event log by itself proves nothing: anybody can write one", file)
+	}
 	if err != nil {
 		return nil, cli.Errorf(cli.Usage, cli.EncodingOr(data, "is it the right file? bombyx inspect shows what a file says"), "%s: %w", file, err)
 	}
@@ -230,6 +238,15 @@ func (o *verifyOptions) prepare(cmd *cobra.Command, h *home) (*appraiser, error)
 			return nil, cli.Errorf(cli.Usage, "give it in hexadecimal, without 0x", "%s: want %d hexadecimal digits", x.flag, 2*x.size)
 		}
 		*x.to = b
+	}
+	if o.eventLog != "" {
+		b, err := cli.ReadFile(o.eventLog, eventlog.MaxSize)
+		if err != nil {
+			return nil, err
+		}
+		if a.want.EventLog, err = eventlog.Parse(b); err != nil {
+			return nil, cli.Errorf(cli.Usage, "give the data of the guest's CCEL, or dstack's JSON", "%s: %w", o.eventLog, err)
+		}
 	}
 	if o.epoch != "" {
 		if a.epoch, err = parseEpoch(o.epoch); err != nil {

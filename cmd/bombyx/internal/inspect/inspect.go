@@ -18,6 +18,7 @@ import (
 
 	"github.com/bombyx-network/bombyx/attestation"
 	"github.com/bombyx-network/bombyx/attestation/dcap"
+	"github.com/bombyx-network/bombyx/attestation/eventlog"
 	"github.com/bombyx-network/bombyx/attestation/keyset"
 	"github.com/bombyx-network/bombyx/attestation/nvidia"
 	"github.com/bombyx-network/bombyx/attestation/snp"
@@ -95,6 +96,9 @@ func quote(b *bytes.Buffer, s string) {
 // Read reads whatever evidence data holds, in any form that attestation.Recognise knows. It verifies nothing.
 func Read(data []byte) (Tree, error) {
 	kind, raw, err := attestation.Recognise(data)
+	if err != nil && eventlog.Recognise(data) {
+		return inspectLog(data)
+	}
 	if err != nil {
 		return Tree{}, err
 	}
@@ -130,6 +134,38 @@ func Read(data []byte) (Tree, error) {
 	}
 	root.children = append(root.children, parts...)
 	return root, nil
+}
+
+// inspectLog shows a log's events, whether each one's data is what its digest says, and the registers that they lead to.
+func inspectLog(data []byte) (Tree, error) {
+	l, err := eventlog.Parse(data)
+	if err != nil {
+		return Tree{}, err
+	}
+	replayed, err := eventlog.Replay(l)
+	if err != nil {
+		return Tree{}, err
+	}
+	registers, events, bindings := Tree{name: "registers", children: []Tree{}}, Tree{name: "events", children: []Tree{}}, map[eventlog.Binding]int{}
+	for _, n := range slices.Sorted(maps.Keys(replayed)) {
+		registers.children = append(registers.children, Tree{name: fmt.Sprintf("%v%d", l.Registers, n), value: fmt.Sprintf("%x", replayed[n])})
+	}
+	for i, e := range l.Events {
+		bindings[e.Binding]++
+		t := Tree{name: fmt.Sprintf("event[%d]", i), children: []Tree{{name: "register", value: fmt.Sprintf("%v%d", l.Registers, e.Register)},
+			{name: "type", value: e.Type.String()}, {name: "digest", value: fmt.Sprintf("%x", e.Digest)}, {name: "binding", value: e.Binding.String()}}}
+		if e.Name != "" {
+			t.children = append(t.children, Tree{name: "name", value: e.Name})
+		}
+		t.children = append(t.children, Tree{name: "data", value: fmt.Sprintf("%x", e.Data)})
+		events.children = append(events.children, t)
+	}
+	digests := Tree{name: "digests", children: []Tree{}}
+	for _, b := range []eventlog.Binding{eventlog.Bound, eventlog.Unbound, eventlog.Contradicted, eventlog.NotMeasured} {
+		digests.children = append(digests.children, Tree{name: b.String(), value: strconv.Itoa(bindings[b])})
+	}
+	return Tree{name: "event-log", children: []Tree{{name: "bytes", value: strconv.Itoa(len(data))}, {name: "sha256", value: fmt.Sprintf("%x", sha256.Sum256(data))},
+		{name: "algorithm", value: l.Algorithm.String()}, digests, registers, events}}, nil
 }
 
 // inspectParts shows the quote or report within a binary document.
