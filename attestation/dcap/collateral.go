@@ -127,28 +127,22 @@ type QEIdentity struct {
 }
 
 // ParseTCBInfo parses the body of a PCS "Get TCB Info" response: {"tcbInfo": {...}, "signature": "..."}.
-func ParseTCBInfo(b []byte) (*TCBInfo, error) {
-	body, sig, err := signedDocument(b, "tcbInfo")
-	if err != nil {
+func ParseTCBInfo(b []byte) (t *TCBInfo, err error) {
+	t = new(TCBInfo)
+	if t.Raw, t.Signature, err = signedDocument(b, "tcbInfo", t.parse); err != nil {
 		return nil, fmt.Errorf("dcap: malformed TCB info: %w", err)
 	}
-	return parseTCBInfo(body, sig)
+	t.digest = sha256.Sum256(t.Raw)
+	return t, nil
 }
 
 // ParseSignedTCBInfo parses a TCB info that is kept apart from its signature (64 bytes, r || s).
-func ParseSignedTCBInfo(raw []byte, signature [64]byte) (*TCBInfo, error) {
-	if len(raw) > maxCollateral {
-		return nil, fmt.Errorf("dcap: TCB info of %d bytes (limit %d)", len(raw), maxCollateral)
-	}
-	return parseTCBInfo(string(raw), signature)
-}
-
-func parseTCBInfo(raw string, signature [64]byte) (*TCBInfo, error) {
-	t := &TCBInfo{Raw: []byte(raw), Signature: signature}
-	t.digest = sha256.Sum256(t.Raw)
-	if err := t.parse(&decoder{s: raw}); err != nil {
+func ParseSignedTCBInfo(raw []byte, signature [64]byte) (t *TCBInfo, err error) {
+	t = &TCBInfo{Signature: signature}
+	if t.Raw, err = signedBody(raw, t.parse); err != nil {
 		return nil, fmt.Errorf("dcap: malformed TCB info: %w", err)
 	}
+	t.digest = sha256.Sum256(t.Raw)
 	return t, nil
 }
 
@@ -165,7 +159,11 @@ func (t *TCBInfo) parse(d *decoder) error {
 		{"tcbEvaluationDataNumber", d.uint32(&t.TCBEvaluationDataNumber)},
 		{"tdxModule?", func() error {
 			module, t.TDXModule = true, new(TDXModule)
-			return d.object(d.tdxModule(t.TDXModule))
+			return d.object(fields{
+				{"mrsigner", d.hex(t.TDXModule.MRSIGNER[:])},
+				{"attributes", d.hex(t.TDXModule.Attributes[:])},
+				{"attributesMask", d.hex(t.TDXModule.AttributesMask[:])},
+			})
 		}},
 		{"tdxModuleIdentities?", func() error {
 			identities = true
@@ -181,9 +179,6 @@ func (t *TCBInfo) parse(d *decoder) error {
 			})
 		}},
 	})
-	if err == nil {
-		err = d.end()
-	}
 	switch {
 	case err != nil:
 		return err
@@ -223,19 +218,14 @@ func compareLevels(a, b *TCBLevel) int {
 	return cmp.Or(slices.Compare(a.SGX[:], b.SGX[:]), cmp.Compare(a.PCESVN, b.PCESVN), slices.Compare(a.TDX[:], b.TDX[:]))
 }
 
-func (d *decoder) tdxModule(m *TDXModule) fields {
-	return fields{
+func (d *decoder) tdxModuleIdentity(m *TDXModuleIdentity) error {
+	err := d.object(fields{
+		{"id", d.into(&m.ID)},
 		{"mrsigner", d.hex(m.MRSIGNER[:])},
 		{"attributes", d.hex(m.Attributes[:])},
 		{"attributesMask", d.hex(m.AttributesMask[:])},
-	}
-}
-
-func (d *decoder) tdxModuleIdentity(m *TDXModuleIdentity) error {
-	err := d.object(append(d.tdxModule(&m.TDXModule), fields{
-		{"id", d.into(&m.ID)},
 		{"tcbLevels", d.isvLevels(&m.TCBLevels)},
-	}...))
+	})
 	if err != nil {
 		return err
 	}
@@ -326,28 +316,22 @@ func (d *decoder) isvLevels(p *[]ISVLevel) func() error {
 }
 
 // ParseQEIdentity parses the body of a PCS "Get QE Identity" response: {"enclaveIdentity": {...}, "signature": "..."}.
-func ParseQEIdentity(b []byte) (*QEIdentity, error) {
-	body, sig, err := signedDocument(b, "enclaveIdentity")
-	if err != nil {
+func ParseQEIdentity(b []byte) (e *QEIdentity, err error) {
+	e = new(QEIdentity)
+	if e.Raw, e.Signature, err = signedDocument(b, "enclaveIdentity", e.parse); err != nil {
 		return nil, fmt.Errorf("dcap: malformed QE identity: %w", err)
 	}
-	return parseQEIdentity(body, sig)
+	e.digest = sha256.Sum256(e.Raw)
+	return e, nil
 }
 
 // ParseSignedQEIdentity parses a QE identity that is kept apart from its signature (64 bytes, r || s).
-func ParseSignedQEIdentity(raw []byte, signature [64]byte) (*QEIdentity, error) {
-	if len(raw) > maxCollateral {
-		return nil, fmt.Errorf("dcap: QE identity of %d bytes (limit %d)", len(raw), maxCollateral)
-	}
-	return parseQEIdentity(string(raw), signature)
-}
-
-func parseQEIdentity(raw string, signature [64]byte) (*QEIdentity, error) {
-	e := &QEIdentity{Raw: []byte(raw), Signature: signature}
-	e.digest = sha256.Sum256(e.Raw)
-	if err := e.parse(&decoder{s: raw}); err != nil {
+func ParseSignedQEIdentity(raw []byte, signature [64]byte) (e *QEIdentity, err error) {
+	e = &QEIdentity{Signature: signature}
+	if e.Raw, err = signedBody(raw, e.parse); err != nil {
 		return nil, fmt.Errorf("dcap: malformed QE identity: %w", err)
 	}
+	e.digest = sha256.Sum256(e.Raw)
 	return e, nil
 }
 
@@ -366,9 +350,6 @@ func (e *QEIdentity) parse(d *decoder) error {
 		{"isvprodid", d.uint16(&e.ISVProdID)},
 		{"tcbLevels", d.isvLevels(&e.TCBLevels)},
 	})
-	if err == nil {
-		err = d.end()
-	}
 	switch {
 	case err != nil:
 		return err

@@ -1,6 +1,7 @@
 package dcap
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"strconv"
@@ -89,6 +90,7 @@ func (d *decoder) object(fs fields) error {
 		for i, f := range fs {
 			if strings.TrimSuffix(f.name, "?") == name {
 				at = i
+				break
 			}
 		}
 		switch {
@@ -103,8 +105,8 @@ func (d *decoder) object(fs fields) error {
 		}
 	}
 	for i, f := range fs {
-		if seen&(1<<i) == 0 && f.name[len(f.name)-1] != '?' {
-			return d.errorf("member %q is missing", f.name)
+		if seen&(1<<i) == 0 && !strings.HasSuffix(f.name, "?") {
+			return d.errorf("member %q is missing", strings.Clone(f.name)) // a copy, so that fs stays on the stack
 		}
 	}
 	return nil
@@ -198,37 +200,6 @@ func (d *decoder) uint(bits int) (uint64, error) {
 	return v, nil
 }
 
-// raw skips one value without looking into it and returns its bytes.
-func (d *decoder) raw() (string, error) {
-	d.space()
-	start, depth, inString := d.pos, 0, false
-	for ; d.pos < len(d.s); d.pos++ {
-		switch c := d.s[d.pos]; {
-		case inString:
-			if c == '\\' {
-				d.pos++
-			} else if c == '"' {
-				inString = false
-			}
-		case c == '"':
-			inString = true
-		case c == '{' || c == '[':
-			depth++
-		case c == '}' || c == ']':
-			if depth--; depth == 0 {
-				d.pos++
-				return d.s[start:d.pos], nil
-			}
-			if depth < 0 {
-				return "", d.errorf("want an object")
-			}
-		case depth == 0:
-			return "", d.errorf("want an object")
-		}
-	}
-	return "", d.errorf("unterminated object")
-}
-
 // Readers for the fields function.
 
 func (d *decoder) into(p *string) func() error {
@@ -317,18 +288,37 @@ func (d *decoder) skipString() error {
 	return err
 }
 
-// signedDocument splits {"<name>": {...}, "signature": "<hex>"} into the exact bytes that are signed and the signature.
-func signedDocument(b []byte, name string) (body string, sig [64]byte, err error) {
+// signedDocument reads {"<name>": {...}, "signature": "<hex>"}, the object with parse, and returns its exact bytes, which are what is
+// signed, and the signature.
+func signedDocument(b []byte, name string, parse func(*decoder) error) (body []byte, sig [64]byte, err error) {
 	if len(b) > maxCollateral {
-		return "", sig, fmt.Errorf("%d bytes (limit %d)", len(b), maxCollateral)
+		return nil, sig, fmt.Errorf("%d bytes (limit %d)", len(b), maxCollateral)
 	}
 	d := &decoder{s: string(b)}
 	err = d.object(fields{
-		{name, func() (err error) { body, err = d.raw(); return err }},
+		{name, func() error {
+			d.space()
+			start := d.pos
+			err := parse(d)
+			body = bytes.Clone(b[start:d.pos])
+			return err
+		}},
 		{"signature", d.hex(sig[:])},
 	})
 	if err == nil {
 		err = d.end()
 	}
 	return body, sig, err
+}
+
+// signedBody reads with parse an object that is kept apart from its signature.
+func signedBody(b []byte, parse func(*decoder) error) ([]byte, error) {
+	if len(b) > maxCollateral {
+		return nil, fmt.Errorf("%d bytes (limit %d)", len(b), maxCollateral)
+	}
+	d := &decoder{s: string(b)}
+	if err := parse(d); err != nil {
+		return nil, err
+	}
+	return bytes.Clone(b), d.end()
 }

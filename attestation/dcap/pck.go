@@ -1,6 +1,7 @@
 package dcap
 
 import (
+	"bytes"
 	"crypto/x509"
 	"encoding/asn1"
 	"errors"
@@ -47,7 +48,9 @@ type PCKConfiguration struct {
 
 var (
 	oidSGX = asn1.ObjectIdentifier{1, 2, 840, 113741, 1, 13, 1}
+	arcSGX = []byte{0x2a, 0x86, 0x48, 0x86, 0xf8, 0x4d, 1, 13, 1} // the same in DER
 
+	errNoSGX     = errors.New("dcap: PCK certificate without SGX extension")
 	errExtension = errors.New("malformed")
 )
 
@@ -60,14 +63,14 @@ func ParsePCK(cert *x509.Certificate) (*PCK, error) {
 		}
 	}
 	if value == nil {
-		return nil, errors.New("dcap: PCK certificate without SGX extension")
+		return nil, errNoSGX
 	}
 	p := &PCK{CA: cert.Issuer.CommonName}
 	var tcb, configuration cryptobyte.String
 	var sgxType uint8
 	var instance [16]byte
 	var seen [8]bool
-	err := sgxSequence(value, oidSGX, func(arc int, v *cryptobyte.String) error {
+	err := sgxSequence(value, arcSGX, func(arc int, v *cryptobyte.String) error {
 		if arc < 1 || arc > 7 {
 			return fmt.Errorf("unknown field .%d", arc)
 		}
@@ -106,7 +109,7 @@ func ParsePCK(cert *x509.Certificate) (*PCK, error) {
 	}
 	if seen[7] {
 		p.Configuration = &PCKConfiguration{}
-		err := tuples(configuration, append(slices.Clone(oidSGX), 7), func(arc int, v *cryptobyte.String) error {
+		err := tuples(configuration, append(slices.Clone(arcSGX), 7), func(arc int, v *cryptobyte.String) error {
 			var b bool
 			if !v.ReadASN1Boolean(&b) {
 				return errExtension
@@ -133,7 +136,7 @@ func ParsePCK(cert *x509.Certificate) (*PCK, error) {
 // parseTCB reads the eighteen fields of the TCB: sixteen component SVNs, PCESVN, CPUSVN.
 func (p *PCK) parseTCB(s cryptobyte.String) error {
 	n := 0
-	err := tuples(s, append(slices.Clone(oidSGX), 2), func(arc int, v *cryptobyte.String) error {
+	err := tuples(s, append(slices.Clone(arcSGX), 2), func(arc int, v *cryptobyte.String) error {
 		n++
 		switch {
 		case arc >= 1 && arc <= 16:
@@ -154,7 +157,7 @@ func (p *PCK) parseTCB(s cryptobyte.String) error {
 	return err
 }
 
-func sgxSequence(value []byte, prefix asn1.ObjectIdentifier, f func(int, *cryptobyte.String) error) error {
+func sgxSequence(value, prefix []byte, f func(int, *cryptobyte.String) error) error {
 	s := cryptobyte.String(value)
 	var inner cryptobyte.String
 	if !s.ReadASN1(&inner, casn1.SEQUENCE) || !s.Empty() {
@@ -164,27 +167,26 @@ func sgxSequence(value []byte, prefix asn1.ObjectIdentifier, f func(int, *crypto
 }
 
 // tuples reads a series of SEQUENCE { OBJECT IDENTIFIER prefix.arc, value }, refusing repeated arcs.
-func tuples(s cryptobyte.String, prefix asn1.ObjectIdentifier, f func(arc int, v *cryptobyte.String) error) error {
+func tuples(s cryptobyte.String, prefix []byte, f func(arc int, v *cryptobyte.String) error) error {
 	var seen uint64
 	for !s.Empty() {
-		var tuple cryptobyte.String
-		var oid asn1.ObjectIdentifier
-		if !s.ReadASN1(&tuple, casn1.SEQUENCE) || !tuple.ReadASN1ObjectIdentifier(&oid) {
+		var tuple, oid cryptobyte.String
+		if !s.ReadASN1(&tuple, casn1.SEQUENCE) || !tuple.ReadASN1(&oid, casn1.OBJECT_IDENTIFIER) {
 			return errExtension
 		}
-		if len(oid) != len(prefix)+1 || !oid[:len(prefix)].Equal(prefix) {
-			return fmt.Errorf("unknown field %v", oid)
+		if len(oid) != len(prefix)+1 || !bytes.HasPrefix(oid, prefix) {
+			return fmt.Errorf("unknown field, object identifier %x", []byte(oid))
 		}
-		arc := oid[len(prefix)]
-		if arc < 0 || arc > 63 || seen&(1<<arc) != 0 {
-			return fmt.Errorf("field %v is unknown or repeated", oid)
+		arc := int(oid[len(prefix)])
+		if arc > 63 || seen&(1<<arc) != 0 {
+			return fmt.Errorf("field .%d is unknown or repeated", arc)
 		}
 		seen |= 1 << arc
 		if err := f(arc, &tuple); err != nil {
-			return fmt.Errorf("field %v: %w", oid, err)
+			return fmt.Errorf("field .%d: %w", arc, err)
 		}
 		if !tuple.Empty() {
-			return fmt.Errorf("field %v: %w", oid, errExtension)
+			return fmt.Errorf("field .%d: %w", arc, errExtension)
 		}
 	}
 	return nil

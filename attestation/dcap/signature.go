@@ -10,27 +10,38 @@ import (
 	"errors"
 	"fmt"
 	"runtime"
+	"slices"
 	"sync"
 )
 
-// signature is an ECDSA P-256 signature to be verified.
+// signature is an ECDSA P-256 signature. It is verified once, on whichever core gets to it first.
 type signature struct {
 	pub    *ecdsa.PublicKey
+	key    []byte // pub, encoded
 	digest [32]byte
 	der    []byte
-	name   [32]byte // SHA-256 of all the above
+	name   [32]byte // SHA-256 of key, digest and der
+
+	once sync.Once
+	ok   bool
 }
 
-func newSignature(pub *ecdsa.PublicKey, encoded []byte, digest [32]byte, der []byte) *signature {
-	h := sha256.New()
-	var n [4]byte
-	binary.BigEndian.PutUint32(n[:], uint32(len(encoded)))
-	h.Write(n[:])
-	h.Write(encoded)
-	h.Write(digest[:])
-	h.Write(der)
-	s := &signature{pub: pub, digest: digest, der: der}
-	h.Sum(s.name[:0])
+func (s *signature) verify() bool {
+	s.once.Do(func() { s.ok = ecdsa.VerifyASN1(s.pub, s.digest[:], s.der) })
+	return s.ok
+}
+
+// signature returns what stands for that signature throughout the appraisal.
+func (a *appraisal) signature(pub *ecdsa.PublicKey, key []byte, digest [32]byte, der []byte) *signature {
+	for _, s := range a.signatures {
+		if s.digest == digest && bytes.Equal(s.der, der) && bytes.Equal(s.key, key) {
+			return s
+		}
+	}
+	s := &signature{pub: pub, key: key, digest: digest, der: der}
+	name := binary.BigEndian.AppendUint32(make([]byte, 0, 256), uint32(len(key)))
+	s.name = sha256.Sum256(append(append(append(name, key...), digest[:]...), der...))
+	a.signatures = append(a.signatures, s)
 	return s
 }
 
@@ -48,20 +59,21 @@ func newCertificate(c *x509.Certificate) *certificate {
 	return k
 }
 
-func newChain(certs []*x509.Certificate) (chain []*certificate) {
-	for _, c := range certs {
-		chain = append(chain, newCertificate(c))
+func newChain(certs []*x509.Certificate) []*certificate {
+	chain := make([]*certificate, len(certs))
+	for i, c := range certs {
+		chain[i] = newCertificate(c)
 	}
 	return chain
 }
 
 // signedBy is a signature by a certificate's key.
-func signedBy(issuer *certificate, digest [32]byte, der []byte) (*signature, error) {
+func (a *appraisal) signedBy(issuer *certificate, digest [32]byte, der []byte) (*signature, error) {
 	pub, err := p256Key(issuer)
 	if err != nil {
 		return nil, err
 	}
-	return newSignature(pub, issuer.RawSubjectPublicKeyInfo, digest, der), nil
+	return a.signature(pub, issuer.RawSubjectPublicKeyInfo, digest, der), nil
 }
 
 func p256Key(cert *certificate) (*ecdsa.PublicKey, error) {
@@ -74,7 +86,7 @@ func p256Key(cert *certificate) (*ecdsa.PublicKey, error) {
 
 // qeReport is the signature of the QE report by the PCK.
 func (a *appraisal) qeReport() (*signature, error) {
-	return signedBy(a.leaf, sha256.Sum256(a.q.QEReportSigned), derSignature(a.q.QEReportSignature))
+	return a.signedBy(a.leaf, sha256.Sum256(a.q.QEReportSigned), derSignature(a.q.QEReportSignature))
 }
 
 // quote is the signature of the quote by the attestation key.
@@ -84,77 +96,51 @@ func (a *appraisal) quote() (*signature, error) {
 		if err != nil {
 			return nil, errors.New("attestation key is not a point of P-256")
 		}
-		a.quoteSig = newSignature(pub, a.q.AttestationKey[:], sha256.Sum256(a.q.Signed), derSignature(a.q.Signature))
+		a.quoteSig = a.signature(pub, a.q.AttestationKey[:], sha256.Sum256(a.q.Signed), derSignature(a.q.Signature))
 	}
 	return a.quoteSig, nil
 }
 
-// verdict is a verification that is done once, on whichever core gets to it first.
-type verdict struct {
-	once sync.Once
-	s    *signature
-	ok   bool
-}
-
-func (d *verdict) reach() bool {
-	d.once.Do(func() { d.ok = ecdsa.VerifyASN1(d.s.pub, d.s.digest[:], d.s.der) })
-	return d.ok
-}
-
 const (
 	maxSignatures = 10 // in one appraisal: two each for the PCK chain, CRLs, TCB info, QE identity and the quote
-	unaided       = 2  // of them are left in a warm appraisal, and not worth a handover
-	maxHelpers    = 4  // goroutines beside the caller's
+	maxHelpers    = 5  // goroutines beside the caller's
 )
 
-// ahead prepares the certificates, and lets other cores verify what the checks are going to ask for. It decides nothing: whatever
-// it cannot make sense of it leaves to the checks. The caller calls the function that it returns, which waits for the others.
+// ahead prepares the certificates, and lets other cores help to verify what the checks are going to ask for. It decides nothing:
+// whatever it cannot make sense of it leaves to the checks. The caller calls the function that it returns, which waits for the
+// others.
 func (a *appraisal) ahead() (wait func()) {
-	helpers := min(runtime.GOMAXPROCS(0)-1, maxHelpers)
-	if helpers == 0 { // the checks verify one by one, up to the first failure
+	cores := runtime.GOMAXPROCS(0)
+	if cores == 1 { // the checks verify one by one, up to the first failure
 		a.issuers()
 		a.certificates()
 		return func() {}
 	}
-	a.verdicts = make([]*verdict, 0, maxSignatures)
-	queue := make(chan *verdict, maxSignatures) // so that sending never blocks
-	var group sync.WaitGroup
-	want := func(s *signature, err error) {
-		if err != nil || a.find(s) != nil {
-			return
-		}
-		if _, ok := a.v.signatures.Get(s.name); ok {
-			return
-		}
-		d := &verdict{s: s}
-		a.verdicts = append(a.verdicts, d)
-		queue <- d
-		if n := len(a.verdicts) - unaided; n > 0 && n <= helpers {
-			group.Go(func() {
-				for d := range queue {
-					d.reach()
-				}
-			})
+	queue := make(chan *signature, maxSignatures) // so that sending never blocks
+	verify := func() {
+		for s := range queue {
+			s.verify()
 		}
 	}
-	issued := func(cert, issuer *certificate) {
-		if cert != nil && issuer != nil {
-			want(signedBy(issuer, cert.digest, cert.Signature))
-		}
-	}
-	listed := func(crl *CRL, issuer *certificate) {
-		if crl != nil && issuer != nil {
-			want(signedBy(issuer, crl.digest, crl.List.Signature))
+	unseen := 0 // signatures that an earlier appraisal could have verified, but did not; a warm appraisal has none
+	once := func(issuer *certificate, digest [32]byte, der []byte) {
+		known := len(a.signatures)
+		if s, err := a.signedBy(issuer, digest, der); err == nil && len(a.signatures) > known && !a.remembered(s) {
+			unseen++
+			queue <- s
 		}
 	}
 	stated := func(chain []*certificate, digest [32]byte, sig [64]byte) {
 		if len(chain) > 0 {
-			root, _ := a.v.anchor(chain[0], chain[1:])
-			issued(chain[0], root)
-			want(signedBy(chain[0], digest, derSignature(sig)))
+			once(chain[0], digest, derSignature(sig))
+			if root, err := a.v.anchor(chain[0], chain[1:]); err == nil {
+				once(root, chain[0].digest, chain[0].Signature)
+			}
 		}
 	}
-	want(a.quote())
+	if s, err := a.quote(); err == nil {
+		queue <- s
+	}
 	a.issuers()
 	if t := a.c.TCBInfo; t != nil {
 		stated(a.tcbInfoChain, t.digest, t.Signature)
@@ -162,49 +148,60 @@ func (a *appraisal) ahead() (wait func()) {
 	if e := a.c.QEIdentity; e != nil {
 		stated(a.qeIdentityChain, e.digest, e.Signature)
 	}
-	a.certificates() // while the first are being verified
-	var root *certificate
-	if a.intermediate != nil {
-		root, _ = a.v.anchor(a.intermediate, a.pckChain[2:])
+	platform := func() {
+		defer close(queue)
+		a.certificates()
+		if a.leaf != nil {
+			if s, err := a.qeReport(); err == nil {
+				queue <- s
+			}
+		}
+		if a.intermediate == nil {
+			return
+		}
+		once(a.intermediate, a.leaf.digest, a.leaf.Signature)
+		if crl := a.c.PCKCRL; crl != nil {
+			once(a.intermediate, crl.digest, crl.List.Signature)
+		}
+		if root, err := a.v.anchor(a.intermediate, a.pckChain[2:]); err == nil {
+			once(root, a.intermediate.digest, a.intermediate.Signature)
+			if crl := a.c.RootCRL; crl != nil {
+				once(root, crl.digest, crl.List.Signature)
+			}
+		}
 	}
-	if a.leaf != nil {
-		want(a.qeReport())
+	// One goroutine more than there are other cores: the scheduler is slow to hand over the one that was started last.
+	helpers := min(cores, maxHelpers)
+	var group sync.WaitGroup
+	work := unseen
+	if work > 0 { // enough for this core, while another one reads the PCK chain
+		helpers--
+		group.Go(func() {
+			platform()
+			verify()
+		})
+	} else {
+		platform()
+		work = unseen
 	}
-	issued(a.leaf, a.intermediate)
-	issued(a.intermediate, root)
-	listed(a.c.RootCRL, root)
-	listed(a.c.PCKCRL, a.intermediate)
-	close(queue)
-	for d := range queue {
-		d.reach()
+	for range min(helpers, work) {
+		group.Go(verify)
 	}
+	verify()
 	return group.Wait
 }
 
-// find returns the verdict on a signature that ahead asked for, or nil.
-func (a *appraisal) find(s *signature) *verdict {
-	for _, d := range a.verdicts {
-		if d.s.name == s.name {
-			return d
-		}
-	}
-	return nil
-}
-
-// verdict verifies a signature, unless another core has.
-func (a *appraisal) verdict(s *signature) bool {
-	if d := a.find(s); d != nil {
-		return d.reach()
-	}
-	return (&verdict{s: s}).reach()
+func (a *appraisal) remembered(s *signature) bool {
+	_, ok := a.v.signatures.Get(s.name)
+	return ok
 }
 
 // verified verifies a signature, or finds it verified in an earlier appraisal. It remembers successes only.
 func (a *appraisal) verified(s *signature) bool {
-	if _, ok := a.v.signatures.Get(s.name); ok {
+	if a.remembered(s) {
 		return true
 	}
-	if !a.verdict(s) {
+	if !s.verify() {
 		return false
 	}
 	a.v.signatures.Put(s.name, struct{}{})
@@ -213,7 +210,11 @@ func (a *appraisal) verified(s *signature) bool {
 
 // issuers prepares the chains of Intel's statements.
 func (a *appraisal) issuers() {
-	a.tcbInfoChain, a.qeIdentityChain = newChain(a.c.TCBInfoChain), newChain(a.c.QEIdentityChain)
+	a.tcbInfoChain = newChain(a.c.TCBInfoChain)
+	a.qeIdentityChain = a.tcbInfoChain
+	if !slices.Equal(a.c.QEIdentityChain, a.c.TCBInfoChain) {
+		a.qeIdentityChain = newChain(a.c.QEIdentityChain)
+	}
 }
 
 // certificates parses the PCK chain as far as it goes.

@@ -123,11 +123,18 @@ func pcsDocument(t testing.TB, name, member string) (raw []byte, sig [64]byte) {
 		}
 		return []byte(m[member]), sig
 	}
-	body, sig, err := signedDocument(b, map[string]string{"tcb_info": "tcbInfo", "qe_identity": "enclaveIdentity"}[member])
+	if member == "tcb_info" {
+		i, err := ParseTCBInfo(b)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return i.Raw, i.Signature
+	}
+	i, err := ParseQEIdentity(b)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return []byte(body), sig
+	return i.Raw, i.Signature
 }
 
 // realCollateral assembles what the vectors hold for one appraisal. CRLs that no vector covers at that time stay nil.

@@ -171,7 +171,7 @@ type appraisal struct {
 	tcbInfoChain, qeIdentityChain []*certificate
 	quoteSig                      *signature
 
-	verdicts []*verdict // signatures that other cores may verify; at most maxSignatures
+	signatures []*signature // all that it came across, at most maxSignatures
 }
 
 // finish hands the findings over.
@@ -286,7 +286,7 @@ func (a *appraisal) link(cert, issuer *certificate) error {
 	if err := pki.Issued(cert.Certificate, issuer.Certificate, algorithm); err != nil {
 		return err
 	}
-	s, err := signedBy(issuer, cert.digest, cert.Signature)
+	s, err := a.signedBy(issuer, cert.digest, cert.Signature)
 	if err != nil {
 		return err
 	}
@@ -336,7 +336,7 @@ func (a *appraisal) crl(id, clause, what string, crl *CRL, issuer *certificate) 
 		if issuer.KeyUsage&x509.KeyUsageCRLSign == 0 {
 			return fmt.Errorf("%q may not sign CRLs", issuer.Subject.CommonName)
 		}
-		s, err := signedBy(issuer, crl.digest, crl.List.Signature)
+		s, err := a.signedBy(issuer, crl.digest, crl.List.Signature)
 		if err != nil {
 			return err
 		}
@@ -369,7 +369,7 @@ func (a *appraisal) signed(chain []*certificate, digest [32]byte, sig [64]byte) 
 	if err := a.link(signer, root); err != nil {
 		return err
 	}
-	s, err := signedBy(signer, digest, derSignature(sig))
+	s, err := a.signedBy(signer, digest, derSignature(sig))
 	if err != nil {
 		return err
 	}
@@ -490,7 +490,7 @@ func (a *appraisal) qeSignature() {
 		return
 	}
 	s, err := a.qeReport()
-	if err == nil && !a.verdict(s) {
+	if err == nil && !s.verify() {
 		err = errors.New("QE report is not signed by the PCK")
 	}
 	a.Decide(CheckQESignature, clause, err, "QE report is signed by the PCK")
@@ -517,7 +517,7 @@ func (a *appraisal) quoteSignature() {
 		a.Fail(CheckQuoteSignature, clause, "%v", err)
 		return
 	}
-	if !a.verdict(s) {
+	if !s.verify() {
 		a.Fail(CheckQuoteSignature, clause, "quote is not signed by the attestation key")
 		return
 	}

@@ -57,10 +57,10 @@ func (r *Run) Stale(err error, what string) {
 // Decide passes the check if err is nil.
 func (r *Run) Decide(id, clause string, err error, seen string) {
 	if err != nil {
-		r.Fail(id, clause, "%s", err.Error())
+		r.Checks = append(r.Checks, check.Check{ID: id, Status: check.Fail, Clause: clause, Detail: err.Error()})
 		return
 	}
-	r.Pass(id, clause, "%s", seen)
+	r.Checks = append(r.Checks, check.Check{ID: id, Status: check.Pass, Clause: clause, Seen: seen})
 }
 
 // Last returns the check that was reported last.
