@@ -15,6 +15,7 @@ import (
 	"github.com/bombyx-network/bombyx/attestation/dcap"
 	"github.com/bombyx-network/bombyx/attestation/eventlog"
 	"github.com/bombyx-network/bombyx/attestation/nvidia"
+	"github.com/bombyx-network/bombyx/attestation/policy"
 	"github.com/bombyx-network/bombyx/attestation/snp"
 )
 
@@ -189,16 +190,36 @@ func (v *Verifier) AppraiseSaved(now time.Time, data []byte, want Expected) (*Re
 		if want.EventLog != nil {
 			a.replayed(q, want.EventLog)
 		}
+		a.bare()
 		return a.res, nil
 	case KindSNPReport:
 		a := v.begin(now, kind, raw)
 		defer a.res.finish()
 		a.snp(raw, want.Certificates, want.ReportData)
+		a.bare()
 		return a.res, nil
 	case KindGPUReport, KindSwitchReport:
 		return v.appraiseReport(now, kind, raw, want), nil
 	}
 	return v.appraiseForeign(now, kind, raw, want), nil
+}
+
+// bare shows which of the policy's demands a bare quote or report says nothing about. They are not required: who appraises one asks
+// about the CPU alone.
+func (a *appraisal) bare() {
+	const why = "the policy demands it; the quote or report alone does not state it"
+	if f := a.v.policy.Devices.JudgeMode(string(ModeCPU), 0, 0); f.Err != nil {
+		a.append(check.Check{ID: CheckMode, Clause: clausePolicy, Status: check.Skip, Wanted: f.Wanted, Detail: why})
+	}
+	w := a.v.policy.Workload
+	for _, c := range []struct {
+		id   string
+		rule policy.Allowed
+	}{{CheckBuild, w.Builds}, {CheckConfig, w.Configs}, {CheckModel, w.Models}} {
+		if !c.rule.AnyUnsafe {
+			a.append(check.Check{ID: c.id, Clause: clausePolicy, Status: check.Skip, Detail: why})
+		}
+	}
 }
 
 // appraiseReport appraises one bare GPU or switch report.
