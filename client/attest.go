@@ -26,8 +26,8 @@ type attested struct {
 	sender   *envelope.Sender
 	until    time.Time // earliest of all expiries
 	prices   Prices
-	list     [32]byte // digest of the price list
-	models   map[string]bool
+	list     [32]byte          // digest of the price list
+	models   map[string]uint64 // context length in tokens of each that the manifest lists
 }
 
 // currentCard returns the host's card, fetching it when the last has expired.
@@ -109,7 +109,7 @@ func (t *Transport) attest(ctx context.Context, model string) (*attested, *apier
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock() // one appraisal at a time: concurrent requests share it
-	if e := t.enclaves[entry.ID]; e != nil && t.cfg.Now().Before(e.until) && e.models[model] {
+	if e := t.enclaves[entry.ID]; e != nil && t.cfg.Now().Before(e.until) && e.models[model] > 0 {
 		e := *e
 		e.prices = prices
 		return &e, nil
@@ -124,7 +124,7 @@ func (t *Transport) attest(ctx context.Context, model string) (*attested, *apier
 	}
 	e.prices, e.list = prices, list
 	t.enclaves[entry.ID] = e
-	if !e.models[model] {
+	if e.models[model] == 0 {
 		return nil, refused(fmt.Sprintf("the attested model manifest does not list %.100q", model))
 	}
 	return e, nil
@@ -175,7 +175,7 @@ func (t *Transport) appraise(ctx context.Context, entry *card.Enclave) (*atteste
 	if err != nil {
 		return nil, refused(err.Error())
 	}
-	e := &attested{id: entry.ID, evidence: sha256.Sum256(doc), keys: k, until: until, models: map[string]bool{}}
+	e := &attested{id: entry.ID, evidence: sha256.Sum256(doc), keys: k, until: until, models: map[string]uint64{}}
 	for _, c := range configs {
 		if c.KEM == envelope.XWing {
 			if e.sender, err = envelope.NewSender(c); err != nil {
@@ -268,7 +268,7 @@ func (t *Transport) readManifest(ctx context.Context, e *attested) *apierror.Err
 		return refused("the attested model manifest is malformed")
 	}
 	for _, m := range m.Models {
-		e.models[m.ID] = true
+		e.models[m.ID] = uint64(m.ContextLength)
 	}
 	return nil
 }

@@ -282,7 +282,7 @@ func (u *purse) sign() (v channel.SignedVoucher, covered bool, fault *apierror.E
 	if need > u.p.Deposit {
 		return v, false, apierror.New(402, "channel_exhausted",
 			fmt.Sprintf("the channel's deposit of %d nanogram does not cover %d settled and %d reserved", u.p.Deposit, u.state.Settled, u.reserved),
-			"top it up: bombyx channel top-up")
+			"top it up (bombyx channel top-up), or limit max_completion_tokens")
 	}
 	if u.sent >= need {
 		covered = true

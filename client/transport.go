@@ -291,7 +291,7 @@ func (t *Transport) try(ctx context.Context, a *ask) (*http.Response, *apierror.
 		return nil, fault
 	}
 	a.enclave = e
-	allot, bound, fault := a.allotment(e.prices, t.cfg.Window)
+	allot, bound, fault := a.allotment(e.prices, e.models[a.Model], t.cfg.Window)
 	if fault != nil {
 		return nil, fault
 	}
@@ -310,13 +310,12 @@ func (t *Transport) try(ctx context.Context, a *ask) (*http.Response, *apierror.
 }
 
 // allotment is the credit that a request starts with, and what it can cost at
-// most. One that streams starts with no more than the window.
-func (a *ask) allotment(p Prices, window uint64) (allot, bound uint64, fault *apierror.Error) {
+// most. One that streams starts with no more than the window; one that does not
+// and that sets no limit has the model's context length as its limit.
+func (a *ask) allotment(p Prices, context, window uint64) (allot, bound uint64, fault *apierror.Error) {
 	most := max(a.MaxTokens, a.MaxCompl)
 	if !a.Stream && most == 0 {
-		f := apierror.New(400, "max_tokens_required", "without streaming the request needs a limit to pay for", "set max_completion_tokens, or stream")
-		f.Param = "max_completion_tokens"
-		return 0, 0, f
+		most = context
 	}
 	bound = receipt.MaxCost
 	if most > 0 {

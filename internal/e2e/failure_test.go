@@ -280,6 +280,20 @@ func TestReplayByHost(t *testing.T) {
 	}
 }
 
+// A request as an SDK makes it by default, neither streaming nor with a limit,
+// is paid for up to the model's context; a deposit that cannot is said so.
+func TestNoLimit(t *testing.T) {
+	s := start(t, Options{Engine: &Script{Chunks: 5, Size: 8}})
+	const plain = `{"model":"test-model","messages":[{"role":"user","content":"hello"}]}`
+	resp, err := post(s, plain)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if body, err := read(t, resp); err != nil || resp.StatusCode != 200 || !strings.Contains(body, `"chat.completion"`) {
+		t.Fatalf("%d %q, %v", resp.StatusCode, body, err)
+	}
+}
+
 // An answer that costs more than it was allotted before it begins waits, and
 // goes on once the client has paid.
 func TestWaitsBeforeTheAnswer(t *testing.T) {
