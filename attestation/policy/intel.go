@@ -17,8 +17,8 @@ type TDX struct {
 	TCB IntelTCB `json:"tcb"`
 	// RequiredAttributes must all be set in the TD. Names as in the TDX module specification: "SEPT_VE_DISABLE".
 	RequiredAttributes []TDAttribute `json:"required_attributes"`
-	// AllowedAttributes may be set as well: "SEPT_VE_DISABLE", "PKS", "KL", "PERFMON", "MIGRATABLE". All others must be
-	// clear; DEBUG cannot be allowed.
+	// AllowedAttributes may be set as well: "SEPT_VE_DISABLE", "PKS", "KL", "PERFMON", "MIGRATABLE_unsafe" (nothing here
+	// says which migration TD may move it, or where to). All others must be clear; DEBUG cannot be allowed.
 	AllowedAttributes []TDAttribute `json:"allowed_attributes"`
 	// Images lists the acceptable guest images. It may be empty if a registry supplies images.
 	Images []TDImage `json:"images"`
@@ -104,7 +104,7 @@ var tdAttributes = []struct {
 	bit  dcap.TDAttributes
 }{
 	{"SEPT_VE_DISABLE", dcap.TDSeptVEDisable},
-	{"MIGRATABLE", dcap.TDMigratable},
+	{"MIGRATABLE_unsafe", dcap.TDMigratable},
 	{"PKS", dcap.TDPKS},
 	{"KL", dcap.TDKL},
 	{"PERFMON", dcap.TDPerfmon},

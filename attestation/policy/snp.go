@@ -26,8 +26,8 @@ type SNP struct {
 	MaxVMPL uint8 `json:"max_vmpl"`
 	// AllowSMT accepts guests that may share a core with others.
 	AllowSMT bool `json:"allow_smt"`
-	// AllowMigration accepts guests that a migration agent may move.
-	AllowMigration bool `json:"allow_migration"`
+	// AllowMigrationUnsafe accepts guests that a migration agent may move. Nothing here says which agent, or where to.
+	AllowMigrationUnsafe bool `json:"allow_migration_unsafe"`
 	// AllowCXL accepts guests whose memory may be on CXL devices.
 	AllowCXL bool `json:"allow_cxl"`
 	// RequireCiphertextHiding refuses platforms on which the host can read ciphertext (reported from Turin on).
@@ -185,7 +185,7 @@ func (s *SNP) JudgeGuestPolicy(p snp.Policy) Finding {
 		name    string
 		bit     snp.Policy
 		allowed bool
-	}{{"SMT", snp.PolicySMT, s.AllowSMT}, {"migration", snp.PolicyMigrateMA, s.AllowMigration}, {"CXL", snp.PolicyCXLAllow, s.AllowCXL}} {
+	}{{"SMT", snp.PolicySMT, s.AllowSMT}, {"migration", snp.PolicyMigrateMA, s.AllowMigrationUnsafe}, {"CXL", snp.PolicyCXLAllow, s.AllowCXL}} {
 		if b.allowed {
 			wanted = append(wanted, b.name)
 		}
