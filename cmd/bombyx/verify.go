@@ -59,8 +59,9 @@ collateral in force. "--policy strict" adds the patch levels of today. Both acce
 guest: only a policy of your own can say what may run there; "bombyx policy" prints some
 to start from.
 
-Exit codes: 0 every file verified, 1 one was rejected, 2 usage or policy, 3 nothing
-speaks against the evidence, but collateral is missing or has expired.`,
+Exit codes: 0 every file verified, 1 one was rejected (expired
+collateral rejects, too), 2 usage or policy, 3 nothing
+speaks against the evidence, but collateral is missing.`,
 		Example: `  bombyx verify --policy policy.json --collateral ./collateral quote.bin
   bombyx verify --policy strict --pccs https://pccs.example:8081 quote.bin
   bombyx verify --policy strict --offline --collateral bundle.json --at 2026-01-02T03:04:05Z --json quote.hex
@@ -125,13 +126,6 @@ func verify(cmd *cobra.Command, h *home, o *verifyOptions, files []string) error
 	switch {
 	case len(rejected) > 0:
 		return cli.Errorf(cli.Refused, "the checks marked FAIL say why", "%s: rejected", rejected[0])
-	case len(missing) > 0 && o.offline:
-		return cli.Errorf(cli.Missing, "add it with --collateral PATH, or leave --offline out; nothing speaks against the evidence so far", "%s: collateral is missing", missing[0])
-	case len(missing) > 0:
-		return cli.Errorf(cli.Missing, "add it with --collateral PATH: it could not be fetched; nothing speaks against the evidence so far", "%s: collateral is missing", missing[0])
-	case len(unproven) > 0:
-		return cli.Errorf(cli.Missing, "put network.json in the home directory and leave --offline out, or name the block if you know it: --epoch SEQNO:ROOTHASH@TIME; nothing speaks against the evidence so far",
-			"%s: nothing proves the block that it answers", unproven[0])
 	case len(stale) > 0:
 		hint := "add newer with --collateral PATH: none could be fetched"
 		switch {
@@ -140,7 +134,14 @@ func verify(cmd *cobra.Command, h *home, o *verifyOptions, files []string) error
 		case o.offline:
 			hint = "add newer with --collateral PATH, leave --offline out, or appraise as of the time when it was in force with --at"
 		}
-		return cli.Errorf(cli.Missing, hint+"; nothing speaks against the evidence so far", "%s: collateral has expired", stale[0])
+		return cli.Errorf(cli.Refused, hint+"; nothing else speaks against the evidence", "%s: collateral has expired", stale[0])
+	case len(missing) > 0 && o.offline:
+		return cli.Errorf(cli.Missing, "add it with --collateral PATH, or leave --offline out; nothing speaks against the evidence so far", "%s: collateral is missing", missing[0])
+	case len(missing) > 0:
+		return cli.Errorf(cli.Missing, "add it with --collateral PATH: it could not be fetched; nothing speaks against the evidence so far", "%s: collateral is missing", missing[0])
+	case len(unproven) > 0:
+		return cli.Errorf(cli.Missing, "put network.json in the home directory and leave --offline out, or name the block if you know it: --epoch SEQNO:ROOTHASH@TIME; nothing speaks against the evidence so far",
+			"%s: nothing proves the block that it answers", unproven[0])
 	}
 	return nil
 }
