@@ -175,7 +175,7 @@ func TestWaitingClient(t *testing.T) {
 	at, _ := serve(t, func(w http.ResponseWriter, r *http.Request) {
 		switch r.URL.Path {
 		case "/refuse": // without reading
-			http.Error(w, "refused", 413)
+			http.Error(w, "refused", http.StatusRequestEntityTooLarge)
 		case "/echo":
 			http.NewResponseController(w).EnableFullDuplex()
 			b := make([]byte, 5000)
