@@ -100,6 +100,7 @@ type Host struct {
 	bodyWithin time.Duration // that a sealed request may take to arrive
 
 	recording sync.WaitGroup // costs on their way to the ledger
+	ending    sync.RWMutex   // none sets out while Close begins to wait for them
 	quit      chan struct{}
 	once      sync.Once
 }
@@ -157,8 +158,24 @@ func (h *Host) Key() ed25519.PublicKey { return h.key[:] }
 // Close waits for the costs that are on their way to the ledger, unless it or
 // the enclave does not answer. Stop the server first.
 func (h *Host) Close() {
-	h.once.Do(func() { close(h.quit) })
+	h.once.Do(func() {
+		h.ending.Lock()
+		close(h.quit)
+		h.ending.Unlock()
+	})
 	h.recording.Wait()
+}
+
+// aside runs what Close waits for, beside the caller until the host ends.
+func (h *Host) aside(record func()) {
+	h.ending.RLock()
+	defer h.ending.RUnlock()
+	select {
+	case <-h.quit:
+		record()
+	default:
+		h.recording.Go(record)
+	}
 }
 
 // Card signs a card that says what the enclaves serve now. Enclaves that do

@@ -267,7 +267,7 @@ func (h *Host) serveSealed(w http.ResponseWriter, r *http.Request) {
 		cost = &end.cost
 	}
 	s := a.settle(id, cost)
-	h.recording.Go(func() { h.record(a, s, id, end, err == nil) })
+	h.aside(func() { h.record(a, s, id, end, err == nil) })
 	if abort {
 		// The client must see a cut, not an end, whatever repairs framing in
 		// between. Only now: what it holds must be given back.
