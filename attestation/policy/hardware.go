@@ -29,7 +29,8 @@ type Hardware struct {
 	// ProofOfCloudKeys pins who may sign Proof of Cloud tokens (Ed25519). A token counts as level 1 for the CPU of the one
 	// quote that it names.
 	ProofOfCloudKeys []PublicKey `json:"proof_of_cloud_keys"`
-	// Deny lists machines that are refused whatever anybody else says.
+	// Deny lists machines that are refused whatever anybody else says. A report signed with a VLEK names no chip: who denies chips
+	// accepts the VCEK alone.
 	Deny []Machine `json:"deny"`
 }
 
