@@ -38,7 +38,7 @@ The control endpoint takes JSON, on loopback:
                  {"dead":true}                     does not answer
                  {"lie":"balance"}                 lies; also absent, head,
                                                    stale, result, history,
-                                                   config, keyless
+                                                   config, keyless, number
                  {}                                is honest again`,
 		Example: `  bombyx devnet --dir ./devnet --config devnet.json --listen 127.0.0.1:8899 --control 127.0.0.1:8900
   curl -d '{"address":"UQ...","amount":"5"}' -H 'Content-Type: application/json' 127.0.0.1:8900/fund`}

@@ -331,13 +331,23 @@ func (c *Client) MasterchainHead(ctx context.Context) (h Head, err error) {
 // MasterchainBlock is the proven masterchain block with a sequence number not
 // above the head's: what an epoch's nonce is checked against.
 func (c *Client) MasterchainBlock(ctx context.Context, seqno uint32) (h Head, err error) {
+	if seqno == 0 {
+		return h, errors.New("ton: there is no masterchain block 0: that is the zero state")
+	}
+	var early error // a liteserver may lag behind whoever names the block
+	defer func() {
+		if err != nil && early != nil {
+			err = early
+		}
+	}()
 	err = c.each(ctx, "masterchain block", func(ctx context.Context, s *server) error {
 		id, newest, err := s.head(ctx, c)
 		if err != nil {
 			return err
 		}
-		if seqno == 0 || seqno > newest.Seqno {
-			return permanent{fmt.Errorf("ton: there is no masterchain block %d yet: the newest is %d", seqno, newest.Seqno)}
+		if seqno > newest.Seqno {
+			early = fmt.Errorf("ton: there is no masterchain block %d yet: the newest is %d", seqno, newest.Seqno)
+			return early
 		}
 		if seqno == newest.Seqno {
 			h = newest
@@ -598,6 +608,12 @@ func (c *Client) SendExternal(ctx context.Context, boc []byte, expires time.Time
 		case tx != nil:
 			return tx, nil
 		case err == nil && h.Time.After(expires.Add(settle)):
+			// or perhaps it took effect before this call, and liteservers acknowledge it without looking
+			if tx, err = c.search(ctx, msg.DstAddr, ours); tx != nil {
+				return tx, nil
+			} else if err != nil {
+				return nil, fmt.Errorf("ton: send to %s: %w: %w", msg.DstAddr, ErrUnconfirmed, err)
+			}
 			return nil, fmt.Errorf("ton: send to %s: %w: send a new one", msg.DstAddr, ErrExpired)
 		case ctx.Err() != nil:
 			return nil, fmt.Errorf("ton: send to %s: %w; it may still take effect until %s: %w", msg.DstAddr, ErrUnconfirmed, expires.UTC().Format(time.RFC3339), errors.Join(ctx.Err(), err))

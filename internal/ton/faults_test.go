@@ -46,6 +46,7 @@ func TestLyingLiteserver(t *testing.T) {
 		{devnet.LieHistory, []string{"transactions"}, ""},
 		{devnet.LieConfig, []string{"method"}, "proof"},
 		{devnet.LieKeyless, []string{"head", "account", "method", "transactions"}, "malformed answer"},
+		{devnet.LieNumber, []string{"head", "account", "method", "transactions"}, "number"},
 	} {
 		t.Run(string(v.lie), func(t *testing.T) {
 			chain, servers, c := start(t, 2)
@@ -101,6 +102,54 @@ func TestLyingLiteserver(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// Who answers first does not decide what the others must prove from: a true block under a false number is none that they know.
+func TestFirstLiteserverDoesNotCapture(t *testing.T) {
+	chain, servers, _ := start(t, 2)
+	if err := chain.Fund(someone, 1000); err != nil {
+		t.Fatal(err)
+	}
+	if err := servers[0].SetFaults(devnet.Faults{Lie: devnet.LieNumber}); err != nil {
+		t.Fatal(err)
+	}
+	c, err := ton.Dial(t.Context(), chain.GlobalConfig(), fast)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(c.Close)
+	if err := servers[0].SetFaults(devnet.Faults{Dead: true}); err != nil {
+		t.Fatal(err)
+	}
+	if h, err := c.MasterchainHead(t.Context()); err != nil || h.Seqno != chain.Status().Seqno {
+		t.Fatalf("block %d, %v; the chain has %d", h.Seqno, err, chain.Status().Seqno)
+	}
+}
+
+// A liteserver that lags behind, as little as is tolerated, does not hide a block that another one has.
+func TestLaggingLiteserver(t *testing.T) {
+	chain, servers, c := start(t, 2)
+	if err := chain.Fund(someone, 1000); err != nil {
+		t.Fatal(err)
+	}
+	newest := chain.Status().Seqno
+	for i := range servers {
+		for j := range servers {
+			f := devnet.Faults{}
+			if j == i {
+				f.Lie = devnet.LieStale
+			}
+			if err := servers[j].SetFaults(f); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if h, err := c.MasterchainBlock(t.Context(), newest); err != nil || h.Seqno != newest {
+			t.Errorf("liteserver %d lags: %+v %v", i, h, err)
+		}
+	}
+	if _, err := c.MasterchainBlock(t.Context(), newest+1); err == nil || !strings.Contains(err.Error(), "no masterchain block") {
+		t.Error(err)
 	}
 }
 
@@ -271,6 +320,29 @@ func TestExternalThatNeverArrives(t *testing.T) {
 	}
 	if _, err = order.Send(t.Context(), c); !errors.Is(err, ton.ErrExpired) {
 		t.Fatalf("expired: %v", err)
+	}
+}
+
+// A message that took effect is not said to have expired because a liteserver acknowledges it once more.
+func TestSentAgainAfterItsEffect(t *testing.T) {
+	chain, servers, c := start(t, 1)
+	w := funded(t, chain)
+	order, err := w.Sign(t.Context(), c, wallet.Message{To: someone, Amount: 5})
+	if err != nil {
+		t.Fatal(err)
+	}
+	first, err := order.Send(t.Context(), c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := servers[0].SetFaults(devnet.Faults{DropExternals: -1}); err != nil {
+		t.Fatal(err)
+	}
+	if err = chain.Advance(wallet.TTL + time.Minute); err != nil {
+		t.Fatal(err)
+	}
+	if again, err := order.Send(t.Context(), c); err != nil || string(again.Hash) != string(first.Hash) {
+		t.Fatalf("%v", err)
 	}
 }
 

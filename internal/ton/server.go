@@ -71,8 +71,44 @@ func (s *server) QueryLiteserver(ctx context.Context, q tl.Serializable, result 
 		return err
 	}
 	s.answered.Store(true)
-	if answer, ok := result.(*tl.Serializable); ok && trail != nil {
+	answer, ok := result.(*tl.Serializable)
+	if _, asked := q.(tonapi.GetBlockProof); !ok || !asked {
+		return nil
+	}
+	if proof, ok := (*answer).(tonapi.PartialBlockProof); ok {
+		if err := numbered(&proof); err != nil {
+			return err
+		}
+	}
+	if trail != nil {
 		trail.hears(q, *answer)
+	}
+	return nil
+}
+
+// numbered refuses a proof that leads forward to a block under another number than its header's. Validators sign hashes, and the
+// library compares no more: a true block under a number of the liteserver's making would be trusted from then on, and no other
+// liteserver knows it. A link back finds its block by the number.
+func numbered(p *tonapi.PartialBlockProof) error {
+	for _, step := range p.Steps {
+		link, ok := step.(tonapi.BlockLinkForward)
+		if !ok {
+			continue
+		}
+		dest, err := cell.FromBOC(link.DestProof)
+		if err != nil {
+			return err
+		}
+		if link.To == nil {
+			return errors.New("a link to no block")
+		}
+		b, err := tonapi.CheckBlockProof(dest, link.To.RootHash)
+		if err != nil {
+			return err
+		}
+		if b.BlockInfo.SeqNo != link.To.SeqNo {
+			return fmt.Errorf("block number %d under the number %d", b.BlockInfo.SeqNo, link.To.SeqNo)
+		}
 	}
 	return nil
 }

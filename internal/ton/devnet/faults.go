@@ -48,10 +48,13 @@ const (
 	// LieKeyless links to the newest block from an ordinary block as if it were
 	// a key block, which makes careless verifiers crash.
 	LieKeyless Lie = "keyless"
+	// LieNumber gives the newest block, which the validator signed, a higher
+	// number: signatures are of a block's hashes, and its header has the number.
+	LieNumber Lie = "number"
 )
 
 // Lies lists every Lie.
-var Lies = []Lie{LieBalance, LieAbsent, LieHead, LieStale, LieResult, LieHistory, LieConfig, LieKeyless}
+var Lies = []Lie{LieBalance, LieAbsent, LieHead, LieStale, LieResult, LieHistory, LieConfig, LieKeyless, LieNumber}
 
 func (f Faults) check() error {
 	if f.Lie != "" && !slices.Contains(Lies, f.Lie) {
@@ -114,8 +117,26 @@ func (s *Liteserver) falsify(l Lie, q tl.Serializable) (tl.Serializable, error) 
 				return nil, err
 			}
 			return tonapi.MasterchainInfo{Last: b.id, StateRootHash: b.state.Hash(), Init: c.zero()}, nil
+		case LieNumber:
+			b := c.head()
+			return tonapi.MasterchainInfo{Last: renumbered(b.id, falseNumber), StateRootHash: b.state.Hash(), Init: c.zero()}, nil
+		}
+	case tonapi.GetBlockHeader:
+		if l == LieNumber && c.find(v.ID) == nil {
+			return s.honest(tonapi.GetBlockHeader{ID: renumbered(v.ID, -falseNumber)}), nil
 		}
 	case tonapi.GetBlockProof:
+		if l == LieNumber && v.TargetBlock != nil && c.find(v.TargetBlock) == nil {
+			r, ok := s.honest(tonapi.GetBlockProof{Mode: v.Mode, KnownBlock: v.KnownBlock, TargetBlock: renumbered(v.TargetBlock, -falseNumber)}).(tonapi.PartialBlockProof)
+			if !ok || !r.Complete {
+				return nil, nil
+			}
+			if forward, ok := r.Steps[len(r.Steps)-1].(tonapi.BlockLinkForward); ok {
+				forward.To, r.To = v.TargetBlock, v.TargetBlock
+				r.Steps[len(r.Steps)-1] = forward
+			}
+			return r, nil
+		}
 		from := c.find(v.KnownBlock)
 		if from == nil || from.root == nil || v.TargetBlock == nil {
 			return nil, nil
@@ -207,8 +228,12 @@ func (s *Liteserver) falsify(l Lie, q tl.Serializable) (tl.Serializable, error) 
 			return r, nil
 		}
 	case tonapi.GetConfigAll:
-		if l == LieConfig {
+		switch {
+		case l == LieConfig:
 			return c.oldConfig(v.BlockID)
+		case l == LieNumber && c.find(v.BlockID) == nil:
+			v.BlockID = renumbered(v.BlockID, -falseNumber)
+			return s.honest(v), nil
 		}
 	case tonapi.GetConfigParams:
 		if l == LieConfig {
@@ -216,6 +241,15 @@ func (s *Liteserver) falsify(l Lie, q tl.Serializable) (tl.Serializable, error) 
 		}
 	}
 	return nil, nil
+}
+
+// falseNumber is by how much LieNumber is wrong.
+const falseNumber = 1 << 20
+
+func renumbered(id *tonapi.BlockIDExt, by int) *tonapi.BlockIDExt {
+	other := id.Copy()
+	other.SeqNo = uint32(int(id.SeqNo) + by)
+	return other
 }
 
 func (c *Chain) oldConfig(as *tonapi.BlockIDExt) (tl.Serializable, error) {
