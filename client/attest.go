@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"crypto/sha256"
+	"errors"
 	"fmt"
 	"net/http"
 	"time"
@@ -16,6 +17,7 @@ import (
 	"github.com/bombyx-network/bombyx/internal/card"
 	"github.com/bombyx-network/bombyx/internal/envelope"
 	"github.com/bombyx-network/bombyx/internal/manifest"
+	"github.com/bombyx-network/bombyx/internal/ton/registry"
 )
 
 // An attested enclave is one whose Evidence the policy has accepted.
@@ -69,6 +71,9 @@ func (t *Transport) entry(ctx context.Context, c *card.Card) (*card.Entry, *apie
 		return nil, nil
 	}
 	e, err := t.cfg.Listed(ctx)
+	if errors.Is(err, registry.ErrNotFound) {
+		return nil, apierror.New(403, "bad_card", "the registry that the host was taken from does not list it now: "+err.Error(), "use another host: bombyx registry show lists those in force")
+	}
 	if err != nil {
 		return nil, noRegistry(err)
 	}

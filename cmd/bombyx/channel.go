@@ -269,7 +269,7 @@ func (p *payer) open(c store.Channel, amount ton.Nano) error {
 	return p.say(a, nil, "%s\n", a)
 }
 
-// channel returns the channel that an argument names, or the only one that is not closed.
+// findChannel returns the channel that an argument names, or the only one that is not closed.
 func findChannel(ctx context.Context, s *store.Store, args []string) (store.Channel, error) {
 	if len(args) > 0 {
 		std, err := address.ParseAddr(args[0])
@@ -302,7 +302,7 @@ func findChannel(ctx context.Context, s *store.Store, args []string) (store.Chan
 	case 1:
 		return live[0], nil
 	}
-	return store.Channel{}, cli.Errorf(cli.Usage, "name one: bombyx channel list shows them", "there are %d channels", len(live))
+	return store.Channel{}, cli.Errorf(cli.Usage, "name one, to top up with --channel: bombyx channel list shows them", "there are %d channels", len(live))
 }
 
 func channelTopUp(h *home) *cobra.Command {
@@ -357,7 +357,11 @@ func (p *payer) topUp(c store.Channel, amount ton.Nano) error {
 		return chainFault(err)
 	}
 	if before.Closing() {
-		return cli.Errorf(cli.Usage, "bombyx channel open AMOUNT opens another", "%s is closing", a)
+		state := "closing"
+		if paidOut(before) {
+			state = "closed"
+		}
+		return cli.Errorf(cli.Usage, "bombyx channel open AMOUNT opens another", "%s is %s", a, state)
 	}
 	if err := p.affords(amount); err != nil {
 		return err

@@ -286,7 +286,7 @@ func (h *home) network() ([]byte, error) {
 		return nil, err
 	}
 	if !exists(path) {
-		return nil, cli.Errorf(cli.Usage, "put the network's global.config.json there (TON publishes it; bombyx devnet --config writes one)", "%s: no network", path)
+		return nil, cli.Errorf(cli.Usage, "put the network's global.config.json there (TON's is https://ton.org/global.config.json; bombyx devnet --config writes one)", "%s: no network", path)
 	}
 	return cli.ReadFile(path, 1<<20)
 }
@@ -448,10 +448,18 @@ func walletFault(err error) error {
 		return cli.Errorf(cli.Usage, "try again; without passphrase only the 24 words bring the wallet back: bombyx wallet import", "%w", err)
 	case errors.Is(err, wallet.ErrBalance):
 		return cli.Errorf(cli.Money, "fund the wallet: bombyx wallet show prints its address and a link for a phone wallet", "%w", err)
+	case errors.Is(err, wallet.ErrNetwork):
+		return cli.Errorf(cli.Usage, "ask for the receiver's address on this network", "%w", err)
+	case errors.Is(err, wallet.ErrNotSent):
+		return cli.Errorf(cli.Refused, "only the fee is spent: look at the balance, bombyx wallet show, and try again", "%w", err)
+	case errors.Is(err, ton.ErrRefused):
+		return cli.Errorf(cli.Refused, "another program may have used the wallet at the same time: look first, bombyx wallet show, then try again", "%w", err)
 	case errors.Is(err, ton.ErrUnreachable), errors.Is(err, ton.ErrUnconfirmed), errors.Is(err, ton.ErrExpired):
 		return chainFault(err)
+	case errors.Is(err, wallet.ErrFile), errors.Is(err, wallet.ErrWords):
+		return cli.Errorf(cli.Usage, "is the file damaged? put your copy in its place, or bombyx wallet import into another --home", "%w", err)
 	}
-	return cli.Errorf(cli.Usage, "is the file damaged? put your copy in its place, or bombyx wallet import into another --home", "%w", err)
+	return cli.Errorf(cli.Usage, "", "%w", err)
 }
 
 func chainFault(err error) error {

@@ -322,7 +322,7 @@ func (o *proposal) record(file string, now time.Time) (*registry.Record, error) 
 	}
 	r := &registry.Record{Name: o.name, Version: o.version, Document: doc}
 	if r.Kind, r.Status = recordKinds[o.kind], recordStatuses[o.status]; r.Kind == 0 || r.Status == 0 {
-		return nil, cli.Errorf(cli.Usage, "kinds are "+choices(recordKinds)+"; statuses "+choices(recordStatuses), "unknown kind %.40q or status %.40q", o.kind, o.status)
+		return nil, cli.Errorf(cli.Usage, "kinds are "+choices(recordKinds)+"; statuses "+choices(recordStatuses), "there is no record of kind %.40q and status %.40q", o.kind, o.status)
 	}
 	if err := checkDocument(r); err != nil {
 		return nil, cli.Errorf(cli.Usage, "readers would refuse it: see docs/protocol.md, Registry", "%s: %w", file, err)

@@ -147,7 +147,7 @@ a QR code that a phone wallet opens.`,
 		if err != nil {
 			return walletFault(err)
 		}
-		link := "ton://transfer/" + w.Address().String()
+		link := w.Link(0)
 		out := cmd.OutOrStdout()
 		if asJSON {
 			return printJSON(out, map[string]any{"address": w.Address().String(), "network": w.GlobalID(), "balance": balance, "link": link})
@@ -166,12 +166,13 @@ func walletSend(h *home) *cobra.Command {
 	var asJSON bool
 	c := &cobra.Command{Use: "send ADDRESS AMOUNT", Short: "Send GRAM", Args: cobra.ExactArgs(2),
 		Long: `send transfers AMOUNT in GRAM, such as 1.5, and returns once the transfer is proven. The
-network's fee, below 0.02 GRAM and mostly a sixth of that, comes on top.`,
+network's fee, below 0.02 GRAM and mostly a sixth of that, comes on top. An address of the
+form EQ... is a contract's, which must be there; one of the form UQ... need not be in use yet.`,
 		Example: "  bombyx wallet send UQ... 1.5\n  bombyx wallet send --yes --comment 'for November' UQ... 12"}
 	h.passphraseFlag(c)
 	h.yesFlag(c)
 	c.Flags().BoolVar(&asJSON, "json", false, "print one JSON object; amounts in nanogram")
-	c.Flags().StringVar(&comment, "comment", "", "text that the receiver sees; it is public")
+	c.Flags().StringVar(&comment, "comment", "", "text that the receiver sees, at most 500 bytes; it is public")
 	c.RunE = func(cmd *cobra.Command, args []string) error {
 		to, err := address.ParseAddr(args[0])
 		if err != nil {
@@ -195,6 +196,15 @@ network's fee, below 0.02 GRAM and mostly a sixth of that, comes on top.`,
 		if comment != "" {
 			if m.Body, err = wallet.Comment(comment); err != nil {
 				return cli.Errorf(cli.Usage, "shorten it", "%w", err)
+			}
+		}
+		if m.Bounce {
+			acc, err := chain.Account(cmd.Context(), to)
+			if err != nil {
+				return chainFault(err)
+			}
+			if !acc.Active() {
+				return cli.Errorf(cli.Usage, fmt.Sprintf("to fund an account that is not in use yet, write %s", to.Bounce(false)), "nothing is at %s, and to an address of this form the money would come back", to)
 			}
 		}
 		if err := w.Affords(cmd.Context(), chain, amount); err != nil {

@@ -148,8 +148,14 @@ type Message struct {
 	Init   *tlb.StateInit // deploys the receiver; nil for most
 }
 
+// MaxComment is the longest comment, in bytes. FeeReserve pays for it.
+const MaxComment = 500
+
 // Comment is a body that wallets show as text.
 func Comment(text string) (*cell.Cell, error) {
+	if len(text) > MaxComment {
+		return nil, fmt.Errorf("wallet: comment: %d bytes, at most %d", len(text), MaxComment)
+	}
 	c, err := tonwallet.CreateCommentCell(text)
 	if err != nil {
 		return nil, fmt.Errorf("wallet: comment: %w", err)
