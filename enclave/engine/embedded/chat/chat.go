@@ -7,12 +7,14 @@ package chat
 import (
 	"errors"
 	"fmt"
+	"strconv"
 	"strings"
 
 	"github.com/nikolalohinski/gonja/v2/builtins"
 	"github.com/nikolalohinski/gonja/v2/config"
 	"github.com/nikolalohinski/gonja/v2/exec"
 	"github.com/nikolalohinski/gonja/v2/loaders"
+	"github.com/nikolalohinski/gonja/v2/tokens"
 
 	"github.com/bombyx-network/bombyx/enclave/engine/embedded/tokenizer"
 )
@@ -21,6 +23,7 @@ import (
 const (
 	maxTemplate = 256 << 10 // bytes
 	maxRange    = 100_000   // elements of range()
+	maxNumber   = 1_000_000 // written out: strings can be multiplied
 )
 
 // Message is one message of a conversation.
@@ -62,6 +65,13 @@ func New(source string, t *tokenizer.Tokenizer) (_ *Template, err error) {
 	// The settings of Hugging Face's transformers, for which templates are written. The loader knows no other template.
 	settings := config.New()
 	settings.TrimBlocks, settings.LeftStripBlocks = true, true
+	for s := tokens.LexAll(source, settings); !s.End(); s.Next() {
+		if t := s.Current(); t.Type == tokens.Integer || t.Type == tokens.Float {
+			if n, err := strconv.ParseFloat(t.Val, 64); err != nil || n > maxNumber {
+				return nil, fmt.Errorf("the chat template has the number %.32s; at most %d is supported", t.Val, maxNumber)
+			}
+		}
+	}
 	loader, err := loaders.NewMemoryLoader(map[string]string{"/chat": source})
 	if err != nil {
 		return nil, err
@@ -73,33 +83,68 @@ func New(source string, t *tokenizer.Tokenizer) (_ *Template, err error) {
 		Filters:           builtins.Filters,
 		Tests:             builtins.Tests,
 		ControlStructures: builtins.ControlStructures,
-		Methods:           builtins.Methods,
+		Methods:           methods,
 	})
 	if err != nil {
-		return nil, fmt.Errorf("parsing the chat template: %w", err)
+		return nil, fmt.Errorf("parsing the chat template: %s", tail(err))
 	}
-	return &Template{parsed, t}, nil
+	out := &Template{parsed, t}
+	// What the template needs and we lack shows now, and with a text of nobody's.
+	_, err = out.render([]Message{{"user", "Hello!"}, {"assistant", "Hello."}, {"user", "Who are you?"}})
+	if _, refused := Refused(err); err != nil && !refused {
+		return nil, fmt.Errorf("rendering the chat template: %s", tail(err))
+	}
+	return out, nil
 }
 
-// Render appends the tokens of a conversation that asks for the assistant's answer to ids.
+// tail is the end of an error's text, which says what is wrong; before it, the whole template may come.
+func tail(err error) string {
+	const most = 300
+	s := err.Error()
+	if len(s) > most {
+		s = "..." + strings.ToValidUTF8(s[len(s)-most:], "")
+	}
+	return s
+}
+
+// errRender hides why a template failed, because the reason quotes the conversation and errors end up in logs.
+var errRender = errors.New("the chat template failed on a conversation")
+
+// Render appends the tokens of a conversation that asks for the assistant's answer to ids. Its errors say nothing of the
+// conversation, but for a refusal.
 func (t *Template) Render(ids []int, messages []Message) (_ []int, err error) {
 	defer func() {
-		if r := recover(); r != nil {
-			err = fmt.Errorf("rendering the chat template: %v", r)
+		if recover() != nil {
+			err = errRender
 		}
 	}()
-	list := make([]any, len(messages))
+	text, err := t.render(messages)
+	if _, refused := Refused(err); err != nil && !refused {
+		return nil, errRender
+	}
+	if err != nil {
+		return nil, err
+	}
+	if bos, always := t.tokenizer.BOS(); always && !strings.HasPrefix(text, t.tokenizer.Literal(bos)) {
+		ids = append(ids, bos)
+	}
+	return t.tokenizer.EncodeMarkup(ids, text), nil
+}
+
+// render returns the template's output, in which messages are protected.
+func (t *Template) render(messages []Message) (string, error) {
+	conversation := make(list, len(messages))
 	for i, m := range messages {
 		content, err := t.tokenizer.Protect(m.Content)
 		if err != nil {
-			return nil, &refusal{fmt.Sprintf("message %d: %v", i, err)}
+			return "", &refusal{fmt.Sprintf("message %d: %v", i, err)}
 		}
-		list[i] = map[string]any{"role": m.Role, "content": content}
+		conversation[i] = map[string]any{"role": m.Role, "content": content}
 	}
-	bos, always := t.tokenizer.BOS()
+	bos, _ := t.tokenizer.BOS()
 	var refused *refusal
 	text, err := t.t.ExecuteToString(exec.NewContext(map[string]any{
-		"messages":              list,
+		"messages":              conversation,
 		"add_generation_prompt": true,
 		"bos_token":             t.tokenizer.Literal(bos),
 		"eos_token":             t.tokenizer.Literal(t.tokenizer.EOS()),
@@ -113,15 +158,9 @@ func (t *Template) Render(ids []int, messages []Message) (_ []int, err error) {
 		},
 	}))
 	if refused != nil {
-		return nil, refused
+		return "", refused
 	}
-	if err != nil {
-		return nil, fmt.Errorf("rendering the chat template: %w", err)
-	}
-	if always && !strings.HasPrefix(text, t.tokenizer.Literal(bos)) {
-		ids = append(ids, bos)
-	}
-	return t.tokenizer.EncodeMarkup(ids, text), nil
+	return text, err
 }
 
 // boundedRange is Jinja2's range() without its potential for endless work.

@@ -43,7 +43,7 @@ var ErrMark = errors.New("the text has the noncharacter U+FDD0; remove it")
 
 // endOfGeneration are control tokens that end an answer in one of the known chat formats, beside those that the
 // metadata names.
-var endOfGeneration = []string{"<|eot_id|>", "<|im_end|>", "<|end|>", "<end_of_turn>", "<|endoftext|>", "<|eom_id|>", "</s>"}
+var endOfGeneration = []string{"<|eot_id|>", "<|im_end|>", "<|end|>", "<end_of_turn>", "<|endoftext|>", "<|end_of_text|>", "<|eom_id|>", "</s>"}
 
 // Tokenizer is a vocabulary. It is immutable.
 type Tokenizer struct {
@@ -76,9 +76,9 @@ func New(f *gguf.File) (*Tokenizer, error) {
 		t.split = splitGPT2
 	case "smollm":
 		t.split = splitSmolLM
-	case "qwen2":
+	case "qwen2", "deepseek-r1-qwen":
 		t.split = func(s string) int { return splitLlama3(s, 1) }
-	case "llama-bpe":
+	case "llama-bpe", "llama3", "llama-v3":
 		t.split = func(s string) int { return splitLlama3(s, 3) }
 		t.wholeWords, t.addBOS = true, true
 	default:
@@ -122,6 +122,9 @@ func (t *Tokenizer) setTokens(tokens []string, kinds []int32) error {
 			literal[s] = true
 			t.text = append(t.text, s)
 			if kind != typeUnknown {
+				if _, n := utf8.DecodeRuneInString(s); n == len(s) { // Protect marks behind the first character
+					return unsupported("token %d, %q, is one character and special", i, s)
+				}
 				t.special = append(t.special, int32(i))
 				t.specialByte[s[0]] = true
 			}
@@ -291,9 +294,9 @@ func (t *Tokenizer) encodeMarkup(ids []int, text string, special []int32) []int 
 	return ids
 }
 
-// Protect returns text in a form that [Tokenizer.EncodeMarkup] encodes like [Tokenizer.Encode], also next to other
-// protected text: it is marked wherever it spells a special token or ends in the beginning of one. The error is
-// [ErrMark].
+// Protect returns text in a form that [Tokenizer.EncodeMarkup] encodes like [Tokenizer.Encode], whatever stands next to it
+// and whatever a template cuts out of it: wherever a special token could begin, it is marked behind the first character.
+// The error is [ErrMark].
 func (t *Tokenizer) Protect(text string) (string, error) {
 	if strings.ContainsRune(text, mark) {
 		return "", ErrMark
@@ -301,26 +304,15 @@ func (t *Tokenizer) Protect(text string) (string, error) {
 	var b strings.Builder
 	done := 0
 	for i := range len(text) {
-		if !t.specialByte[text[i]] || !t.spells(text[i:]) {
-			continue
+		if t.specialByte[text[i]] {
+			_, n := utf8.DecodeRuneInString(text[i:])
+			b.WriteString(text[done : i+n])
+			b.WriteRune(mark)
+			done = i + n
 		}
-		_, n := utf8.DecodeRuneInString(text[i:])
-		b.WriteString(text[done : i+n])
-		b.WriteRune(mark)
-		done = i + n
 	}
 	b.WriteString(text[done:])
 	return b.String(), nil
-}
-
-// spells reports whether text begins with a special token or is the beginning of one.
-func (t *Tokenizer) spells(text string) bool {
-	for _, id := range t.special {
-		if s := t.text[id]; strings.HasPrefix(text, s) || strings.HasPrefix(s, text) {
-			return true
-		}
-	}
-	return false
 }
 
 // symbol is a piece of a word while it is merged. Pieces are a doubly linked list.

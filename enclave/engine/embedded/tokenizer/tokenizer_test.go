@@ -227,13 +227,14 @@ func TestRefusesVocabularies(t *testing.T) {
 		"not in the byte alphabet": func(m map[string]any) {
 			m["tokenizer.ggml.tokens"].([]string)[100] = "two words"
 		},
-		"is empty or occurs twice": func(m map[string]any) { m["tokenizer.ggml.tokens"].([]string)[100] = "a" },
-		"is of no tokens":          func(m map[string]any) { m["tokenizer.ggml.merges"].([]string)[0] = "zzz yyy" },
-		"is not two words":         func(m map[string]any) { m["tokenizer.ggml.merges"].([]string)[0] = "zzz" },
-		"bos_token_id is 100000":   func(m map[string]any) { m["tokenizer.ggml.bos_token_id"] = uint32(100000) },
-		"eos_token_id is no":       func(m map[string]any) { m["tokenizer.ggml.eos_token_id"] = "no" },
-		"add_eos_token is true":    func(m map[string]any) { m["tokenizer.ggml.add_eos_token"] = true },
-		"add_bos_token is 1":       func(m map[string]any) { m["tokenizer.ggml.add_bos_token"] = uint32(1) },
+		"is empty or occurs twice":     func(m map[string]any) { m["tokenizer.ggml.tokens"].([]string)[100] = "a" },
+		"is one character and special": func(m map[string]any) { m["tokenizer.ggml.tokens"].([]string)[3] = "日" },
+		"is of no tokens":              func(m map[string]any) { m["tokenizer.ggml.merges"].([]string)[0] = "zzz yyy" },
+		"is not two words":             func(m map[string]any) { m["tokenizer.ggml.merges"].([]string)[0] = "zzz" },
+		"bos_token_id is 100000":       func(m map[string]any) { m["tokenizer.ggml.bos_token_id"] = uint32(100000) },
+		"eos_token_id is no":           func(m map[string]any) { m["tokenizer.ggml.eos_token_id"] = "no" },
+		"add_eos_token is true":        func(m map[string]any) { m["tokenizer.ggml.add_eos_token"] = true },
+		"add_bos_token is 1":           func(m map[string]any) { m["tokenizer.ggml.add_bos_token"] = uint32(1) },
 		"begin with a token": func(m map[string]any) {
 			m["tokenizer.ggml.add_bos_token"] = true
 			delete(m, "tokenizer.ggml.bos_token_id")
