@@ -42,12 +42,15 @@ const negligible = 1e-9
 func (s *sampler) sample(scores []float32) (int, bool) {
 	best := 0
 	for i, v := range scores {
+		if v != v { // NaN
+			return 0, false
+		}
 		if v > scores[best] {
 			best = i
 		}
 	}
 	top := float64(scores[best])
-	if math.IsNaN(top) || math.IsInf(top, 0) {
+	if math.IsInf(top, 0) {
 		return 0, false
 	}
 	if s.temperature == 0 || s.topK == 1 {

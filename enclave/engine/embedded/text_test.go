@@ -133,7 +133,7 @@ func TestSampler(t *testing.T) {
 			}
 		}
 	}
-	for _, bad := range [][]float32{{float32(math.NaN()), 1}, {1, float32(math.Inf(1))}, {float32(math.Inf(-1)), float32(math.Inf(-1))}} {
+	for _, bad := range [][]float32{{float32(math.NaN()), 1}, {1, float32(math.NaN())}, {1, float32(math.Inf(1))}, {float32(math.Inf(-1)), float32(math.Inf(-1))}} {
 		if _, ok := newSampler(&params{temperature: 1, topP: 1}).sample(bad); ok {
 			t.Errorf("%v was accepted", bad)
 		}

@@ -215,7 +215,8 @@ DATA bits<>+0(SB)/4, $0x7fffffff // all but the sign
 DATA bits<>+4(SB)/4, $0x42fe0000 // 127.0
 DATA bits<>+8(SB)/4, $0x3f800000 // 1.0
 DATA bits<>+12(SB)/4, $0x80000000 // the sign
-GLOBL bits<>(SB), RODATA|NOPTR, $16
+DATA bits<>+16(SB)/4, $0x08800000 // negligible, 2^-110
+GLOBL bits<>(SB), RODATA|NOPTR, $20
 
 DATA order<>+0(SB)/4, $0
 DATA order<>+4(SB)/4, $4
@@ -236,7 +237,7 @@ TEXT ·quantizeQ8(SB), NOSPLIT, $0-32
 	VBROADCASTSS bits<>+0(SB), Y15
 	VMOVSS bits<>+4(SB), X14
 	VMOVDQU order<>(SB), Y13
-	VXORPS X12, X12, X12
+	VMOVSS bits<>+16(SB), X12
 quantloop:
 	VMOVUPS (SI), Y0
 	VMOVUPS 32(SI), Y1
@@ -246,20 +247,20 @@ quantloop:
 	VANDPS Y15, Y1, Y5
 	VANDPS Y15, Y2, Y6
 	VANDPS Y15, Y3, Y7
-	VMAXPS Y5, Y4, Y4
-	VMAXPS Y7, Y6, Y6
-	VMAXPS Y6, Y4, Y4
+	VPMAXUD Y5, Y4, Y4       // positive numbers are ordered like integers, and above them all, NaN
+	VPMAXUD Y7, Y6, Y6
+	VPMAXUD Y6, Y4, Y4
 	VEXTRACTF128 $1, Y4, X5
-	VMAXPS X5, X4, X4
+	VPMAXUD X5, X4, X4
 	VPERMILPS $0x4e, X4, X5
-	VMAXPS X5, X4, X4
+	VPMAXUD X5, X4, X4
 	VPERMILPS $0xb1, X4, X5
-	VMAXPS X5, X4, X4
+	VPMAXUD X5, X4, X4
 	VDIVSS X14, X4, X5       // top/127
 	VMOVSS X5, (DX)
-	VDIVSS X4, X14, X6       // 127/top, or 0 when top is 0
+	VDIVSS X4, X14, X6       // 127/top, or 0 when top is too small or NaN
 	VUCOMISS X12, X4
-	JNE quantscale
+	JHI quantscale
 	VXORPS X6, X6, X6
 quantscale:
 	VBROADCASTSS X6, Y6

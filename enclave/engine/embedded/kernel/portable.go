@@ -54,6 +54,9 @@ func portableAddRows(dst, v, weight []float32, stride int) {
 	}
 }
 
+// negligible is a magnitude up to which a block counts as zeros: 127 divided by much less is infinite.
+const negligible = 1.0 / (1 << 55) / (1 << 55)
+
 func portableQuantize(q []int8, scale, x []float32) {
 	for b := range scale {
 		v := x[b*Block : (b+1)*Block]
@@ -63,7 +66,7 @@ func portableQuantize(q []int8, scale, x []float32) {
 		}
 		scale[b] = top / 127
 		var inverse float32
-		if top > 0 {
+		if top > negligible {
 			inverse = 127 / top
 		}
 		o := q[b*Block : (b+1)*Block]
