@@ -34,6 +34,7 @@ var models = []struct {
 	{"llama-f32", modeltest.Spec{Architecture: "llama", Type: "F32", Seed: 1}, true},
 	{"llama-f32-tied-factors", modeltest.Spec{Architecture: "llama", Type: "F32", Seed: 2, Tied: true, RopeFactors: true, PreTokenizer: "smollm"}, true},
 	{"llama-f32-gpt2", modeltest.Spec{Architecture: "llama", Type: "F32", Seed: 9, KVHeads: 4, PreTokenizer: "gpt-2"}, true},
+	{"llama-f32-linear", modeltest.Spec{Architecture: "llama", Type: "F32", Seed: 10, RopeFactor: 4, HeadWidth: 48}, true},
 	{"qwen2-f32", modeltest.Spec{Architecture: "qwen2", Type: "F32", Seed: 3}, true},
 	{"qwen3-f32", modeltest.Spec{Architecture: "qwen3", Type: "F32", Seed: 4, Tied: true, HeadWidth: 64}, true},
 	{"llama-f16", modeltest.Spec{Architecture: "llama", Type: "F16", Seed: 5}, false},

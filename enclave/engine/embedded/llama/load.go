@@ -122,7 +122,7 @@ func (m *Model) readConfig(l *loader) error {
 	vocabulary := l.integerOr("vocab_size", 1, math.MaxInt32, m.Vocabulary)
 	values := l.integerOr("attention.value_length", 2, maxWidth, m.HeadWidth)
 	rotated := l.integerOr("rope.dimension_count", 2, maxWidth, m.HeadWidth)
-	scaling := l.text("rope.scaling.type", "none")
+	scaling := l.text("rope.scaling.type", "linear") // as in llama.cpp
 	factor := l.float("rope.scaling.factor", 1)
 	if l.err != nil {
 		return l.err

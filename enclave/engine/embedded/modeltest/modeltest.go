@@ -18,10 +18,11 @@ type Spec struct {
 	Architecture string // llama, qwen2 or qwen3
 	Type         string // F32, F16 or Q8_0: of the matrices
 	Seed         uint64
-	Tied         bool   // the output matrix is the embedding
-	RopeFactors  bool   // with rope_freqs.weight, as Llama 3 models have it
-	PreTokenizer string // gpt-2, smollm, qwen2 or llama-bpe; empty for the architecture's usual one
-	Template     string // chat template; empty for ChatML
+	Tied         bool    // the output matrix is the embedding
+	RopeFactors  bool    // with rope_freqs.weight, as Llama 3 models have it
+	RopeFactor   float32 // linear rope scaling, named by its factor alone; 0 for none
+	PreTokenizer string  // gpt-2, smollm, qwen2 or llama-bpe; empty for the architecture's usual one
+	Template     string  // chat template; empty for ChatML
 
 	// Sizes; zero takes a small one.
 	Width, Layers, Heads, KVHeads, HeadWidth, FeedForward, ContextLength int
@@ -54,7 +55,7 @@ func (s *Spec) defaults() {
 	}
 }
 
-// Make returns the model file.
+// Make returns the model file. Its metadata is what llama.cpp's conversion writes for the architecture.
 func Make(s Spec) []byte {
 	s.defaults()
 	tokens, merges := vocabulary()
@@ -70,7 +71,10 @@ func Make(s Spec) []byte {
 	}
 	w := &Writer{}
 	w.Set("general.architecture", s.Architecture)
+	w.Set("general.type", "model")
 	w.Set("general.name", "random "+s.Architecture)
+	w.Set("general.file_type", map[string]uint32{"F32": 0, "F16": 1, "Q8_0": 7}[s.Type])
+	w.Set("general.quantization_version", uint32(2))
 	a := s.Architecture + "."
 	w.Set(a+"context_length", uint32(s.ContextLength))
 	w.Set(a+"embedding_length", uint32(s.Width))
@@ -79,9 +83,18 @@ func Make(s Spec) []byte {
 	w.Set(a+"attention.head_count", uint32(s.Heads))
 	w.Set(a+"attention.head_count_kv", uint32(s.KVHeads))
 	w.Set(a+"attention.layer_norm_rms_epsilon", float32(1e-5))
-	w.Set(a+"attention.key_length", uint32(s.HeadWidth))
-	w.Set(a+"attention.value_length", uint32(s.HeadWidth))
 	w.Set(a+"rope.freq_base", float32(10000))
+	if s.HeadWidth != s.Width/s.Heads || s.Architecture == "qwen3" {
+		w.Set(a+"attention.key_length", uint32(s.HeadWidth))
+		w.Set(a+"attention.value_length", uint32(s.HeadWidth))
+	}
+	if s.Architecture == "llama" {
+		w.Set(a+"rope.dimension_count", uint32(s.HeadWidth))
+		w.Set(a+"vocab_size", uint32(len(tokens)))
+	}
+	if s.RopeFactor != 0 {
+		w.Set(a+"rope.scaling.factor", s.RopeFactor)
+	}
 	w.Set("tokenizer.ggml.model", "gpt2")
 	w.Set("tokenizer.ggml.pre", s.PreTokenizer)
 	w.Set("tokenizer.ggml.tokens", tokens)
@@ -89,6 +102,7 @@ func Make(s Spec) []byte {
 	w.Set("tokenizer.ggml.merges", merges)
 	w.Set("tokenizer.ggml.bos_token_id", uint32(1))
 	w.Set("tokenizer.ggml.eos_token_id", uint32(2))
+	w.Set("tokenizer.ggml.padding_token_id", uint32(0))
 	w.Set("tokenizer.ggml.add_bos_token", false)
 	w.Set("tokenizer.chat_template", s.Template)
 
