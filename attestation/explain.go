@@ -268,16 +268,22 @@ func (x *explainer) quote(raw []byte) {
 	}
 
 	pck := []string{dcap.CheckChain, dcap.CheckRevocation, CheckConfiguration, CheckMachine, dcap.CheckQESignature, dcap.CheckTCBInfoMatch}
+	var chain []*x509.Certificate
+	var platform *dcap.PCK
 	for i, der := range q.PCKChain {
-		if c, err := x509.ParseCertificate(der); err == nil {
-			checks := []string{dcap.CheckChain, dcap.CheckRevocation}
-			if i == 0 {
-				checks = slices.Concat(pck, intelTCB)
-			}
-			x.certificates("certificate", []*x509.Certificate{c}, checks...)
+		c, err := x509.ParseCertificate(der)
+		if err != nil {
+			break
 		}
+		chain = append(chain, c)
+		checks := []string{dcap.CheckChain, dcap.CheckRevocation}
+		if i == 0 {
+			checks = slices.Concat(pck, intelTCB)
+			platform, _ = dcap.ParsePCK(c)
+		}
+		x.certificates("certificate", []*x509.Certificate{c}, checks...)
 	}
-	c := x.v.intelCollateral(q, x.now)
+	c := x.v.intelCollateral(x.now, q.TEEType, chain, platform)
 	if t := c.TCBInfo; t != nil {
 		x.whole("TCB info", t.Raw, slices.Concat(intelTCB, []string{"dcap.tcbinfo."})...)
 		x.find("TCB info", nil, "signature", t.Signature[:], dcap.CheckTCBInfoSignature)

@@ -4,7 +4,6 @@ import (
 	"crypto/sha256"
 	"crypto/subtle"
 	"crypto/x509"
-	"encoding/binary"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -38,12 +37,11 @@ type Verifier struct {
 	endorsers     []endorser          // endorsement keys in the bundle
 	intermediates []*x509.Certificate // CAs in the bundle, and AMD's
 
-	// What was read of certificates that evidence brought along, by their SHA-256; parsing takes longer than a signature check.
-	platforms *cache.Cache[*platform]
-	amdCerts  *cache.Cache[[]*x509.Certificate]
+	// Certificates that evidence with an SNP report brought along, by SHA-256; parsing takes longer than a signature check.
+	amdCerts *cache.Cache[[]*x509.Certificate]
 }
 
-// remembered is the most chains of each kind that a Verifier keeps what it read of.
+// remembered is the most of such chains that a Verifier keeps.
 const remembered = 1024
 
 // NewVerifier returns a Verifier. The policy pins roots by fingerprint; their certificates must be in the bundle, except
@@ -66,8 +64,7 @@ func NewVerifier(pol *policy.Policy, c *collateral.Bundle, registries ...*policy
 	if err != nil {
 		return nil, fmt.Errorf("attestation: %w", err)
 	}
-	v := &Verifier{policy: pol, bundle: c, known: c.Registry(), refs: refs}
-	v.platforms, v.amdCerts = cache.New[*platform](remembered), cache.New[[]*x509.Certificate](remembered)
+	v := &Verifier{policy: pol, bundle: c, known: c.Registry(), refs: refs, amdCerts: cache.New[[]*x509.Certificate](remembered)}
 	v.readEndorsers()
 
 	known := slices.Concat(c.Certificates(), []*x509.Certificate{dcap.IntelRoot()}, snp.AMDRoots())
@@ -324,7 +321,9 @@ func (a *appraisal) intel(q *dcap.Quote, want dcap.TEEType, reportData []byte) {
 		return
 	}
 	a.pass(CheckCPU, clausePolicy, q.TEEType.String())
-	r, _ := a.v.intel.Verify(a.now, q, a.v.intelCollateral(q, a.now))
+	r, _ := a.v.intel.VerifyWith(a.now, q, func(chain []*x509.Certificate, pck *dcap.PCK) *dcap.Collateral {
+		return a.v.intelCollateral(a.now, q.TEEType, chain, pck)
+	})
 	for _, c := range r.Checks {
 		if c.Missing != "" {
 			a.res.missing(c.Missing)
@@ -442,68 +441,26 @@ func intelClaims(m map[string]string, r *dcap.Result) {
 	}
 }
 
-// intelCollateral picks what the bundle holds for a quote's platform.
-func (v *Verifier) intelCollateral(q *dcap.Quote, now time.Time) *dcap.Collateral {
+// intelCollateral picks what the bundle holds for the platform of a PCK certificate chain.
+func (v *Verifier) intelCollateral(now time.Time, tee dcap.TEEType, chain []*x509.Certificate, pck *dcap.PCK) *dcap.Collateral {
 	c := &dcap.Collateral{}
 	tcbID, qeID := "TDX", "TD_QE"
-	if q.TEEType == dcap.TEESGX {
+	if tee == dcap.TEESGX {
 		tcbID, qeID = "SGX", "QE"
 	}
 	if c.QEIdentity = v.bundle.QEIdentity(qeID, now); c.QEIdentity != nil {
 		c.QEIdentityChain = v.bundle.Signer(c.QEIdentity.Signature, now)
 	}
-	if len(q.PCKChain) == 0 {
-		return c
-	}
-	key := platformKey(q.PCKChain)
-	p, ok := v.platforms.Get(key)
-	if !ok {
-		if p = readPlatform(q.PCKChain); p == nil {
-			return c
+	if pck != nil {
+		if c.TCBInfo = v.bundle.TCBInfo(tcbID, pck.FMSPC, now); c.TCBInfo != nil {
+			c.TCBInfoChain = v.bundle.Signer(c.TCBInfo.Signature, now)
 		}
-		v.platforms.Put(key, p)
 	}
-	if c.TCBInfo = v.bundle.TCBInfo(tcbID, p.fmspc, now); c.TCBInfo != nil {
-		c.TCBInfoChain = v.bundle.Signer(c.TCBInfo.Signature, now)
+	if len(chain) > 1 {
+		c.PCKCRL = v.bundle.CRL(chain[0].RawIssuer, chain[0].AuthorityKeyId, now)
+		c.RootCRL = v.bundle.CRL(chain[1].RawIssuer, chain[1].AuthorityKeyId, now)
 	}
-	c.PCKCRL = v.bundle.CRL(p.issuer[0], p.keyID[0], now)
-	c.RootCRL = v.bundle.CRL(p.issuer[1], p.keyID[1], now)
 	return c
-}
-
-// platform is what names the collateral of a PCK chain.
-type platform struct {
-	fmspc         [6]byte
-	issuer, keyID [2][]byte // of the PCK certificate's issuer, and of that CA's
-}
-
-func readPlatform(chain [][]byte) *platform {
-	p := &platform{}
-	for i := range min(2, len(chain)) {
-		cert, err := x509.ParseCertificate(chain[i])
-		if err != nil {
-			return nil
-		}
-		p.issuer[i], p.keyID[i] = cert.RawIssuer, cert.AuthorityKeyId
-		if i == 0 {
-			pck, err := dcap.ParsePCK(cert)
-			if err != nil {
-				return nil
-			}
-			p.fmspc = pck.FMSPC
-		}
-	}
-	return p
-}
-
-// platformKey names the certificates that readPlatform reads.
-func platformKey(chain [][]byte) [32]byte {
-	h := sha256.New()
-	for _, der := range chain[:min(2, len(chain))] {
-		h.Write(binary.BigEndian.AppendUint32(nil, uint32(len(der))))
-		h.Write(der)
-	}
-	return [32]byte(h.Sum(nil))
 }
 
 // devices is the appraisal of all devices of a node.

@@ -4,10 +4,11 @@
 // revocation lists) are parsed into a [Collateral]; a [Verifier] built on the caller's trust anchors then appraises one
 // against the other at one instant:
 //
-//	root, err := dcap.IntelRoot()
-//	v, err := dcap.NewVerifier(root)
+//	v, err := dcap.NewVerifier(dcap.IntelRoot())
 //	q, err := dcap.ParseQuote(raw)
 //	res, err := v.Verify(time.Now(), q, collateral)
+//
+// [Verifier.VerifyWith] asks for the collateral by what the quote says about its platform, and starts verifying meanwhile.
 //
 // Three things are kept apart.
 //

@@ -106,28 +106,58 @@ const (
 	maxHelpers    = 5  // goroutines beside the caller's
 )
 
-// ahead prepares the certificates, and lets other cores help to verify what the checks are going to ask for. It decides nothing:
-// whatever it cannot make sense of it leaves to the checks. The caller calls the function that it returns, which waits for the
-// others.
-func (a *appraisal) ahead() (wait func()) {
-	cores := runtime.GOMAXPROCS(0)
-	if cores == 1 { // the checks verify one by one, up to the first failure
-		a.issuers()
-		a.certificates()
-		return func() {}
+// crew verifies, on other cores too, what the checks are going to ask for.
+type crew struct {
+	queue   chan *signature
+	waiting int // helpers that are not called yet
+	group   sync.WaitGroup
+}
+
+func newCrew() *crew {
+	w := &crew{queue: make(chan *signature, maxSignatures)} // so that sending never blocks
+	if cores := runtime.GOMAXPROCS(0); cores > 1 {
+		w.waiting = min(cores, maxHelpers)
 	}
-	queue := make(chan *signature, maxSignatures) // so that sending never blocks
-	verify := func() {
-		for s := range queue {
-			s.verify()
-		}
+	return w
+}
+
+// call calls two helpers, of whom one may come late: the scheduler is slow to hand over the goroutine that was started last.
+func (w *crew) call() {
+	for range min(2, w.waiting) {
+		w.waiting--
+		w.group.Go(w.verify)
 	}
-	unseen := 0 // signatures that an earlier appraisal could have verified, but did not; a warm appraisal has none
-	once := func(issuer *certificate, digest [32]byte, der []byte) {
+}
+
+func (w *crew) verify() {
+	for s := range w.queue {
+		s.verify()
+	}
+}
+
+// ahead finds what the checks are going to need, and queues the signatures. It decides nothing: whatever it cannot make sense of
+// it leaves to the checks. To wake another core takes about as long as to parse a certificate, so that helpers are called as soon
+// as something turns out to be new to the Verifier; a warm appraisal does without them.
+func (a *appraisal) ahead(find func([]*x509.Certificate, *PCK) *Collateral) {
+	defer close(a.crew.queue)
+	once := func(issuer *certificate, digest [32]byte, der []byte) { // queues what an earlier appraisal may have verified
 		known := len(a.signatures)
 		if s, err := a.signedBy(issuer, digest, der); err == nil && len(a.signatures) > known && !a.remembered(s) {
-			unseen++
-			queue <- s
+			a.crew.queue <- s
+			a.crew.call()
+		}
+	}
+	var root *certificate
+	platform := func() {
+		if len(a.pckChain) > 0 {
+			a.leaf = a.pckChain[0]
+		}
+		if len(a.pckChain) > 1 {
+			a.intermediate = a.pckChain[1]
+			once(a.intermediate, a.leaf.digest, a.leaf.Signature)
+			if root, _ = a.v.anchor(a.intermediate, a.pckChain[2:]); root != nil {
+				once(root, a.intermediate.digest, a.intermediate.Signature)
+			}
 		}
 	}
 	stated := func(chain []*certificate, digest [32]byte, sig [64]byte) {
@@ -139,56 +169,35 @@ func (a *appraisal) ahead() (wait func()) {
 		}
 	}
 	if s, err := a.quote(); err == nil {
-		queue <- s
+		a.crew.queue <- s
 	}
-	a.issuers()
+	embedded := a.q.CertificationDataType == CertPCKChain
+	if embedded {
+		a.parsePCKChain()
+		platform()
+	}
+	a.find(find)
+	if !embedded {
+		a.pckChain = newChain(a.c.PCKChain)
+		platform()
+	}
 	if t := a.c.TCBInfo; t != nil {
 		stated(a.tcbInfoChain, t.digest, t.Signature)
 	}
 	if e := a.c.QEIdentity; e != nil {
 		stated(a.qeIdentityChain, e.digest, e.Signature)
 	}
-	platform := func() {
-		defer close(queue)
-		a.certificates()
-		if a.leaf != nil {
-			if s, err := a.qeReport(); err == nil {
-				queue <- s
-			}
-		}
-		if a.intermediate == nil {
-			return
-		}
-		once(a.intermediate, a.leaf.digest, a.leaf.Signature)
-		if crl := a.c.PCKCRL; crl != nil {
-			once(a.intermediate, crl.digest, crl.List.Signature)
-		}
-		if root, err := a.v.anchor(a.intermediate, a.pckChain[2:]); err == nil {
-			once(root, a.intermediate.digest, a.intermediate.Signature)
-			if crl := a.c.RootCRL; crl != nil {
-				once(root, crl.digest, crl.List.Signature)
-			}
+	if crl := a.c.PCKCRL; crl != nil && a.intermediate != nil {
+		once(a.intermediate, crl.digest, crl.List.Signature)
+	}
+	if crl := a.c.RootCRL; crl != nil && root != nil {
+		once(root, crl.digest, crl.List.Signature)
+	}
+	if a.leaf != nil { // last, since the checks ask for it last
+		if s, err := a.qeReport(); err == nil {
+			a.crew.queue <- s
 		}
 	}
-	// One goroutine more than there are other cores: the scheduler is slow to hand over the one that was started last.
-	helpers := min(cores, maxHelpers)
-	var group sync.WaitGroup
-	work := unseen
-	if work > 0 { // enough for this core, while another one reads the PCK chain
-		helpers--
-		group.Go(func() {
-			platform()
-			verify()
-		})
-	} else {
-		platform()
-		work = unseen
-	}
-	for range min(helpers, work) {
-		group.Go(verify)
-	}
-	verify()
-	return group.Wait
 }
 
 func (a *appraisal) remembered(s *signature) bool {
@@ -208,8 +217,34 @@ func (a *appraisal) verified(s *signature) bool {
 	return true
 }
 
-// issuers prepares the chains of Intel's statements.
-func (a *appraisal) issuers() {
+// parsePCKChain parses the PCK chain in the quote as far as it goes.
+func (a *appraisal) parsePCKChain() {
+	if a.pckChainErr = a.q.chainErr; a.pckChainErr != nil {
+		return
+	}
+	for i, der := range a.q.PCKChain {
+		cert, err := a.certificate(der)
+		if err != nil {
+			a.pckChain, a.pckChainErr = nil, fmt.Errorf("certificate %d: %w", i+1, err)
+			return
+		}
+		a.pckChain = append(a.pckChain, cert)
+	}
+}
+
+// find asks for the collateral and prepares the chains of Intel's statements.
+func (a *appraisal) find(find func([]*x509.Certificate, *PCK) *Collateral) {
+	var chain []*x509.Certificate
+	var pck *PCK
+	for _, c := range a.pckChain {
+		chain = append(chain, c.Certificate)
+	}
+	if a.leaf != nil {
+		pck = a.leaf.pck
+	}
+	if a.c = find(chain, pck); a.c == nil {
+		a.c = &Collateral{}
+	}
 	a.tcbInfoChain = newChain(a.c.TCBInfoChain)
 	a.qeIdentityChain = a.tcbInfoChain
 	if !slices.Equal(a.c.QEIdentityChain, a.c.TCBInfoChain) {
@@ -217,45 +252,24 @@ func (a *appraisal) issuers() {
 	}
 }
 
-// certificates parses the PCK chain as far as it goes.
-func (a *appraisal) certificates() {
-	if a.q.CertificationDataType != CertPCKChain {
-		a.pckChain = newChain(a.c.PCKChain)
-	} else if a.pckChainErr = a.q.chainErr; a.pckChainErr == nil {
-		for i, der := range a.q.PCKChain {
-			cert, err := a.v.parse(der)
-			if err != nil {
-				a.pckChain, a.pckChainErr = nil, fmt.Errorf("certificate %d: %w", i+1, err)
-				break
-			}
-			a.pckChain = append(a.pckChain, cert)
-		}
-	}
-	if len(a.pckChain) > 0 {
-		a.leaf = a.pckChain[0]
-	}
-	if len(a.pckChain) > 1 {
-		a.intermediate = a.pckChain[1]
-	}
-}
-
-// parse parses a certificate, or finds it parsed.
-func (v *Verifier) parse(der []byte) (*certificate, error) {
-	for _, r := range v.anchors {
+// certificate parses a certificate, or finds it parsed.
+func (a *appraisal) certificate(der []byte) (*certificate, error) {
+	for _, r := range a.v.anchors {
 		if bytes.Equal(r.Raw, der) {
 			return r, nil
 		}
 	}
 	key := sha256.Sum256(der)
-	if c, ok := v.certs.Get(key); ok {
+	if c, ok := a.v.certs.Get(key); ok {
 		return c, nil
 	}
+	a.crew.call()
 	cert, err := x509.ParseCertificate(der)
 	if err != nil {
 		return nil, err
 	}
 	c := newCertificate(cert)
-	v.certs.Put(key, c)
+	a.v.certs.Put(key, c)
 	return c, nil
 }
 

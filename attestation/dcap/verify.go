@@ -135,12 +135,18 @@ func NewVerifier(roots ...*x509.Certificate) (*Verifier, error) {
 // Verify appraises q against c at the instant now. The result is never nil and says all that could be found out. The error
 // is nil only if every check passed; else it is a *check.Error. Result.Status is not judged: see the package comment.
 func (v *Verifier) Verify(now time.Time, q *Quote, c *Collateral) (*Result, error) {
-	if c == nil {
-		c = &Collateral{}
-	}
-	a := &appraisal{Run: checks.Run{Now: now, Checks: make([]check.Check, 0, 20)}, v: v, q: q, c: c, res: &Result{}}
-	wait := a.ahead()
-	defer wait()
+	return v.VerifyWith(now, q, func([]*x509.Certificate, *PCK) *Collateral { return c })
+}
+
+// VerifyWith is Verify with the collateral that find returns for the platform of q; what q carries is verified on other cores
+// meanwhile. find is called once, on the caller's goroutine. It is given the PCK certificate chain in q, leaf first, and what the leaf
+// says, of which nothing is proven yet. The chain is nil where q has none or it cannot be parsed, pck also where the leaf does not
+// describe a platform. A nil Collateral is an empty one.
+func (v *Verifier) VerifyWith(now time.Time, q *Quote, find func(chain []*x509.Certificate, pck *PCK) *Collateral) (*Result, error) {
+	a := &appraisal{Run: checks.Run{Now: now, Checks: make([]check.Check, 0, 20)}, v: v, q: q, crew: newCrew(), res: &Result{}}
+	defer a.crew.group.Wait()
+	a.ahead(find)
+	a.crew.verify()
 	a.parse()
 	a.chain()
 	a.rootCRL()
@@ -172,6 +178,7 @@ type appraisal struct {
 	quoteSig                      *signature
 
 	signatures []*signature // all that it came across, at most maxSignatures
+	crew       *crew
 }
 
 // finish hands the findings over.

@@ -1,6 +1,8 @@
 package dcap
 
 import (
+	"bytes"
+	"crypto/x509"
 	"errors"
 	"reflect"
 	"runtime"
@@ -127,4 +129,69 @@ func TestCores(t *testing.T) {
 			}
 		}
 	}
+}
+
+// VerifyWith asks for collateral once, by what the quote's own chain says, and finds what Verify finds.
+func TestVerifyWith(t *testing.T) {
+	w := newWorld(4)
+	_, raw, c := w.build(t)
+	parsed := func(bend func(*Quote)) *Quote {
+		q, err := ParseQuote(raw)
+		if err != nil {
+			t.Fatal(err)
+		}
+		bend(q)
+		return q
+	}
+	for name, x := range map[string]struct {
+		q     *Quote
+		c     *Collateral
+		known bool // the chain, when it asks
+	}{
+		"good":          {parsed(func(*Quote) {}), c, true},
+		"no collateral": {parsed(func(*Quote) {}), nil, true},
+		"no chain":      {parsed(func(q *Quote) { q.CertificationDataType, q.PCKChain = CertPPIDPlain, nil }), c, false},
+		"broken chain":  {parsed(func(q *Quote) { q.PCKChain[1] = q.PCKChain[1][1:] }), c, false},
+	} {
+		v, err := NewVerifier(c.TCBInfoChain[1])
+		if err != nil {
+			t.Fatal(err)
+		}
+		for range 2 { // cold and warm
+			calls := 0
+			res, err := v.VerifyWith(w.now, x.q, func(chain []*x509.Certificate, pck *PCK) *Collateral {
+				calls++
+				if !x.known && (chain != nil || pck != nil) {
+					t.Errorf("%s: asked for collateral of %v, %v", name, chain, pck)
+				}
+				if x.known && (len(chain) != len(x.q.PCKChain) || !bytes.Equal(chain[0].Raw, x.q.PCKChain[0]) || !bytes.Equal(chain[1].Raw, x.q.PCKChain[1]) || pck.FMSPC != c.TCBInfo.FMSPC) {
+					t.Errorf("%s: asked for collateral of %v, %v", name, chain, pck)
+				}
+				return x.c
+			})
+			want, wantErr := v.Verify(w.now, x.q, x.c)
+			if calls != 1 || !reflect.DeepEqual(res, want) || (err == nil) != (wantErr == nil) || (err == nil) != (name == "good") {
+				t.Errorf("%s: asked %d times, %+v, %v; Verify says %+v, %v", name, calls, res, err, want, wantErr)
+			}
+		}
+	}
+}
+
+// Whoever panics while it looks for collateral leaves no goroutine behind.
+func TestVerifyWithPanic(t *testing.T) {
+	w := newWorld(4)
+	v, raw, _ := w.build(t)
+	q, err := ParseQuote(raw)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(4))
+	synctest.Test(t, func(t *testing.T) {
+		defer func() {
+			if recover() != "no collateral" {
+				t.Error("the panic was swallowed")
+			}
+		}()
+		v.VerifyWith(w.now, q, func([]*x509.Certificate, *PCK) *Collateral { panic("no collateral") })
+	})
 }
