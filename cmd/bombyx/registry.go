@@ -480,7 +480,7 @@ func registryWithdraw(h *home) *cobra.Command {
 	return h.removal(&cobra.Command{Use: "withdraw REGISTRY KIND NAME [VERSION]", Short: "Remove a record at once",
 		Long: `withdraw removes a record, and what was announced under its name, without delay: it can
 make readers refuse, never trust. To keep saying that something is bad, propose it with
---status revoked as well.`,
+--status revoked as well. A revoked record is not withdrawn, but replaced after the delay.`,
 		Example: "  bombyx registry withdraw EQ... reference image 1.2"},
 		"recorded", registry.Withdraw, func(r *registry.Registry, key [32]byte) bool {
 			_, announced := r.Announced[key]
@@ -510,6 +510,9 @@ func (h *home) removal(c *cobra.Command, what string, message func(*address.Addr
 		}
 		if !there(r, key) {
 			return cli.Errorf(cli.Usage, "bombyx registry show lists what is", "nothing is %s under this name", what)
+		}
+		if rec, err := registry.ParseRecord(r.Records[key].Content); c.Name() == "withdraw" && err == nil && rec.Status == registry.Revoked {
+			return cli.Errorf(cli.Usage, "bombyx registry propose what replaces it, with another --status", "a revocation is lifted only after the delay")
 		}
 		name := strings.Join(args[1:], " ")
 		if err := p.tell(message(r.Account.Address, key, registry.GasValue), fmt.Sprintf("%s %s?", strings.ToUpper(c.Name()[:1])+c.Name()[1:], name), feeOther,

@@ -150,9 +150,16 @@ func (m *model) step() {
 		m.does(who, Cancel(m.at, key, value), sender(code), func() { delete(m.announced, key) })
 	case 6:
 		_, announced := m.announced[key]
-		_, recorded := m.records[key]
-		if !announced && !recorded {
+		e, recorded := m.records[key]
+		switch {
+		case !announced && !recorded:
 			code = ExitUnknown
+		case recorded:
+			if rec, err := ParseRecord(e.Content); err != nil {
+				rt.Fatal(err)
+			} else if rec.Status == Revoked {
+				code = ExitRevoked
+			}
 		}
 		m.does(who, Withdraw(m.at, key, value), sender(code), func() {
 			delete(m.announced, key)

@@ -56,6 +56,7 @@ const (
 	ExitUnknown  ExitCode = 52 // nothing is announced or recorded under this key
 	ExitEarly    ExitCode = 53 // the delay has not passed yet
 	ExitTooLarge ExitCode = 54 // the content has more than 64 cells
+	ExitRevoked  ExitCode = 55 // a revocation is not withdrawn, but replaced after the delay
 )
 
 // GasValue is enough value, in nanogram, for any message to a registry of a few hundred records. What the fees leave returns.
@@ -536,7 +537,8 @@ func Apply(registry *address.Address, key [32]byte, value uint64) *tlb.InternalM
 	return message(registry, value, keyBody(opApply, key))
 }
 
-// Withdraw returns the owner's message that removes a record, and what was announced under its key, at once.
+// Withdraw returns the owner's message that removes a record, and what was announced under its key, at once. The contract refuses
+// it for a revoked record.
 func Withdraw(registry *address.Address, key [32]byte, value uint64) *tlb.InternalMessage {
 	return message(registry, value, keyBody(opWithdraw, key))
 }

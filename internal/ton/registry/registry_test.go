@@ -253,6 +253,51 @@ func TestWithdrawalIsFinal(t *testing.T) {
 	b.refused(stranger, Apply(b.at, one.Key(), GasValue), ExitUnknown)
 }
 
+// To lift a revocation is to make readers trust, and waits as any announcement does.
+func TestRevocationStays(t *testing.T) {
+	b := opened(t)
+	bad := record("1")
+	bad.Status = Revoked
+	b.ok(owner, b.announce(bad))
+	b.ok(owner, Withdraw(b.at, bad.Key(), GasValue)) // it revokes nothing yet
+	b.ok(owner, b.announce(bad))
+	b.chain.Now += 7 * day
+	b.ok(owner, Apply(b.at, bad.Key(), GasValue))
+	b.refused(owner, Withdraw(b.at, bad.Key(), GasValue), ExitRevoked)
+	b.ok(owner, b.announce(record("1")))
+	b.refused(owner, Withdraw(b.at, bad.Key(), GasValue), ExitRevoked)
+	b.refused(owner, Apply(b.at, bad.Key(), GasValue), ExitEarly)
+	b.chain.Now += 7 * day
+	b.ok(owner, Apply(b.at, bad.Key(), GasValue))
+	b.ok(owner, Withdraw(b.at, bad.Key(), GasValue))
+	if r := b.read(); len(r.Records) != 0 || len(r.Announced) != 0 || r.Seqno != 3 {
+		t.Fatalf("%+v", r)
+	}
+}
+
+// The contract looks at a content's status without a reader's care, and takes whatever it is for what readers do.
+func TestUnreadableContentIsWithdrawn(t *testing.T) {
+	library, err := cell.BeginCell().MustStoreUInt(2, 8).MustStoreSlice(make([]byte, 32), 256).EndCellSpecial(true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := opened(t)
+	for version, content := range map[string]*cell.Cell{
+		"empty":   cell.BeginCell().EndCell(),
+		"short":   cell.BeginCell().MustStoreUInt(3, 47).EndCell(),
+		"library": library,
+	} {
+		key := record(version).Key()
+		b.ok(owner, message(b.at, GasValue, cell.BeginCell().MustStoreUInt(opAnnounce, 32).MustStoreSlice(key[:], 256).MustStoreRef(content).EndCell()))
+		b.chain.Now += 7 * day
+		b.ok(owner, Apply(b.at, key, GasValue))
+		if _, err := ParseRecord(b.read().Records[key].Content); err == nil {
+			t.Fatalf("%s: it can be read", version)
+		}
+		b.ok(owner, Withdraw(b.at, key, GasValue))
+	}
+}
+
 func TestLargestRecord(t *testing.T) {
 	b := opened(t)
 	big := record(strings.Repeat("v", MaxText))
