@@ -8,6 +8,7 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
+	"math"
 	"strconv"
 	"sync"
 	"time"
@@ -409,6 +410,9 @@ func (h *Host) refresh(ctx context.Context, a *account) *apierror.Error {
 // putVoucher verifies a voucher and makes it durable; only then does it count.
 func (h *Host) putVoucher(ctx context.Context, a *account, wire []byte) *apierror.Error {
 	v, err := channel.ParseVoucher(wire)
+	if err == nil && v.Total > math.MaxInt64 { // as ledgers count
+		err = fmt.Errorf("the total of %d nanogram is out of range", v.Total)
+	}
 	if err != nil {
 		return apierror.New(400, "malformed_voucher", err.Error(), "see docs/protocol.md")
 	}

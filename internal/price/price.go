@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strings"
 	"unicode"
+	"unicode/utf8"
 )
 
 const magic = "bombyx/1 prices"
@@ -121,7 +122,7 @@ func (l List) Check() error {
 		if name == "" || len(name) > MaxModelName {
 			return fmt.Errorf("price: model name of %d bytes, want 1 to %d", len(name), MaxModelName)
 		}
-		if strings.ContainsFunc(name, func(r rune) bool { return !unicode.IsPrint(r) }) {
+		if !utf8.ValidString(name) || strings.ContainsFunc(name, func(r rune) bool { return !unicode.IsPrint(r) }) {
 			return fmt.Errorf("price: model name %q has characters that do not print", name)
 		}
 		if err := p.check(); err != nil {

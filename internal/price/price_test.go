@@ -91,6 +91,7 @@ func TestList(t *testing.T) {
 	}
 	for name, l := range map[string]List{
 		"empty": {}, "no name": {"": {}}, "long name": {strings.Repeat("x", 129): {}}, "price": {"x": {Prompt: MaxPrice + 1}},
+		"line": {"x\ny": {}}, "escape": {"\x1b[2J": {}}, "not UTF-8": {"\xff": {}}, "right to left": {"\u202ex": {}},
 	} {
 		if _, err := l.Digest(); err == nil {
 			t.Errorf("%s: digested", name)
