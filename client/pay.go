@@ -344,7 +344,7 @@ func (u *purse) openSession(ctx context.Context) (string, *apierror.Error) {
 	if fault != nil {
 		return "", fault
 	}
-	req := session.Request{Host: [32]byte(key), Channel: u.address, Time: u.t.cfg.Now().UnixNano()}
+	req := session.Request{Host: [32]byte(key), Terms: u.p.Channel, Time: u.t.cfg.Now().UnixNano()}
 	b, fault := u.t.call(ctx, http.MethodPost, "/v1/session", req.Sign(u.p.Key), "Content-Type", "application/octet-stream")
 	if fault != nil {
 		return "", fault

@@ -6,6 +6,7 @@ import (
 	"io"
 	"net/http"
 	"strconv"
+	"time"
 
 	"github.com/bombyx-network/bombyx/attestation"
 	"github.com/bombyx-network/bombyx/internal/apierror"
@@ -75,8 +76,7 @@ func (e *Enclave) serveEpoch(w http.ResponseWriter, r *http.Request) {
 func (e *Enclave) writeEvidence(w http.ResponseWriter, doc []byte, err error) {
 	switch {
 	case errors.Is(err, errBusy):
-		w.Header().Set("Retry-After", "1")
-		apierror.New(429, "busy", "too much Evidence is being collected", "try again in a second").Write(w)
+		apierror.New(429, "busy", "too much Evidence is being collected", "try again in a second").After(time.Second).Write(w)
 	case err != nil:
 		e.cfg.Log.Error("no evidence", "err", err)
 		apierror.New(503, "no_evidence", "the hardware gave no Evidence", "see the enclave's log").Write(w)

@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"net/netip"
 	"strconv"
 	"sync"
 	"time"
@@ -258,21 +259,28 @@ func (s *accounts) find(t string, now time.Time) *account {
 	return k.account
 }
 
-// openSession verifies a session request and returns its account.
-func (h *Host) openSession(ctx context.Context, body []byte) (*account, *apierror.Error) {
-	req, err := session.Parse(body)
-	if err != nil || req.Workchain != 0 {
+// openSession verifies a session request of a peer and returns its account. The
+// chain is asked last: whatever can be told without it is.
+func (h *Host) openSession(ctx context.Context, body []byte, peer netip.Prefix) (*account, *apierror.Error) {
+	req, err := session.Verify(body, h.key, h.cfg.Now())
+	if errors.Is(err, session.ErrMalformed) {
 		return nil, apierror.New(400, "malformed_session", "the body is not a session request", "see docs/protocol.md")
+	} else if err != nil {
+		return nil, apierror.New(403, "bad_session", err.Error(), "sign with the channel's key for this host")
 	}
-	address := channel.Address(req.Channel)
-	on, fault := h.readChannel(ctx, address)
+	if fault := h.refuseTerms(req.Terms); fault != nil {
+		return nil, fault
+	}
+	address := req.Terms.Address()
+	name := address.Raw()
+	row, err := h.cfg.Ledger.Channel(ctx, name)
+	if err != nil && !errors.Is(err, ledger.ErrUnknown) {
+		return nil, h.ledgerFault(err)
+	}
+	on, fault := h.readChannel(ctx, address, reader{stranger: row == nil || row.Closed, peer: peer})
 	if fault != nil {
 		return nil, fault
 	}
-	if _, err := session.Verify(body, h.key, on.ClientKey[:], h.cfg.Now()); err != nil {
-		return nil, apierror.New(403, "bad_session", err.Error(), "sign with the channel's key for this host")
-	}
-	name := address.Raw()
 	if err := h.cfg.Ledger.AddChannel(ctx, name, ed25519.PublicKey(on.ClientKey[:])); err != nil {
 		return nil, h.ledgerFault(err)
 	}
@@ -353,33 +361,45 @@ func (h *Host) resume(ctx context.Context, a *account, e *upstream) error {
 
 // readChannel reads a channel from the chain and refuses one that would not
 // pay this host.
-func (h *Host) readChannel(ctx context.Context, address channel.Address) (*OnChain, *apierror.Error) {
-	ctx, cancel := context.WithTimeout(ctx, 20*time.Second)
-	defer cancel()
-	on, err := h.cfg.Chain.Channel(ctx, address)
-	if errors.Is(err, ErrNoChannel) {
-		return nil, apierror.New(404, "unknown_channel", "there is no channel at "+address.Raw(), "open one, and wait until it is in a block")
+func (h *Host) readChannel(ctx context.Context, address channel.Address, by reader) (*OnChain, *apierror.Error) {
+	on, err := h.reads.read(ctx, address, by)
+	var fault *apierror.Error
+	if errors.As(err, &fault) {
+		return nil, fault
+	} else if errors.Is(err, ErrNoChannel) {
+		return nil, apierror.New(404, "unknown_channel", "there is no channel at "+address.Raw(), "open one, and wait until it is in a block").After(readAgain)
 	} else if err != nil {
 		h.cfg.Log.Error("chain does not answer", "err", err)
 		return nil, apierror.New(503, "chain_down", "the host cannot read the chain", "try again, or another host")
 	}
-	refuse := func(why, hint string) (*OnChain, *apierror.Error) {
-		return nil, apierror.New(403, "unsuitable_channel", "the channel "+why, hint)
+	if on.Closing() {
+		return nil, unsuitable("is closing", "open another")
 	}
-	deadline := time.Unix(int64(on.CloseAt), 0)
-	switch {
-	case on.Payee != h.cfg.Payee:
-		return refuse("pays another payee", "open one for this host's payee")
-	case time.Duration(on.CloseDelay)*time.Second < h.cfg.ClosingDelay:
-		return refuse(fmt.Sprintf("closes within %d s, and this host needs %s to claim", on.CloseDelay, h.cfg.ClosingDelay), "open one with a longer delay")
-	case on.Closing():
-		return refuse("is closing", "open another")
-	case deadline.Sub(h.cfg.Now()) < h.cfg.ClosingDelay:
-		return refuse("ends at "+deadline.UTC().Format(time.RFC3339), "open another")
-	case on.Balance+on.Paid+channel.Reserve < h.cfg.MinDeposit: // fees and rent come out of the reserve
-		return refuse(fmt.Sprintf("holds less than %d nanogram", h.cfg.MinDeposit), "top it up")
+	if fault := h.refuseTerms(on.Params); fault != nil {
+		return nil, fault
+	}
+	if on.Balance+on.Paid+channel.Reserve < h.cfg.MinDeposit { // fees and rent come out of the reserve
+		return nil, unsuitable(fmt.Sprintf("holds less than %d nanogram", h.cfg.MinDeposit), "top it up")
 	}
 	return on, nil
+}
+
+func unsuitable(why, hint string) *apierror.Error {
+	return apierror.New(403, "unsuitable_channel", "the channel "+why, hint)
+}
+
+// refuseTerms refuses a channel whose terms would not pay this host.
+func (h *Host) refuseTerms(p channel.Params) *apierror.Error {
+	end := time.Unix(int64(p.ExpiresAt), 0)
+	switch {
+	case p.Payee != h.cfg.Payee:
+		return unsuitable("pays another payee", "open one for this host's payee")
+	case time.Duration(p.CloseDelay)*time.Second < h.cfg.ClosingDelay:
+		return unsuitable(fmt.Sprintf("closes within %d s, and this host needs %s to claim", p.CloseDelay, h.cfg.ClosingDelay), "open one with a longer delay")
+	case end.Sub(h.cfg.Now()) < h.cfg.ClosingDelay:
+		return unsuitable("ends at "+end.UTC().Format(time.RFC3339), "open another")
+	}
+	return nil
 }
 
 // refresh reads an account's channel again when what is known is old. The
@@ -392,7 +412,7 @@ func (h *Host) refresh(ctx context.Context, a *account) *apierror.Error {
 	}
 	a.seen = h.cfg.Now() // others need not wait for this read
 	a.mu.Unlock()
-	on, fault := h.readChannel(ctx, a.address)
+	on, fault := h.readChannel(ctx, a.address, reader{})
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if fault != nil {

@@ -53,7 +53,7 @@ func (h *Host) closeTogether(ctx context.Context, a *account, wire []byte) *apie
 	if err := g.Verify(a.key); err != nil {
 		return apierror.New(403, "bad_signature", "the agreement is not signed by the channel's key", "sign it again")
 	}
-	on, err := h.cfg.Chain.Channel(ctx, a.address)
+	on, err := h.reads.read(ctx, a.address, reader{})
 	if err != nil {
 		h.cfg.Log.Error("close: chain does not answer", "err", err)
 		return apierror.New(503, "chain_down", "the host cannot read the chain", "try again, or close alone")

@@ -34,9 +34,6 @@ func (h *Host) serveEpoch(w http.ResponseWriter, r *http.Request) {
 	}
 	body, fault := h.epoch(r.Context(), e)
 	if fault != nil {
-		if fault.Status == http.StatusTooManyRequests {
-			w.Header().Set("Retry-After", "1")
-		}
 		fault.Write(w)
 		return
 	}

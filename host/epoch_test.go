@@ -82,12 +82,13 @@ func TestEpoch(t *testing.T) {
 	r.enclave.mu.Lock()
 	good := r.enclave.epoch
 	r.enclave.epoch = func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Retry-After", "7")
 		w.WriteHeader(429)
 		io.WriteString(w, `{"error":{"message":"m","type":"rate_limit_error","code":"busy"}}`)
 	}
 	r.enclave.mu.Unlock()
-	if status, code, resp := r.call("GET", "/v1/enclaves/e0/epoch", nil); status != 429 || code != "busy" || resp.Header.Get("Retry-After") == "" {
-		t.Errorf("enclave busy: %d %s", status, code)
+	if status, code, resp := r.call("GET", "/v1/enclaves/e0/epoch", nil); status != 429 || code != "busy" || resp.Header.Get("Retry-After") != "7" {
+		t.Errorf("enclave busy: %d %s, %v", status, code, resp.Header)
 	}
 	r.enclave.mu.Lock()
 	r.enclave.epoch = good

@@ -96,6 +96,7 @@ type Host struct {
 	key      [32]byte
 	enclaves map[string]*upstream
 	accounts accounts
+	reads    *reads
 
 	bodyWithin time.Duration // that a sealed request may take to arrive
 
@@ -134,6 +135,7 @@ func New(ctx context.Context, cfg Config) (*Host, error) {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
 	h := &Host{cfg: cfg, key: [32]byte(cfg.Identity.Public().(ed25519.PublicKey)), enclaves: map[string]*upstream{}, quit: make(chan struct{}), bodyWithin: 2 * time.Minute}
+	h.reads = newReads(cfg.Chain, cfg.Now)
 	h.accounts.most = maxAccounts
 	h.accounts.open = map[string]*account{}
 	h.accounts.tokens = map[[32]byte]token{}

@@ -46,12 +46,21 @@ type testChain struct {
 	mu       sync.Mutex
 	channels map[channel.Address]*OnChain
 	err      error // of every reading
+	reads    int
+	hold     chan struct{} // if not nil, readings wait until it is closed
 	closeErr error
 	claims   []uint64
 	closed   []uint64
 }
 
 func (c *testChain) Channel(_ context.Context, a channel.Address) (*OnChain, error) {
+	c.mu.Lock()
+	c.reads++
+	hold := c.hold
+	c.mu.Unlock()
+	if hold != nil {
+		<-hold
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.err != nil {
@@ -250,7 +259,7 @@ func (r *rig) want(what string, status int, code string, gotStatus int, gotCode 
 }
 
 func (r *rig) session(change func(*session.Request), key ed25519.PrivateKey) []byte {
-	req := session.Request{Host: [32]byte(identity.Public().(ed25519.PublicKey)), Channel: r.params.Address(), Time: r.now().UnixNano()}
+	req := session.Request{Host: [32]byte(identity.Public().(ed25519.PublicKey)), Terms: r.params, Time: r.now().UnixNano()}
 	if change != nil {
 		change(&req)
 	}
@@ -312,18 +321,16 @@ func TestSessionRefusals(t *testing.T) {
 		{name: "empty", raw: []byte{}, status: 400, code: "malformed_body"},
 		{name: "garbage", raw: make([]byte, session.Size), status: 400, code: "malformed_session"},
 		{name: "too long", raw: make([]byte, session.Size+1), status: 400, code: "malformed_body"},
-		{name: "masterchain", req: func(s *session.Request) { s.Workchain = -1 }, status: 400, code: "malformed_session"},
 		{name: "two minutes and more old", req: func(s *session.Request) { s.Time -= int64(121 * time.Second) }, status: 403, code: "bad_session"},
 		{name: "from the future", req: func(s *session.Request) { s.Time += int64(121 * time.Second) }, status: 403, code: "bad_session"},
 		{name: "another host", req: func(s *session.Request) { s.Host[0] ^= 1 }, status: 403, code: "bad_session"},
 		{name: "another key", key: otherKey, status: 403, code: "bad_session"},
-		{name: "unknown channel", req: func(s *session.Request) { s.Channel[0] ^= 1 }, status: 404, code: "unknown_channel"},
-		{name: "another payee", change: func(_ *rig, on *OnChain) { on.Payee[0] ^= 1 }, status: 403, code: "unsuitable_channel"},
-		{name: "short delay", change: func(_ *rig, on *OnChain) { on.CloseDelay-- }, status: 403, code: "unsuitable_channel"},
+		{name: "unknown channel", req: func(s *session.Request) { s.Terms.Salt++ }, status: 404, code: "unknown_channel"},
+		{name: "another payee", req: func(s *session.Request) { s.Terms.Payee[0] ^= 1 }, status: 403, code: "unsuitable_channel"},
+		{name: "short delay", req: func(s *session.Request) { s.Terms.CloseDelay-- }, status: 403, code: "unsuitable_channel"},
 		{name: "closing", change: func(_ *rig, on *OnChain) { on.CloseAt -= 3600 }, status: 403, code: "unsuitable_channel"},
-		{name: "about to expire", change: func(r *rig, on *OnChain) {
-			on.ExpiresAt = uint32(r.now().Add(time.Hour - time.Second).Unix())
-			on.CloseAt = on.ExpiresAt
+		{name: "about to expire", req: func(s *session.Request) {
+			s.Terms.ExpiresAt = uint32(time.Unix(0, s.Time).Add(time.Hour - time.Second).Unix())
 		}, status: 403, code: "unsuitable_channel"},
 		{name: "fees and rent out of the reserve", change: func(_ *rig, on *OnChain) { on.Balance = 1_000_000 }, status: 200},
 		{name: "small deposit", change: func(_ *rig, on *OnChain) { on.Balance = 999_999 }, status: 403, code: "unsuitable_channel"},
@@ -491,6 +498,7 @@ func TestAdmission(t *testing.T) {
 	r.want("chain down", 503, "chain_down", status, code)
 	r.chain.err = nil
 	r.chain.channels[r.params.Address()].CloseAt -= 3600
+	r.advance(readAgain)
 	for range 2 {
 		status, code = r.ask(auth, stream2, "1")
 		r.want("closing", 403, "unsuitable_channel", status, code)

@@ -228,8 +228,10 @@ func TestCloseTogether(t *testing.T) {
 	refuse("underpaid", r.agreement(299), 402, "underpaid")
 	refuse("beyond the deposit", r.agreement(1<<40), 409, "wrong_agreement")
 	r.chain.err = errors.New("no answer")
+	r.advance(readAgain)
 	refuse("chain down", r.agreement(300), 503, "chain_down")
 	r.chain.err, r.chain.closeErr = nil, ErrNoWallet
+	r.advance(readAgain)
 	refuse("no wallet", r.agreement(300), 501, "no_wallet")
 	r.chain.closeErr = errors.New("bounced")
 	refuse("bounced", r.agreement(300), 503, "close_failed")
@@ -255,6 +257,7 @@ func TestCloseTogether(t *testing.T) {
 	if c := r.row(); len(r.chain.closed) != 1 || !c.Closed || c.Claimed != 305 {
 		t.Errorf("%v %+v", r.chain.closed, c)
 	}
+	r.advance(readAgain)
 	refuse("again", r.agreement(305), 409, "channel_ended")
 	status, code := r.ask(auth, "00000000000000000000000000000003", "1")
 	r.want("a request afterwards", 403, "unsuitable_channel", status, code)
@@ -264,6 +267,7 @@ func TestCloseTogether(t *testing.T) {
 func TestCloseAfterTheDeadline(t *testing.T) {
 	r := newRig(t)
 	auth := r.open()
+	r.advance(readAgain)
 	r.chain.channels[r.params.Address()].CloseAt = uint32(r.now().Unix())
 	status, code, _ := r.call("POST", "/v1/close", r.agreement(0), "Authorization", auth)
 	r.want("ended", 409, "channel_ended", status, code)

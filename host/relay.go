@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/netip"
 	"strconv"
 	"strings"
 	"sync"
@@ -80,7 +81,7 @@ func (h *Host) serveSession(w http.ResponseWriter, r *http.Request) {
 		fault.Write(w)
 		return
 	}
-	a, fault := h.openSession(r.Context(), body)
+	a, fault := h.openSession(r.Context(), body, peerOf(r))
 	if fault != nil {
 		fault.Write(w)
 		return
@@ -101,6 +102,19 @@ func (h *Host) serveSession(w http.ResponseWriter, r *http.Request) {
 		balances
 		Voucher string `json:"voucher"`
 	}{t, a.balances(), hex.EncodeToString(row.Voucher)})
+}
+
+// peerOf is where a request comes from, as far as one party can be told from
+// another by that: an IPv4 address, or an IPv6 network of 64 bits. Whoever comes
+// over loopback comes through a proxy of the provider's, with all others.
+func peerOf(r *http.Request) netip.Prefix {
+	at, err := netip.ParseAddrPort(r.RemoteAddr)
+	if err != nil || at.Addr().Unmap().IsLoopback() {
+		return netip.Prefix{}
+	}
+	a := at.Addr().Unmap().WithZone("")
+	p, _ := a.Prefix(min(64, a.BitLen()))
+	return p
 }
 
 // account authenticates a request by its bearer token.
@@ -186,8 +200,7 @@ func (h *Host) serveEvidence(w http.ResponseWriter, r *http.Request) {
 		case e.slots <- struct{}{}:
 			defer func() { <-e.slots }()
 		default:
-			w.Header().Set("Retry-After", "1")
-			apierror.New(429, "busy", "too much Evidence is being collected", "try again in a second").Write(w)
+			apierror.New(429, "busy", "too much Evidence is being collected", "try again in a second").After(time.Second).Write(w)
 			return
 		}
 	}

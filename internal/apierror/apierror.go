@@ -7,7 +7,9 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"strconv"
 	"strings"
+	"time"
 	"unicode"
 )
 
@@ -19,11 +21,19 @@ type Error struct {
 	Param   string // the request's member at fault, if one is
 	Message string // what went wrong
 	Hint    string // what to do about it
+
+	RetryAfter int // seconds; 0 for nothing to say
 }
 
 // New returns an error with the type that usually goes with the status.
 func New(status int, code, message, hint string) *Error {
 	return &Error{Status: status, Type: typeOf(status), Code: code, Message: message, Hint: hint}
+}
+
+// After says when to try again: Retry-After, in whole seconds and at least one.
+func (e *Error) After(wait time.Duration) *Error {
+	e.RetryAfter = max(1, int((wait+time.Second-1)/time.Second))
+	return e
 }
 
 func typeOf(status int) string {
@@ -79,6 +89,9 @@ func (e *Error) JSON() []byte {
 func (e *Error) Write(w http.ResponseWriter) {
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("X-Content-Type-Options", "nosniff")
+	if e.RetryAfter > 0 {
+		w.Header().Set("Retry-After", strconv.Itoa(e.RetryAfter))
+	}
 	w.WriteHeader(e.Status)
 	w.Write(e.JSON())
 }
@@ -88,6 +101,9 @@ func (e *Error) Write(w http.ResponseWriter) {
 func Read(resp *http.Response) *Error {
 	b, _ := io.ReadAll(io.LimitReader(resp.Body, 64<<10))
 	e := New(resp.StatusCode, "", "", "")
+	if s, err := strconv.ParseUint(resp.Header.Get("Retry-After"), 10, 16); err == nil {
+		e.RetryAfter = int(s)
+	}
 	var o object
 	if json.Unmarshal(b, &o) != nil || o.Error.Message == "" {
 		e.Message = fmt.Sprintf("peer answered %d %s", resp.StatusCode, http.StatusText(resp.StatusCode))

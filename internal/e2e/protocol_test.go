@@ -93,6 +93,12 @@ func (v *vector) key(name string) ed25519.PrivateKey {
 }
 
 // want compares a result: text as it is, bytes in hexadecimal, numbers in decimal.
+// terms are a channel's, under the client's key.
+func (v *vector) terms(key ed25519.PrivateKey) channel.Params {
+	return channel.Params{Payee: channel.Address(v.hex32("payee")), Client: channel.Address(v.hex32("client")), ClientKey: [32]byte(key.Public().(ed25519.PublicKey)),
+		CloseDelay: uint32(v.number("close_delay")), ExpiresAt: uint32(v.number("expires_at")), Salt: v.number("salt")}
+}
+
 func (v *vector) want(name string, got any) {
 	v.t.Helper()
 	var s string
@@ -239,11 +245,12 @@ var vectors = map[string]func(*vector){
 	},
 	"session": func(v *vector) {
 		key := v.key("channel seed")
-		r := session.Request{Host: v.hex32("host key"), Workchain: 0, Channel: v.hex32("account id"), Time: int64(v.number("time"))}
+		r := session.Request{Host: v.hex32("host key"), Time: int64(v.number("time")), Terms: v.terms(key)}
 		b := r.Sign(key)
+		v.want("account id", [32]byte(r.Terms.Address()))
 		v.want("bytes", len(b))
 		v.want("request", b)
-		if _, err := session.Verify(b, r.Host, key.Public().(ed25519.PublicKey), time.Unix(0, r.Time)); err != nil {
+		if _, err := session.Verify(b, r.Host, time.Unix(0, r.Time)); err != nil {
 			v.t.Error(err)
 		}
 	},
@@ -297,8 +304,7 @@ var vectors = map[string]func(*vector){
 	"channel": func(v *vector) {
 		v.want("code hash", channel.CodeHash())
 		key := v.key("client seed")
-		p := channel.Params{Payee: channel.Address(v.hex32("payee")), Client: channel.Address(v.hex32("client")), ClientKey: [32]byte(key.Public().(ed25519.PublicKey)),
-			CloseDelay: uint32(v.number("close_delay")), ExpiresAt: uint32(v.number("expires_at")), Salt: v.number("salt")}
+		p := v.terms(key)
 		v.want("client key", p.ClientKey)
 		v.want("hash of the initial data", p.StateInit().Data.Hash())
 		v.want("channel, account id", [32]byte(p.Address()))

@@ -10,22 +10,25 @@ import (
 	"errors"
 	"fmt"
 	"time"
+
+	"github.com/bombyx-network/bombyx/internal/ton/channel"
 )
 
 const (
 	magic = "bombyx/1 session"
 	// Size of an encoded request in bytes.
-	Size = len(magic) + 32 + 4 + 32 + 8 + ed25519.SignatureSize
+	Size = len(magic) + 32 + 3*32 + 4 + 4 + 8 + 8 + ed25519.SignatureSize
 	// MaxAge is how far a request's time may lie from the host's clock.
 	MaxAge = 2 * time.Minute
 )
 
-// A Request asks a host for a session on a channel.
+// A Request asks a host for a session on a channel. It names the channel by its
+// terms, which the channel's address commits to: so whether the channel's key
+// signed it shows before anybody has asked the chain.
 type Request struct {
-	Host      [32]byte // the host's identity key: another host cannot replay the request
-	Workchain int32    // of the channel's address
-	Channel   [32]byte // account id of the channel's address
-	Time      int64    // Unix nanoseconds by the client's clock; each request's is later than the one before
+	Host  [32]byte       // the host's identity key: another host cannot replay the request
+	Terms channel.Params // of the channel
+	Time  int64          // Unix nanoseconds by the client's clock; each request's is later than the one before
 }
 
 // Sign encodes the request and signs it with the channel's key.
@@ -33,29 +36,35 @@ func (r *Request) Sign(key ed25519.PrivateKey) []byte {
 	b := make([]byte, 0, Size)
 	b = append(b, magic...)
 	b = append(b, r.Host[:]...)
-	b = binary.BigEndian.AppendUint32(b, uint32(r.Workchain))
-	b = append(b, r.Channel[:]...)
+	b = append(b, r.Terms.Payee[:]...)
+	b = append(b, r.Terms.Client[:]...)
+	b = append(b, r.Terms.ClientKey[:]...)
+	b = binary.BigEndian.AppendUint32(b, r.Terms.CloseDelay)
+	b = binary.BigEndian.AppendUint32(b, r.Terms.ExpiresAt)
+	b = binary.BigEndian.AppendUint64(b, r.Terms.Salt)
 	b = binary.BigEndian.AppendUint64(b, uint64(r.Time))
 	return append(b, ed25519.Sign(key, b)...)
 }
 
-// Parse decodes a request without verifying it: it names the channel whose
-// key Verify needs.
-func Parse(b []byte) (*Request, error) {
+// ErrMalformed means that a request is not one of this version.
+var ErrMalformed = errors.New("session: not a version 1 session request")
+
+func parse(b []byte) (*Request, error) {
 	if len(b) != Size || !bytes.HasPrefix(b, []byte(magic)) {
-		return nil, errors.New("session: not a version 1 session request")
+		return nil, ErrMalformed
 	}
 	p := b[len(magic):]
-	r := &Request{Workchain: int32(binary.BigEndian.Uint32(p[32:])), Time: int64(binary.BigEndian.Uint64(p[68:]))}
-	copy(r.Host[:], p)
-	copy(r.Channel[:], p[36:])
-	return r, nil
+	return &Request{Host: [32]byte(p),
+		Terms: channel.Params{Payee: channel.Address(p[32:]), Client: channel.Address(p[64:]), ClientKey: [32]byte(p[96:]),
+			CloseDelay: binary.BigEndian.Uint32(p[128:]), ExpiresAt: binary.BigEndian.Uint32(p[132:]), Salt: binary.BigEndian.Uint64(p[136:])},
+		Time: int64(binary.BigEndian.Uint64(p[144:]))}, nil
 }
 
-// Verify checks an encoded request: that it is for host, signed by the
-// channel's key, and no further than MaxAge from now.
-func Verify(b []byte, host [32]byte, key ed25519.PublicKey, now time.Time) (*Request, error) {
-	r, err := Parse(b)
+// Verify decodes a request and checks that it is for host, no further than
+// MaxAge from now, and signed by the key in its terms. That there is a channel
+// of these terms is for the chain to show.
+func Verify(b []byte, host [32]byte, now time.Time) (*Request, error) {
+	r, err := parse(b)
 	if err != nil {
 		return nil, err
 	}
@@ -66,7 +75,7 @@ func Verify(b []byte, host [32]byte, key ed25519.PublicKey, now time.Time) (*Req
 		return nil, fmt.Errorf("session: request is %s off this clock; set the clock right", d.Round(time.Second))
 	}
 	n := Size - ed25519.SignatureSize
-	if len(key) != ed25519.PublicKeySize || !ed25519.Verify(key, b[:n], b[n:]) {
+	if !ed25519.Verify(r.Terms.ClientKey[:], b[:n], b[n:]) {
 		return nil, errors.New("session: not signed by the channel's key")
 	}
 	return r, nil

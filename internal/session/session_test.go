@@ -3,49 +3,66 @@ package session
 import (
 	"bytes"
 	"crypto/ed25519"
+	"errors"
 	"testing"
 	"time"
+
+	"github.com/bombyx-network/bombyx/internal/ton/channel"
 )
 
 var key = ed25519.NewKeyFromSeed(bytes.Repeat([]byte{1}, 32))
-var pub = key.Public().(ed25519.PublicKey)
 var now = time.Unix(1_800_000_000, 5)
 
+func request() *Request {
+	return &Request{Host: [32]byte{1}, Time: now.UnixNano(), Terms: channel.Params{Payee: channel.Address{2}, Client: channel.Address{3},
+		ClientKey: [32]byte(key.Public().(ed25519.PublicKey)), CloseDelay: 4, ExpiresAt: 5, Salt: 6}}
+}
+
 func TestSession(t *testing.T) {
-	r := &Request{Host: [32]byte{1}, Workchain: -1, Channel: [32]byte{2}, Time: now.UnixNano()}
+	r := request()
 	b := r.Sign(key)
 	if len(b) != Size {
 		t.Fatalf("%d bytes, want %d", len(b), Size)
 	}
-	got, err := Verify(b, r.Host, pub, now.Add(MaxAge))
+	got, err := Verify(b, r.Host, now.Add(MaxAge))
 	if err != nil || *got != *r {
 		t.Fatalf("%+v, %v", got, err)
 	}
-	flip := func(i int) []byte { c := bytes.Clone(b); c[i] ^= 1; return c }
-	other := ed25519.NewKeyFromSeed(bytes.Repeat([]byte{2}, 32)).Public().(ed25519.PublicKey)
 	for name, f := range map[string]func() error{
-		"another host":   func() error { _, err := Verify(b, [32]byte{9}, pub, now); return err },
-		"another key":    func() error { _, err := Verify(b, r.Host, other, now); return err },
-		"no key":         func() error { _, err := Verify(b, r.Host, nil, now); return err },
-		"too old":        func() error { _, err := Verify(b, r.Host, pub, now.Add(MaxAge+1)); return err },
-		"from later":     func() error { _, err := Verify(b, r.Host, pub, now.Add(-MaxAge-1)); return err },
-		"truncated":      func() error { _, err := Verify(b[:Size-1], r.Host, pub, now); return err },
-		"trailing":       func() error { _, err := Verify(append(bytes.Clone(b), 0), r.Host, pub, now); return err },
-		"another format": func() error { _, err := Verify(flip(0), r.Host, pub, now); return err },
-		"other channel":  func() error { _, err := Verify(flip(60), r.Host, pub, now); return err },
-		"signature":      func() error { _, err := Verify(flip(Size-1), r.Host, pub, now); return err },
+		"another host": func() error { _, err := Verify(b, [32]byte{9}, now); return err },
+		"another key": func() error {
+			_, err := Verify(r.Sign(ed25519.NewKeyFromSeed(bytes.Repeat([]byte{2}, 32))), r.Host, now)
+			return err
+		},
+		"too old":    func() error { _, err := Verify(b, r.Host, now.Add(MaxAge+1)); return err },
+		"from later": func() error { _, err := Verify(b, r.Host, now.Add(-MaxAge-1)); return err },
 	} {
-		if f() == nil {
-			t.Errorf("%s: verified", name)
+		if err := f(); err == nil || errors.Is(err, ErrMalformed) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	for i := range b { // every byte counts
+		c := bytes.Clone(b)
+		c[i] ^= 1
+		if _, err := Verify(c, r.Host, now); err == nil || errors.Is(err, ErrMalformed) != (i < len(magic)) {
+			t.Errorf("byte %d flipped: %v", i, err)
+		}
+	}
+	for name, c := range map[string][]byte{"empty": {}, "truncated": b[:Size-1], "trailing": append(bytes.Clone(b), 0)} {
+		if _, err := Verify(c, r.Host, now); !errors.Is(err, ErrMalformed) {
+			t.Errorf("%s: %v", name, err)
 		}
 	}
 }
 
-func FuzzParse(f *testing.F) {
-	f.Add((&Request{Time: 1}).Sign(key))
+func FuzzVerify(f *testing.F) {
+	f.Add(request().Sign(key))
 	f.Fuzz(func(t *testing.T, b []byte) {
-		if r, err := Parse(b); err == nil && !bytes.Equal(r.Sign(key)[:Size-64], b[:Size-64]) {
+		if r, err := parse(b); err == nil && !bytes.Equal(r.Sign(key)[:Size-64], b[:Size-64]) {
 			t.Fatal("not canonical")
+		}
+		if r, err := Verify(b, [32]byte{1}, now); err == nil && r.Terms.Address() == (channel.Address{}) {
+			t.Fatal("no address")
 		}
 	})
 }

@@ -87,8 +87,10 @@ export function openSigned(type, compact, key) {
 
 // --- Session
 
-export function sessionRequest({ hostKey, accountId, nanoseconds, seed }) {
-  const head = Buffer.concat([Buffer.from("bombyx/1 session"), hostKey, uint(0, 4), accountId, uint(nanoseconds, 8)]);
+/** terms: {clientKey, payee, client, closeDelay, expiresAt, salt}; addresses are @ton/core's. */
+export function sessionRequest({ hostKey, terms, nanoseconds, seed }) {
+  const { clientKey, payee, client, closeDelay, expiresAt, salt } = terms;
+  const head = Buffer.concat([Buffer.from("bombyx/1 session"), hostKey, payee.hash, client.hash, clientKey, uint(closeDelay, 4), uint(expiresAt, 4), uint(salt, 8), uint(nanoseconds, 8)]);
   return Buffer.concat([head, ed25519.sign(head, seed)]);
 }
 

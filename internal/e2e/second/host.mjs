@@ -57,9 +57,9 @@ export class Host {
     return { digest: hex(sha256(document)), keyset, manifest: JSON.parse(manifest) };
   }
 
-  /** A session for a channel: {seed, globalId, accountId, clientKey}. */
+  /** A session for a channel: {seed, globalId, accountId, clientKey, terms}. */
   async session(channel) {
-    const request = sessionRequest({ hostKey: this.key, accountId: channel.accountId, nanoseconds: BigInt(Date.now()) * 1_000_000n, seed: channel.seed });
+    const request = sessionRequest({ hostKey: this.key, terms: channel.terms, nanoseconds: BigInt(Date.now()) * 1_000_000n, seed: channel.seed });
     const state = await (await this.ask("/v1/session", { body: request })).json();
     const voucher = state.voucher && decodePromise(Buffer.from(state.voucher, "hex"));
     if (voucher && !verifyPromise(voucher, channel.clientKey)) throw new Error("a voucher that we did not sign");

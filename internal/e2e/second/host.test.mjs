@@ -43,7 +43,7 @@ async function open(card, walletSeed) {
   const seed = ch.channelSeed(walletSeed, salt, payee), clientKey = ed25519.publicKey(seed);
   const terms = { clientKey, payee, client: wallet.address, closeDelay: card.closing_delay, expiresAt: (await net.time()) + 30 * 86400, salt };
   const address = ch.channelAddress(terms);
-  const channel = { seed, clientKey, globalId, accountId: address.hash };
+  const channel = { seed, clientKey, globalId, accountId: address.hash, terms };
   await rejects(host.session(channel), refused(404, "unknown_channel"));
   await wallet.send({ to: address, value: toNano("1"), bounce: false, init: ch.stateInit(terms) });
   await net.until("the channel", () => net.channel(address));
@@ -56,7 +56,7 @@ test("a channel opened here pays the host for sealed answers", async () => {
   equal(card.channel_code, ch.code.hash().toString("hex"));
 
   const { wallet, seed, address, channel } = await open(card, randomBytes(32));
-  const session = await host.session(channel);
+  const session = await net.until("the host's next look", () => host.session(channel).catch((e) => refused(404, "unknown_channel")(e) && undefined));
   deepEqual([session.state.authorised, session.state.spent, session.state.reserved, session.state.voucher], [0, 0, 0, ""]);
 
   // What the host refuses.

@@ -13,15 +13,17 @@ import { vector } from "./vectors.mjs";
 const hex = (b) => Buffer.from(b).toString("hex");
 const bytes = (s) => Buffer.from(s, "hex");
 
+const channelTerms = (v, seed) => ({
+  clientKey: ed25519.publicKey(seed), payee: new Address(0, bytes(v.payee)), client: new Address(0, bytes(v.client)),
+  closeDelay: Number(v.close_delay), expiresAt: Number(v.expires_at), salt: BigInt(v.salt),
+});
+
 test("channel", () => {
   const v = vector("channel");
   const seed = bytes(v["client seed"]), clientKey = ed25519.publicKey(seed);
   equal(hex(clientKey), v["client key"]);
 
-  const terms = {
-    clientKey, payee: new Address(0, bytes(v.payee)), client: new Address(0, bytes(v.client)),
-    closeDelay: Number(v.close_delay), expiresAt: Number(v.expires_at), salt: BigInt(v.salt),
-  };
+  const terms = channelTerms(v, seed);
   const init = ch.stateInit(terms);
   equal(hex(init.code.hash()), v["code hash"]);
   equal(hex(init.data.hash()), v["hash of the initial data"]);
@@ -76,7 +78,10 @@ function byHand({ magic, globalId, accountId, total, head }) {
 
 test("session", () => {
   const v = vector("session");
-  const request = doc.sessionRequest({ hostKey: bytes(v["host key"]), accountId: bytes(v["account id"]), nanoseconds: BigInt(v.time), seed: bytes(v["channel seed"]) });
+  const seed = bytes(v["channel seed"]);
+  const terms = channelTerms(v, seed);
+  equal(hex(ch.channelAddress(terms).hash), v["account id"]);
+  const request = doc.sessionRequest({ hostKey: bytes(v["host key"]), terms, nanoseconds: BigInt(v.time), seed });
   equal(request.length, Number(v.bytes));
   equal(hex(request), v.request);
 });
