@@ -247,7 +247,7 @@ func (d *Driver) Start(ctx context.Context, req engine.Request) (engine.Stream, 
 	}
 	parent := ctx
 	ctx, cancel := context.WithCancelCause(parent)
-	s := &stream{options: o, parent: parent, cancel: cancel, estimate: !d.spec.continuous}
+	s := &stream{options: o, parent: parent, cancel: cancel}
 	s.limit = time.AfterFunc(d.cfg.AnswerTimeout, func() { cancel(errSlow) })
 	s.stall = time.AfterFunc(d.cfg.StallTimeout, func() { cancel(errStalled) })
 	s.wait = d.cfg.StallTimeout

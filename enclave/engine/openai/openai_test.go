@@ -271,6 +271,40 @@ func TestContinuousUsage(t *testing.T) {
 	}
 }
 
+// A server that should count as it goes, and does not, is metered by its events until it does.
+func TestUncountedEvents(t *testing.T) {
+	for _, flavour := range []openai.Flavour{openai.VLLM, openai.SGLang, openai.LlamaCPP, openai.Ollama} {
+		f := newFake(t, events(role, hello, think, tool, stop, usage, done))
+		_, us, err := collect(t, driver(t, f, flavour), chat(true, ""))
+		if err != nil || len(us) != 5 || us[0].Completion != 0 || us[1].Completion != 1 || us[3].Completion != 3 || us[4].Completion != 4 {
+			t.Errorf("%s: %v %v", flavour, us, err)
+		}
+	}
+}
+
+// More tokens than the request allows are a lie, which nobody shall pay.
+func TestCountAboveTheLimit(t *testing.T) {
+	counted := func(n int) string {
+		return fmt.Sprintf(`data: {"choices":[],"usage":{"prompt_tokens":5,"completion_tokens":%d}}`, n)
+	}
+	for n, honest := range map[int]bool{4: true, 5: false, 1 << 30: false} {
+		f := newFake(t, events(hello, stop, counted(n), done))
+		_, us, err := collect(t, driver(t, f, openai.VLLM), chat(true, `,"max_tokens":4`))
+		if honest != (err == nil) || len(us) > 0 && us[len(us)-1].Completion > 4 {
+			t.Errorf("%d tokens: %v %v", n, us, err)
+		}
+		f = newFake(t, whole(fmt.Sprintf(`{"choices":[{"index":0,"message":{"content":"a"},"finish_reason":"stop"}],"usage":{"prompt_tokens":5,"completion_tokens":%d}}`, n)))
+		if _, _, err := collect(t, driver(t, f, openai.VLLM), chat(false, `,"max_tokens":4`)); honest != (err == nil) {
+			t.Errorf("%d tokens at once: %v", n, err)
+		}
+	}
+	two := func(c *openai.Config) { c.MaxChoices = 2 }
+	f := newFake(t, events(hello, stop, strings.ReplaceAll(stop, `"index":0`, `"index":1`), counted(8), done))
+	if _, _, err := collect(t, driver(t, f, openai.VLLM, two), chat(true, `,"max_tokens":4,"n":2`)); err != nil {
+		t.Errorf("two choices: %v", err)
+	}
+}
+
 func TestLlamaTimings(t *testing.T) {
 	line := func(n int) string {
 		return fmt.Sprintf(`data: {"choices":[{"index":0,"delta":{"content":"ab"},"finish_reason":null}],"timings":{"cache_n":3,"prompt_n":4,"prompt_ms":1.5,"predicted_n":%d}}`, n)

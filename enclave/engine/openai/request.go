@@ -40,7 +40,6 @@ type rule func(v json.RawMessage) error
 type spec struct {
 	chat, completions map[string]rule
 	choices           int  // most choices whatever the configuration says
-	continuous        bool // the server counts tokens in every event
 	salt              bool // takes cache_salt
 	forced            []member
 	streamForced      []member
@@ -72,9 +71,9 @@ var (
 )
 
 var specs = map[Flavour]*spec{
-	VLLM:   {chat: with(chatFull, extended, thinking), completions: with(textFull, extended), choices: maxChoices, continuous: true, salt: true, streamForced: usageEveryEvent},
-	SGLang: {chat: with(chatFull, extended, thinking), completions: with(textFull, extended), choices: maxChoices, continuous: true, salt: true, streamForced: usageEveryEvent},
-	LlamaCPP: {chat: with(chatFull, llama, thinking), completions: with(textFull, llama), choices: 1, continuous: true,
+	VLLM:   {chat: with(chatFull, extended, thinking), completions: with(textFull, extended), choices: maxChoices, salt: true, streamForced: usageEveryEvent},
+	SGLang: {chat: with(chatFull, extended, thinking), completions: with(textFull, extended), choices: maxChoices, salt: true, streamForced: usageEveryEvent},
+	LlamaCPP: {chat: with(chatFull, llama, thinking), completions: with(textFull, llama), choices: 1,
 		forced:       []member{{"cache_prompt", "false"}}, // its cache is per slot, not per client
 		streamForced: append([]member{{"timings_per_token", "true"}}, usageAtTheEnd...)},
 	// ollama ignores what it does not know, so that an answer would silently not be what was asked for.
@@ -95,6 +94,7 @@ func with(ms ...map[string]rule) map[string]rule {
 type options struct {
 	stream     bool
 	choices    int
+	tokens     int  // most completion tokens of each choice; 0 when there is no limit
 	wantUsage  bool // the client asked for the final usage event
 	everyUsage bool // the client asked for usage in every event
 }
@@ -151,8 +151,7 @@ func (d *Driver) rewrite(req engine.Request, models []engine.Model) (*bytes.Read
 	if o.choices, err = number(in, "n", min(d.cfg.MaxChoices, d.spec.choices), 1); err != nil {
 		return nil, o, err
 	}
-	tokens, err := d.tokenLimit(in, model.MaxTokens)
-	if err != nil {
+	if o.tokens, err = d.tokenLimit(in, model.MaxTokens); err != nil {
 		return nil, o, err
 	}
 
@@ -175,8 +174,8 @@ func (d *Driver) rewrite(req engine.Request, models []engine.Model) (*bytes.Read
 	if o.choices > 1 {
 		put("n", strconv.Itoa(o.choices))
 	}
-	if tokens > 0 {
-		put("max_tokens", strconv.Itoa(tokens)) // the older name, which all four know
+	if o.tokens > 0 {
+		put("max_tokens", strconv.Itoa(o.tokens)) // the older name, which all four know
 	}
 	put("stream", strconv.FormatBool(req.Stream))
 	if d.spec.salt {

@@ -25,6 +25,7 @@ var (
 	errTruncated  = fmt.Errorf("openai: the engine ended the answer before it was finished: %w", io.ErrUnexpectedEOF)
 	errAborted    = errors.New("openai: the engine gave up in the middle of the answer")
 	errUncounted  = errors.New("openai: the engine did not say how many tokens the answer has")
+	errOvercount  = errors.New("openai: the engine counts more tokens than the request allows")
 	errEventLimit = fmt.Errorf("openai: an event exceeds %d bytes", maxEvent)
 	errNotSSE     = errors.New("openai: the engine sent a line that is no server-sent event")
 )
@@ -32,15 +33,14 @@ var (
 // stream is one running request.
 type stream struct {
 	options
-	estimate bool // count events, because the server counts only at the end
-	parent   context.Context
-	ctx      context.Context
-	cancel   context.CancelCauseFunc
-	body     io.ReadCloser
-	wait     time.Duration
-	stall    *time.Timer // runs while a read waits
-	limit    *time.Timer
-	closed   atomic.Bool // by Close, or because the answer ended
+	parent context.Context
+	ctx    context.Context
+	cancel context.CancelCauseFunc
+	body   io.ReadCloser
+	wait   time.Duration
+	stall  *time.Timer // runs while a read waits
+	limit  *time.Timer
+	closed atomic.Bool // by Close, or because the answer ended
 
 	// Of Next alone:
 	events   sse
@@ -126,7 +126,9 @@ func (s *stream) next() (engine.Event, error) {
 			return engine.Event{}, errAborted
 		}
 		s.finished |= e.finished
-		s.count(&e)
+		if err := s.count(&e); err != nil {
+			return engine.Event{}, err
+		}
 		switch {
 		case e.choices > 0 && s.everyUsage:
 			data = blank(data, e.timingsAt)
@@ -175,7 +177,9 @@ func (s *stream) whole() (engine.Event, error) {
 		return engine.Event{}, errAborted
 	}
 	s.finished = e.finished
-	s.count(&e)
+	if err := s.count(&e); err != nil {
+		return engine.Event{}, err
+	}
 	if err := s.complete(); err != nil {
 		return engine.Event{}, err
 	}
@@ -190,18 +194,27 @@ func (s *stream) whole() (engine.Event, error) {
 	return engine.Event{Data: b, Usage: s.usage}, nil
 }
 
-// count takes the event's counts, which never fall.
-func (s *stream) count(e *seen) {
-	switch u := e.usage; {
-	case e.counted:
-		s.usage.Prompt = max(s.usage.Prompt, u.Prompt)
-		s.usage.Cached = max(s.usage.Cached, min(u.Cached, u.Prompt))
-		s.usage.Completion = max(s.usage.Completion, u.Completion)
-		s.usage.Reasoning = max(s.usage.Reasoning, min(u.Reasoning, u.Completion))
-		s.final = s.allFinished()
-	case s.estimate:
-		s.usage.Completion += int64(e.written)
+// count takes the event's counts, which never fall. An event with text and without counts is at least a token of each
+// choice in it, so that a server which counts only at the end is metered too.
+func (s *stream) count(e *seen) error {
+	most := int64(maxCount)
+	if s.tokens > 0 {
+		most = int64(s.tokens) * int64(s.options.choices)
 	}
+	if !e.counted {
+		s.usage.Completion = min(s.usage.Completion+int64(e.written), most)
+		return nil
+	}
+	u := e.usage
+	if u.Completion > most {
+		return errOvercount
+	}
+	s.usage.Prompt = max(s.usage.Prompt, u.Prompt)
+	s.usage.Cached = max(s.usage.Cached, min(u.Cached, u.Prompt))
+	s.usage.Completion = max(s.usage.Completion, u.Completion)
+	s.usage.Reasoning = max(s.usage.Reasoning, min(u.Reasoning, u.Completion))
+	s.final = s.allFinished()
+	return nil
 }
 
 func (s *stream) allFinished() bool { return bits.OnesCount64(s.finished) >= s.choices }
