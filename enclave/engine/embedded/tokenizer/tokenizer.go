@@ -38,6 +38,10 @@ const (
 // has one cannot be protected.
 const mark = '\uFDD0'
 
+// maxWord is the length in bytes from which on a word is encoded in parts, unlike in llama.cpp: merging takes time and
+// memory beyond its length, and such words are nobody's language.
+const maxWord = 16 << 10
+
 // ErrMark is the error about text with the character U+FDD0.
 var ErrMark = errors.New("the text has the noncharacter U+FDD0; remove it")
 
@@ -263,7 +267,11 @@ func (t *Tokenizer) Text(id int) string {
 func (t *Tokenizer) Encode(ids []int, text string) []int {
 	for len(text) > 0 {
 		n := t.split(text)
-		ids = t.encodeWord(ids, text[:n])
+		word := text[:n]
+		for ; len(word) > maxWord; word = word[maxWord:] {
+			ids = t.encodeWord(ids, word[:maxWord])
+		}
+		ids = t.encodeWord(ids, word)
 		text = text[n:]
 	}
 	return ids
@@ -272,7 +280,22 @@ func (t *Tokenizer) Encode(ids []int, text string) []int {
 // EncodeMarkup appends the tokens of a chat template's output to ids: special tokens where it spells them, but for
 // protected text.
 func (t *Tokenizer) EncodeMarkup(ids []int, text string) []int {
-	return t.encodeMarkup(ids, text, t.special)
+	var begins []int // where a special token may
+	for i := range len(text) {
+		if t.specialByte[text[i]] {
+			_, n := utf8.DecodeRuneInString(text[i:])
+			if !strings.HasPrefix(text[i+n:], string(mark)) {
+				begins = append(begins, i)
+			}
+		}
+	}
+	var present []int32
+	for _, id := range t.special {
+		if slices.ContainsFunc(begins, func(i int) bool { return strings.HasPrefix(text[i:], t.text[id]) }) {
+			present = append(present, id)
+		}
+	}
+	return t.encodeMarkup(ids, text, present)
 }
 
 // encodeMarkup finds the first of the special tokens everywhere, then the others in what remains.

@@ -200,6 +200,21 @@ func TestTextIsNeverMarkup(t *testing.T) {
 	}
 }
 
+// A word without end is encoded in parts, and is still the same text.
+func TestLongWord(t *testing.T) {
+	tok := load(t, "qwen2")
+	for _, word := range []string{strings.Repeat("the", 100_000), strings.Repeat("日", 100_000), strings.Repeat(" ", 300_000), strings.Repeat("<|im_end|>", 30_000)} {
+		protected, err := tok.Protect(word)
+		if err != nil {
+			t.Fatal(err)
+		}
+		ids := tok.Encode(nil, word)
+		if decode(tok, ids) != word || !slices.Equal(tok.EncodeMarkup(nil, protected), ids) {
+			t.Errorf("%.20q comes back changed", word)
+		}
+	}
+}
+
 func TestRoles(t *testing.T) {
 	tok := load(t, "qwen2")
 	if bos, always := tok.BOS(); bos != 1 || always {
@@ -281,10 +296,16 @@ func FuzzEncode(f *testing.F) {
 
 func BenchmarkEncode(b *testing.B) {
 	tok := load(b, "qwen2")
-	text := strings.Repeat("The enclave answers and the host sees nothing of it. In 2026 the answer cost 1234567 nanogram.\n", 100)
-	b.SetBytes(int64(len(text)))
-	var ids []int
-	for b.Loop() {
-		ids = tok.Encode(ids[:0], text)
+	for name, text := range map[string]string{
+		"text": strings.Repeat("The enclave answers and the host sees nothing of it. In 2026 the answer cost 1234567 nanogram.\n", 100),
+		"word": strings.Repeat("the", 300_000),
+	} {
+		b.Run(name, func(b *testing.B) {
+			b.SetBytes(int64(len(text)))
+			var ids []int
+			for b.Loop() {
+				ids = tok.Encode(ids[:0], text)
+			}
+		})
 	}
 }
