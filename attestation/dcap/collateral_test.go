@@ -58,6 +58,8 @@ func TestTCBInfoRefuses(t *testing.T) {
 		"member twice":           replace(`"tcbType":0`, `"tcbType":0,"tcbType":0`),
 		"issue date":             set("issueDate", "2026-05-20"),
 		"issue date elsewhere":   set("issueDate", "2026-05-20T00:00:00+02:00"),
+		"issue date to the ms":   set("issueDate", "2026-05-20T00:00:00.5Z"),
+		"issue date short":       set("issueDate", "2026-05-20T1:00:00Z"),
 		"update before issue":    set("nextUpdate", "2026-05-20T00:00:00Z"),
 		"short FMSPC":            set("fmspc", "90C06F0000"),
 		"FMSPC not hexadecimal":  set("fmspc", "90C06F00000G"),

@@ -228,8 +228,8 @@ func (d *decoder) time(p *time.Time) func() error {
 		if err != nil {
 			return err
 		}
-		t, err := time.Parse("2006-01-02T15:04:05Z", s)
-		if err != nil {
+		t, err := time.Parse(time.RFC3339, s) // of which this form, and no other, is as long
+		if err != nil || len(s) != len("2006-01-02T15:04:05Z") || s[len(s)-1] != 'Z' {
 			return d.errorf("%q is not a time like 2006-01-02T15:04:05Z", s)
 		}
 		*p = t
