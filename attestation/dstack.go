@@ -219,7 +219,7 @@ func (a *appraisal) dstack(raw, reportData []byte) {
 		a.pass(CheckParse, clause, fmt.Sprintf("configuration of %d bytes", len(e.config)))
 		a.snp(e.report, e.certificates, reportData)
 		a.judge(CheckMode, a.v.policy.Devices.JudgeMode(string(ModeCPU), 0, 0))
-		a.noWorkload()
+		a.unstated(true, elsewhere)
 		if r, err := snp.ParseReport(e.report); err == nil {
 			a.hostData(r, e.config)
 			a.payload(e, r.ReportData)
@@ -255,7 +255,7 @@ func (a *appraisal) hostData(r *snp.Report, shown []byte) {
 func (a *appraisal) logged(q *dcap.Quote, log *eventlog.Log, reportData []byte) {
 	a.intel(q, dcap.TEETDX, reportData)
 	a.judge(CheckMode, a.v.policy.Devices.JudgeMode(string(ModeCPU), 0, 0))
-	a.noWorkload()
+	a.unstated(true, elsewhere)
 	a.replayed(q, log)
 }
 

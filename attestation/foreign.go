@@ -22,7 +22,6 @@ import (
 	"github.com/bombyx-network/bombyx/attestation/dcap"
 	"github.com/bombyx-network/bombyx/attestation/eventlog"
 	"github.com/bombyx-network/bombyx/attestation/internal/strictjson"
-	"github.com/bombyx-network/bombyx/attestation/policy"
 )
 
 // Composite documents of other networks. An auditor's tool must read more than its own format; each is appraised by what
@@ -34,6 +33,9 @@ const (
 	KindCocoon  Kind = "cocoon-ra-tls" // Cocoon's RA-TLS certificate
 	tinfoilV3        = "https://tinfoil.sh/predicate/attestation/v3"
 )
+
+// elsewhere says why nothing is known of the workloads that a policy lists.
+const elsewhere = "documents of this network do not state it"
 
 // Identifiers of the checks that only documents of others need.
 const (
@@ -216,20 +218,9 @@ func (a *appraisal) tinfoil(raw, nonce []byte) {
 	found := a.v.appraiseDevices(a.now, e, d.Challenge.Nonce)
 	a.cpu(&e.CPU, reportData)
 	a.devices(e, found)
-	a.noWorkload()
+	a.unstated(true, elsewhere)
 	for _, k := range keys.Items {
 		a.res.Claims["key."+k.ID] = k.Data
-	}
-}
-
-// noWorkload shows that a document says nothing about what the policy lists by digest.
-func (a *appraisal) noWorkload() {
-	w := a.v.policy.Workload
-	for _, c := range []struct {
-		id   string
-		rule policy.Allowed
-	}{{CheckBuild, w.Builds}, {CheckConfig, w.Configs}, {CheckModel, w.Models}} {
-		a.append(check.Check{ID: c.id, Clause: clausePolicy, Status: check.Skip, Required: !c.rule.AnyUnsafe, Detail: "documents of this network do not state it"})
 	}
 }
 
@@ -447,7 +438,7 @@ func (a *appraisal) cocoon(raw []byte) {
 	want := sha512.Sum512(key)
 	a.intel(q, dcap.TEETDX, want[:])
 	a.judge(CheckMode, a.v.policy.Devices.JudgeMode(string(ModeCPU), 0, 0))
-	a.noWorkload()
+	a.unstated(true, elsewhere)
 	a.res.Claims["key.tls"] = fmt.Sprintf("%x", []byte(key))
 }
 

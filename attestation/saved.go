@@ -211,13 +211,19 @@ func (a *appraisal) bare() {
 	if f := a.v.policy.Devices.JudgeMode(string(ModeCPU), 0, 0); f.Err != nil {
 		a.append(check.Check{ID: CheckMode, Clause: clausePolicy, Status: check.Skip, Wanted: f.Wanted, Detail: why})
 	}
+	a.unstated(false, why)
+}
+
+// unstated shows which workloads the policy lists by digest, and the Evidence says nothing about. The verdict needs them if they are
+// required.
+func (a *appraisal) unstated(required bool, why string) {
 	w := a.v.policy.Workload
 	for _, c := range []struct {
 		id   string
 		rule policy.Allowed
 	}{{CheckBuild, w.Builds}, {CheckConfig, w.Configs}, {CheckModel, w.Models}} {
 		if !c.rule.AnyUnsafe {
-			a.append(check.Check{ID: c.id, Clause: clausePolicy, Status: check.Skip, Detail: why})
+			a.append(check.Check{ID: c.id, Clause: clausePolicy, Status: check.Skip, Required: required, Detail: why})
 		}
 	}
 }

@@ -14,8 +14,8 @@ import (
 
 	"github.com/bombyx-network/bombyx/attestation/check"
 	"github.com/bombyx-network/bombyx/attestation/internal/cache"
-	"github.com/bombyx-network/bombyx/attestation/internal/checks"
 	"github.com/bombyx-network/bombyx/attestation/internal/pki"
+	"github.com/bombyx-network/bombyx/attestation/internal/record"
 )
 
 // Check identifiers, in the order in which Verify reports them. They are stable.
@@ -143,7 +143,7 @@ func (v *Verifier) Verify(now time.Time, q *Quote, c *Collateral) (*Result, erro
 // says, of which nothing is proven yet. The chain is nil where q has none or it cannot be parsed, pck also where the leaf does not
 // describe a platform. A nil Collateral is an empty one.
 func (v *Verifier) VerifyWith(now time.Time, q *Quote, find func(chain []*x509.Certificate, pck *PCK) *Collateral) (*Result, error) {
-	a := &appraisal{Run: checks.Run{Now: now, Checks: make([]check.Check, 0, 20)}, v: v, q: q, crew: newCrew(), res: &Result{}}
+	a := &appraisal{Run: record.Run{Now: now, Checks: make([]check.Check, 0, 20)}, v: v, q: q, crew: newCrew(), res: &Result{}}
 	defer a.crew.group.Wait()
 	a.ahead(find)
 	a.crew.verify()
@@ -164,7 +164,7 @@ func (v *Verifier) VerifyWith(now time.Time, q *Quote, find func(chain []*x509.C
 
 // appraisal is one run of Verify.
 type appraisal struct {
-	checks.Run
+	record.Run
 
 	v   *Verifier
 	q   *Quote
@@ -357,7 +357,7 @@ func (a *appraisal) crl(id, clause, what string, crl *CRL, issuer *certificate) 
 		a.Stale(err, what)
 		return
 	}
-	a.Pass(id, clause, "%s, %d revoked, next update %s", crl.List.Issuer.CommonName, len(crl.revoked), checks.Stamp(crl.List.NextUpdate))
+	a.Pass(id, clause, "%s, %d revoked, next update %s", crl.List.Issuer.CommonName, len(crl.revoked), record.Stamp(crl.List.NextUpdate))
 }
 
 // signed verifies a statement of Intel's TCB signing certificate, which must be issued by an anchor itself.
@@ -409,7 +409,7 @@ func (a *appraisal) tcbInfo() {
 	if certs := a.certsValid(a.tcbInfoChain...); err == nil {
 		err = certs
 	}
-	a.Decide(CheckTCBInfoValidity, validity, err, fmt.Sprintf("issued %s, next update %s", checks.Stamp(t.IssueDate), checks.Stamp(t.NextUpdate)))
+	a.Decide(CheckTCBInfoValidity, validity, err, fmt.Sprintf("issued %s, next update %s", record.Stamp(t.IssueDate), record.Stamp(t.NextUpdate)))
 	a.Stale(err, "TCB info")
 	switch {
 	case t.ID != a.q.TEEType.String():
@@ -446,7 +446,7 @@ func (a *appraisal) qeIdentity() {
 	if certs := a.certsValid(a.qeIdentityChain...); err == nil {
 		err = certs
 	}
-	a.Decide(CheckQEIDValidity, validity, err, fmt.Sprintf("issued %s, next update %s", checks.Stamp(e.IssueDate), checks.Stamp(e.NextUpdate)))
+	a.Decide(CheckQEIDValidity, validity, err, fmt.Sprintf("issued %s, next update %s", record.Stamp(e.IssueDate), record.Stamp(e.NextUpdate)))
 	a.Stale(err, "QE identity")
 }
 

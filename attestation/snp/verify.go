@@ -21,9 +21,9 @@ import (
 
 	"github.com/bombyx-network/bombyx/attestation/check"
 	"github.com/bombyx-network/bombyx/attestation/internal/cache"
-	"github.com/bombyx-network/bombyx/attestation/internal/checks"
 	"github.com/bombyx-network/bombyx/attestation/internal/p384"
 	"github.com/bombyx-network/bombyx/attestation/internal/pki"
+	"github.com/bombyx-network/bombyx/attestation/internal/record"
 )
 
 // Check identifiers, in the order in which Verify reports them. They are stable.
@@ -139,7 +139,7 @@ func (v *Verifier) Verify(now time.Time, r *Report, c *Collateral) (*Result, err
 	if c == nil {
 		c = &Collateral{}
 	}
-	a := &appraisal{Run: checks.Run{Now: now, Checks: make([]check.Check, 0, 11)}, v: v, r: r, c: c, res: &Result{}}
+	a := &appraisal{Run: record.Run{Now: now, Checks: make([]check.Check, 0, 11)}, v: v, r: r, c: c, res: &Result{}}
 	a.Pass(CheckParse, "ABI, ATTESTATION_REPORT", "version %d, signed with a %s", r.Version, r.SigningKey)
 	a.chain()
 	a.crl()
@@ -152,7 +152,7 @@ func (v *Verifier) Verify(now time.Time, r *Report, c *Collateral) (*Result, err
 
 // appraisal is one run of Verify.
 type appraisal struct {
-	checks.Run
+	record.Run
 
 	v   *Verifier
 	r   *Report
@@ -297,7 +297,7 @@ func (a *appraisal) crl() {
 		}
 		if e := a.list(l); e == nil {
 			a.Narrow(l.List.ThisUpdate, l.List.NextUpdate)
-			a.Pass(CheckCRL, clause, "%s, %d revoked, next update %s", a.root.Subject.CommonName, len(l.revoked), checks.Stamp(l.List.NextUpdate))
+			a.Pass(CheckCRL, clause, "%s, %d revoked, next update %s", a.root.Subject.CommonName, len(l.revoked), record.Stamp(l.List.NextUpdate))
 			return
 		} else if err == nil {
 			err = e

@@ -1,6 +1,6 @@
-// Package checks keeps what one run of a verifier finds out: its checks in order, which of them decides the run, and for how long
+// Package record keeps what one run of a verifier finds out: its checks in order, which of them decides the run, and for how long
 // the findings hold.
-package checks
+package record
 
 import (
 	"errors"
