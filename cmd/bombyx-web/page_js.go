@@ -40,11 +40,13 @@ func main() {
 
 // A view is what the page shows beside the JSON.
 type view struct {
-	Verdict    string   `json:"verdict"` // "verified", "rejected" or "missing": rejected for want of collateral alone
+	// Verdict is "verified", "rejected", or what of collateral alone makes it rejected: "missing" or "expired".
+	Verdict    string   `json:"verdict"`
 	Policy     string   `json:"policy"`
 	TCBStatus  string   `json:"tcb_status"`
 	Advisories []string `json:"advisories"`
 	Missing    []string `json:"missing"`
+	Expired    []string `json:"expired"`
 	At         string   `json:"at"`
 	ValidUntil string   `json:"valid_until"`
 	Checks     []row    `json:"checks"`
@@ -80,10 +82,13 @@ func appraise(request js.Value) (answer map[string]any) {
 		return map[string]any{"error": err.Error()}
 	}
 	doc := results.FromResult(r)
-	v := view{Verdict: doc.Verdict, Policy: r.Policy, TCBStatus: doc.TCBStatus, Advisories: doc.Advisories, Missing: r.Missing,
+	v := view{Verdict: doc.Verdict, Policy: r.Policy, TCBStatus: doc.TCBStatus, Advisories: doc.Advisories, Missing: r.Missing, Expired: r.Stale,
 		At: r.AppraisedAt.UTC().Format(time.RFC3339), ValidUntil: doc.ValidUntil}
-	if errors.Is(r.Err(), check.ErrMissing) {
+	switch err := r.Err(); {
+	case errors.Is(err, check.ErrMissing):
 		v.Verdict = "missing"
+	case errors.Is(err, check.ErrStale):
+		v.Verdict = "expired"
 	}
 	for i, c := range r.Checks {
 		shown := row{c.ID, c.Title, string(c.Status), c.Required, c.Clause, c.Seen, c.Wanted, c.Detail, []excerpt{}}

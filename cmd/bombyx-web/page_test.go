@@ -216,6 +216,26 @@ func TestPage(t *testing.T) {
 	b.await(state("rejected"))
 	wantJSON(w.native(t, "tampered", expected, w.inputs))
 
+	// Rejected for expired collateral alone: the page names it.
+	old := attestationtest.New("page").Endorsements(attestationtest.CollateralOptions{Now: noon.AddDate(0, 0, -60)}).Inputs()
+	var oldPaths []string
+	for i, in := range old {
+		oldPaths = append(oldPaths, w.file(t, fmt.Sprintf("old-%d", i), in))
+	}
+	b.choose("evidence", w.path("evidence"))
+	b.await(state("verified"))
+	b.choose("collateral", oldPaths...)
+	b.await(state("expired"))
+	wantJSON(w.native(t, "evidence", expected, old))
+	if got := text("facts"); !strings.Contains(got, "Expiredroot CA CRL, PCK CRL, TCB info, QE identity") {
+		t.Errorf("of expired collateral the page says %q", got)
+	}
+	if got := text("summary"); !strings.Contains(got, "collateral has expired") {
+		t.Errorf("with expired collateral the page says %q", got)
+	}
+	b.choose("collateral", w.collateral...)
+	b.await(state("verified"))
+
 	// What cannot be appraised says so, and the page lives on.
 	for _, c := range []struct{ field, file, says string }{
 		{"evidence", "garbage", "Evidence:"},

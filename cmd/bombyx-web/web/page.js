@@ -68,11 +68,14 @@ function show(answer) {
     say("verified", "VERIFIED", "Every required check passed" + under);
   } else if (view.verdict === "missing") {
     say("missing", "REJECTED", "Nothing speaks against the evidence, but collateral is missing" + under);
+  } else if (view.verdict === "expired") {
+    say("expired", "REJECTED", "Nothing else speaks against the evidence, but collateral has expired" + under + " Choose newer collateral, or state the time of appraisal.");
   } else {
     say("rejected", "REJECTED", (failed === 1 ? "One check failed" : failed > 1 ? `${failed} checks failed` : "A required check was skipped") + under);
   }
   const facts = [["Evidence", doc.kind]];
   if (view.missing && view.missing.length) facts.push(["Missing", view.missing.join(", ")]);
+  if (view.expired && view.expired.length) facts.push(["Expired", view.expired.join(", ")]);
   if (view.tcb_status) facts.push(["TCB status", view.tcb_status]);
   if (view.advisories.length) facts.push(["Advisories", view.advisories.join(", ")]);
   facts.push(["Appraised as of", view.at]);
