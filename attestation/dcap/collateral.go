@@ -96,6 +96,8 @@ type TCBLevel struct {
 	Date        time.Time
 	Status      TCBStatus
 	AdvisoryIDs []string
+
+	hasTDX bool
 }
 
 // ISVLevel is one level of a TDX module or a Quoting Enclave.
@@ -195,6 +197,11 @@ func (t *TCBInfo) parse(d *decoder) error {
 	case !t.NextUpdate.After(t.IssueDate):
 		return errors.New("nextUpdate is not after issueDate")
 	}
+	for _, l := range t.TCBLevels {
+		if l.hasTDX != (t.ID == "TDX") {
+			return fmt.Errorf("a TCB level with or without TDX components, in a TCB info for %s", t.ID)
+		}
+	}
 	for i, m := range t.TDXModuleIdentities {
 		for _, n := range t.TDXModuleIdentities[:i] {
 			if m.ID == n.ID {
@@ -238,10 +245,8 @@ func (d *decoder) tdxModuleIdentity(m *TDXModuleIdentity) error {
 }
 
 func (d *decoder) tcbLevel(l *TCBLevel) error {
-	var sgx, tdx bool
-	components := func(dst *[16]uint8, seen *bool) func() error {
+	components := func(dst *[16]uint8) func() error {
 		return func() error {
-			*seen = true
 			n := 0
 			component := fields{
 				{"svn", func() error { return d.uint8(&dst[n-1])() }},
@@ -261,8 +266,11 @@ func (d *decoder) tcbLevel(l *TCBLevel) error {
 	return d.object(fields{
 		{"tcb", func() error {
 			return d.object(fields{
-				{"sgxtcbcomponents", components(&l.SGX, &sgx)},
-				{"tdxtcbcomponents?", components(&l.TDX, &tdx)},
+				{"sgxtcbcomponents", components(&l.SGX)},
+				{"tdxtcbcomponents?", func() error {
+					l.hasTDX = true
+					return components(&l.TDX)()
+				}},
 				{"pcesvn", d.uint16(&l.PCESVN)},
 			})
 		}},

@@ -37,6 +37,12 @@ func TestTCBInfoRefuses(t *testing.T) {
 		}
 		return strings.Replace(string(good), old, new, 1)
 	}
+	sgx := func(k string, v any) string {
+		m := newWorld(3).tcbInfo
+		m[k] = v
+		b, _ := json.Marshal(m)
+		return string(b)
+	}
 	levels := func(ls ...any) string { return set("tcbLevels", ls) }
 	cases := map[string]string{
 		"empty":                  "",
@@ -64,7 +70,7 @@ func TestTCBInfoRefuses(t *testing.T) {
 		"short FMSPC":            set("fmspc", "90C06F0000"),
 		"FMSPC not hexadecimal":  set("fmspc", "90C06F00000G"),
 		"PCEID":                  set("pceId", ""),
-		"no levels":              levels(),
+		"no levels":              set("tcbLevels", []any{}),
 		"level twice":            levels(level(5, 5, 13, "UpToDate", date1), level(5, 5, 13, "OutOfDate", date2)),
 		"unknown status":         levels(level(5, 5, 13, "Fine", date1)),
 		"status in capitals":     levels(level(5, 5, 13, "uptodate", date1)),
@@ -73,10 +79,16 @@ func TestTCBInfoRefuses(t *testing.T) {
 		"PCESVN 65536":           levels(level(5, 5, 65536, "UpToDate", date1)),
 		"level without date":     levels(map[string]any{"tcb": level(5, 5, 13, "UpToDate", date1)["tcb"], "tcbStatus": "UpToDate"}),
 		"TDX without module":     without("tdxModule"),
-		"SGX with module":        set("id", "SGX"),
+		"TDX without components": levels(level(5, -1, 13, "UpToDate", date1)),
+		"SGX with components":    sgx("tcbLevels", []any{level(5, 5, 13, "UpToDate", date1)}),
+		"SGX with module":        sgx("tdxModule", newWorld(4).tcbInfo["tdxModule"]),
+		"SGX with identities":    sgx("tdxModuleIdentities", newWorld(4).tcbInfo["tdxModuleIdentities"]),
 		"no module identities":   set("tdxModuleIdentities", []any{}),
 		"module identity twice":  set("tdxModuleIdentities", []any{moduleIdentity("TDX_01", isvLevel(1, "UpToDate", date1)), moduleIdentity("TDX_01", isvLevel(2, "UpToDate", date1))}),
 		"module identity":        set("tdxModuleIdentities", []any{moduleIdentity("TDX_1", isvLevel(1, "UpToDate", date1))}),
+		"long module identity":   set("tdxModuleIdentities", []any{moduleIdentity("TDX_010", isvLevel(1, "UpToDate", date1))}),
+		"other module identity":  set("tdxModuleIdentities", []any{moduleIdentity("SGX_01", isvLevel(1, "UpToDate", date1))}),
+		"module not hexadecimal": set("tdxModuleIdentities", []any{moduleIdentity("TDX_0x", isvLevel(1, "UpToDate", date1))}),
 		"module without levels":  set("tdxModuleIdentities", []any{moduleIdentity("TDX_01")}),
 		"module level twice":     set("tdxModuleIdentities", []any{moduleIdentity("TDX_01", isvLevel(1, "UpToDate", date1), isvLevel(1, "Revoked", date1))}),
 		"module of other status": set("tdxModuleIdentities", []any{moduleIdentity("TDX_01", isvLevel(1, "ConfigurationNeeded", date1))}),
@@ -88,6 +100,11 @@ func TestTCBInfoRefuses(t *testing.T) {
 		"broken escape":          replace(`INTEL-SA-00002`, `INTEL\u12`),
 		"not UTF-8":              replace(`INTEL-SA-00002`, "INTEL\xff"),
 		"missing comma":          replace(`,"version"`, ` "version"`),
+		"other comma":            replace(`,"version"`, `;"version"`),
+		"other colon":            replace(`"version":`, `"version"=`),
+		"other brace":            "[" + string(good[1:]),
+		"other quote":            replace(`"version"`, `'version"`),
+		"other bracket":          replace(`"advisoryIDs":["INTEL-SA-00002"]`, `"advisoryIDs":{"INTEL-SA-00002"]`),
 	}
 	for _, k := range []string{"id", "version", "issueDate", "nextUpdate", "fmspc", "pceId", "tcbType", "tcbEvaluationDataNumber", "tcbLevels"} {
 		cases["without "+k] = without(k)

@@ -157,9 +157,7 @@ func TestRejected(t *testing.T) {
 		{"TCB info for another FMSPC", func(w *world) { w.tcbInfo["fmspc"] = "90C06F000001" }, CheckTCBInfoMatch, afterTCB},
 		{"TCB info for another PCEID", func(w *world) { w.tcbInfo["pceId"] = "0001" }, CheckTCBInfoMatch, afterTCB},
 		{"TCB info for SGX", func(w *world) {
-			w.tcbInfo["id"] = "SGX"
-			delete(w.tcbInfo, "tdxModule")
-			delete(w.tcbInfo, "tdxModuleIdentities")
+			w.tcbInfo = newWorld(3).tcbInfo
 		}, CheckTCBInfoMatch, afterTCB},
 
 		{"QE identity signed by a stranger", func(w *world) { w.qeIDKey = k.other }, CheckQEIDSignature, []string{CheckTCBQE, CheckTCBStatus}},

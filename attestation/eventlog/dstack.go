@@ -50,9 +50,6 @@ func ParseDstack(b []byte) (*Log, error) {
 	if err := strictjson.Unmarshal(b, &events, MaxSize); err != nil {
 		return nil, fmt.Errorf("eventlog: dstack log: %w", err)
 	}
-	if len(events) > MaxEvents {
-		return nil, fmt.Errorf("eventlog: more than %d events", MaxEvents)
-	}
 	raw := make([]DstackEvent, len(events))
 	for i, x := range events {
 		payload, err := hex.DecodeString(x.Payload)

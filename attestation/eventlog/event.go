@@ -103,8 +103,7 @@ func (e *Event) bind(alg crypto.Hash) {
 		}
 	case (e.Type == EventEFIVariableAuthority || e.Type == EventEFIVariableDriverConfig) && e.trimVariable(alg):
 		e.Binding, e.NameBound = Bound, true
-	case definedByData[e.Type]:
-		e.Binding = Contradicted
+	case definedByData[e.Type]: // Contradicted: the zero value
 	default:
 		e.Binding = Unbound
 	}
@@ -128,7 +127,7 @@ func (e *Event) trimVariable(alg crypto.Hash) bool {
 }
 
 func (e *Event) bindTo(want []byte) {
-	e.Binding = Contradicted
+	e.Binding = Contradicted // GRUB's files are Unbound until then
 	if bytes.Equal(want, e.Digest) {
 		e.Binding = Bound
 	}
@@ -162,7 +161,7 @@ var GUIDGlobalVariable = [16]byte{0x61, 0xdf, 0xe4, 0x8b, 0xca, 0x93, 0xd2, 0x11
 // Variable returns the UEFI variable that the event measured. It is an error
 // unless the digest covers both name and value.
 func (e *Event) Variable() (*Variable, error) {
-	if e.Binding != Bound || !e.NameBound {
+	if !e.NameBound {
 		return nil, fmt.Errorf("eventlog: the variable in an event of type %v is not covered by its digest", e.Type)
 	}
 	switch e.Type {

@@ -151,6 +151,11 @@ func TestParseNegatives(t *testing.T) {
 		"vendor information too long": {withSpec(edit(spec, 32, 4)), "truncated"},
 		"bytes behind the Spec ID":    {withSpec(append(bytes.Clone(spec), 1)), "1 bytes behind"},
 		"no SHA-384":                  {(&writer{algs: []uint16{0x0B}}).bytes(), "no SHA-384 digests"},
+		"cut in the algorithms":       {withSpec(slices.Concat(spec[:24], u32(2), spec[28:30])), "truncated in the digest size"},
+		"cut in the Spec ID":          {withSpec(spec[:26]), "truncated in the number of algorithms"},
+		"cut in the register":         {event([]byte{1}), "truncated in the register index"},
+		"cut in the number":           {event(u32(1), u32(5), u16(1)), "truncated in the number of digests"},
+		"cut in the algorithm":        {event(u32(1), u32(5), u32(1), []byte{0xC}), "truncated in the algorithm"},
 		"register 0":                  {sha384().event(0, EventAction, nil, nil).bytes(), "register index 0"},
 		"register 5":                  {sha384().event(5, EventAction, nil, nil).bytes(), "register index 5"},
 		"register 2^31":               {event(u32(1<<31), u32(5), u32(1), u16(0xC), d, u32(0)), "register index 2147483648"},
@@ -161,6 +166,7 @@ func TestParseNegatives(t *testing.T) {
 		"data of 4 GiB":               {event(u32(1), u32(5), u32(1), u16(0xC), d, u32(0xFFFFFFFF)), "truncated in the event data"},
 		"cut in a digest":             {event(u32(1), u32(5), u32(1), u16(0xC), d[:47]), "truncated in the digest"},
 		"junk behind the padding":     {append(append(bytes.Clone(good), make([]byte, 100)...), 1), "0 digests"},
+		"padding of another byte":     {append(bytes.Clone(good), bytes.Repeat([]byte{0x5A}, 100)...), "1515870810 digests"},
 		"padding of two kinds":        {append(append(bytes.Clone(good), make([]byte, 100)...), 0xFF), "0 digests"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -187,6 +193,21 @@ func TestParseNegatives(t *testing.T) {
 		if _, err := ParseCCEL(w.bytes()); err == nil || !strings.Contains(err.Error(), "more than") {
 			t.Error(err)
 		}
+	})
+	t.Run("the most", func(t *testing.T) {
+		all := sha384()
+		all.algs = []uint16{0x04, 0x0B, 0x0C, 0x0D, 0x12, 0x27, 0x28, 0x29}
+		mustCCEL(t, all.bytes())
+		w := sha384()
+		w.body = bytes.Repeat(sha384().event(1, EventAction, nil, nil).body, MaxEvents)
+		mustCCEL(t, append(w.bytes(), make([]byte, MaxSize-len(w.bytes()))...))
+		if _, err := ParseTCG(sha384().event(23, EventAction, nil, nil).bytes(), crypto.SHA384); err != nil {
+			t.Error(err)
+		}
+	})
+	// What speaks of a TPM's locality says nothing about RTMRs.
+	t.Run("startup locality", func(t *testing.T) {
+		mustCCEL(t, sha384().event(1, EventNoAction, []byte("StartupLocality\x00\x09"), nil).bytes())
 	})
 	t.Run("PCR 24", func(t *testing.T) {
 		if _, err := ParseTCG(sha384().event(24, EventAction, nil, nil).bytes(), crypto.SHA384); err == nil {
@@ -237,6 +258,20 @@ func TestReplayNegatives(t *testing.T) {
 			}
 		})
 	}
+	t.Run("what is said", func(t *testing.T) {
+		checks, err := Verify(map[int][]byte{0: want[0]}, change(func(l *Log) { l.Events = l.Events[1:] }))
+		if c := checks[0]; err != nil || c.Seen == c.Wanted || c.Wanted != hex.EncodeToString(want[0]) || !strings.Contains(c.Detail, "does not lead to the register") {
+			t.Error(c, err)
+		}
+		checks, err = Verify(want, change(func(l *Log) {
+			for i := range 5 {
+				l.Events[i].Binding = Contradicted
+			}
+		}))
+		if c := checks[4]; err != nil || c.Seen != "5 contradicted, 1 bound, 0 unbound, 0 not measured" || !strings.HasSuffix(c.Detail, "log 0 event 3 (EV_EFI_VARIABLE_BOOT in rtmr 0)") {
+			t.Error(c, err)
+		}
+	})
 	t.Run("register without a value", func(t *testing.T) {
 		checks, err := Verify(map[int][]byte{0: want[0]}, l)
 		if err != nil || len(checks) != 4 || checks[1].Status != check.Skip || checks[2].Status != check.Skip {
@@ -260,7 +295,11 @@ func TestReplayNegatives(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		for _, logs := range [][]*Log{nil, {nil}, {l, nil}, {l, tpm}} {
+		short, err := ParseCEL(record(0, 108, 4, 0xB, digest(crypto.SHA256, []byte{80, 0, 0, 0, 0}), []byte{80, 0, 0, 0, 0}), crypto.SHA256)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, logs := range [][]*Log{nil, {nil}, {l, nil}, {l, tpm}, {l, short}} {
 			if _, err := Verify(want, logs...); err == nil {
 				t.Errorf("%v accepted", logs)
 			}
@@ -294,6 +333,11 @@ func TestBinding(t *testing.T) {
 		"boot variable exchanged":         {EventEFIVariableBoot, v, []byte("other"), Contradicted, false},
 		"boot variable that is none":      {EventEFIVariableBoot, v[:9], v, Contradicted, false},
 		"authority with a measured tail":  {EventEFIVariableAuthority, tail, tail[:len(tail)-1], Bound, true},
+		"variable with a measured tail":   {EventEFIVariableDriverConfig, tail, tail[:len(tail)-1], Bound, true},
+		"variable with 7 stray bytes":     {EventEFIVariableDriverConfig, append(bytes.Clone(v), 1, 2, 3, 4, 5, 6, 7), append(bytes.Clone(v), 1, 2, 3, 4, 5, 6), Bound, true},
+		"variable with 8 stray bytes":     {EventEFIVariableDriverConfig, append(bytes.Clone(v), 1, 2, 3, 4, 5, 6, 7, 8), append(bytes.Clone(v), 1, 2, 3, 4, 5, 6, 7), Contradicted, false},
+		"variable that is none":           {EventEFIVariableDriverConfig, []byte("short"), []byte("sh"), Contradicted, false},
+		"newer boot variable's value":     {EventEFIVariableBoot2, v, []byte("value"), Bound, false},
 		"authority with a long tail":      {EventEFIVariableAuthority, append(tail, tail...), tail, Contradicted, false},
 		"firmware blob":                   {EventEFIPlatformFirmwareBlob, []byte("address"), []byte("image"), Unbound, false},
 		"application":                     {EventEFIBootServicesApplication, []byte("path"), []byte("image"), Unbound, false},
@@ -313,7 +357,7 @@ func TestBinding(t *testing.T) {
 				t.Errorf("%v, name %v", e.Binding, e.NameBound)
 			}
 			got, err := e.Variable()
-			isVariable := x.typ == EventEFIVariableDriverConfig || x.typ == EventEFIVariableBoot || x.typ == EventEFIVariableAuthority
+			isVariable := x.typ == EventEFIVariableDriverConfig || x.typ == EventEFIVariableBoot || x.typ == EventEFIVariableBoot2 || x.typ == EventEFIVariableAuthority
 			if ok := isVariable && x.nameBound; ok != (err == nil) || ok && (got.Name != "x" || string(got.Value) != "value" || got.GUID != GUIDGlobalVariable) {
 				t.Errorf("variable %v, %v", got, err)
 			}
@@ -330,6 +374,14 @@ func TestVariable(t *testing.T) {
 	huge[23] = 0x80 // 2^63 characters: twice that is zero in 64 bits
 	long := bytes.Clone(good)
 	long[24] = 3
+	if v, err := parseVariable(variable(GUIDGlobalVariable, "", nil)); err != nil || v.Name != "" || len(v.Value) != 0 {
+		t.Error(v, err)
+	}
+	for _, b := range [][]byte{huge, long} {
+		if n, err := variableSize(b); err == nil {
+			t.Errorf("a variable of %d bytes in %d", n, len(b))
+		}
+	}
 	for name, b := range map[string][]byte{"empty": nil, "short": good[:31], "cut": good[:len(good)-1], "tail": append(bytes.Clone(good), 0), "overflow": huge, "long value": long} {
 		if v, err := parseVariable(b); err == nil {
 			t.Errorf("%s: %v", name, v)
@@ -357,6 +409,7 @@ func TestSecureBoot(t *testing.T) {
 		// After the firmware's separator anybody may extend the register, and the
 		// type of the separator can be changed in the log.
 		"after the separator":         {sha384().event(1, EventSeparator, zeros, zeros).event(1, EventEFIVariableDriverConfig, on, on), false, "was not measured"},
+		"after a failure":             {sha384().event(1, EventSeparator, []byte{0xFF, 0xFF, 0xFF, 0xFF}, []byte{0xFF, 0xFF, 0xFF, 0xFF}).event(1, EventEFIVariableDriverConfig, on, on), false, "was not measured"},
 		"after a disguised separator": {sha384().event(1, EventEFIAction, zeros, zeros).event(1, EventEFIVariableDriverConfig, on, on), false, "was not measured"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -419,6 +472,7 @@ func later(name, payload, digest, more string) string {
 func TestDstackVersion2(t *testing.T) {
 	for name, want := range map[string]string{
 		"compose-hash":            `{"name":"compose-hash","payload":"abcd","type":134217729}`,
+		"a b":                     `{"name":"a b","payload":"abcd","type":134217729}`,
 		"a:b":                     `{"name":"a:b","payload":"abcd","type":134217729}`,
 		"a\"b\\c/<&>\u2028\x7f":   "{\"name\":\"a\\\"b\\\\c/<&>\u2028\x7f\",\"payload\":\"abcd\",\"type\":134217729}",
 		"\b\t\n\f\r\v\x00\x1f":    `{"name":"\b\t\n\f\r\u000b\u0000\u001f","payload":"abcd","type":134217729}`,
@@ -518,6 +572,22 @@ func TestDstackNegatives(t *testing.T) {
 			t.Error(err)
 		}
 	})
+	// The name of another event is not measured: whoever writes the log could choose it.
+	t.Run("event of another type with the name", func(t *testing.T) {
+		l, err := ParseDstack(fmt.Appendf(nil, `[{"imr":3,"event_type":%d,"digest":"%x","event":"app-id","event_payload":"ab"}]`, uint32(EventEFIAction), digest(crypto.SHA384, []byte{0xAB})))
+		if err != nil || l.Events[0].Binding != Bound {
+			t.Fatal(l, err)
+		}
+		if _, err := l.Runtime("app-id"); err == nil || !strings.Contains(err.Error(), "no runtime event") {
+			t.Error(err)
+		}
+	})
+	t.Run("the most", func(t *testing.T) {
+		l, err := NewDstack(slices.Repeat([]DstackEvent{{IMR: 3, Type: uint32(EventDstackRuntime), Version: DstackVersion1}}, MaxEvents))
+		if err != nil || len(l.Events) != MaxEvents {
+			t.Error(err)
+		}
+	})
 	t.Run("runtime event in a boot register", func(t *testing.T) {
 		l, err := ParseDstack([]byte("[" + strings.Replace(good, `"imr":3`, `"imr":0`, 1) + "]"))
 		if err != nil {
@@ -568,6 +638,23 @@ func TestCELNegatives(t *testing.T) {
 	if l, err := parse(record(0, 108, 4, 0xC, h([]byte("other")), content)); err != nil || l.Events[0].Binding != Contradicted {
 		t.Error(l, err)
 	}
+	pcRaw := func(body ...byte) []byte { return append([]byte{5, 0, 0, 0, byte(len(body))}, body...) }
+	edit := func(b []byte, i int, v byte) []byte { b = bytes.Clone(b); b[i] = v; return b }
+	var many bytes.Buffer
+	for i := range MaxEvents + 1 {
+		many.Write(record(i, 108, 4, 0xC, h(content), content))
+	}
+	if l, err := parse(many.Bytes()[:many.Len()-len(good)]); err != nil || len(l.Events) != MaxEvents {
+		t.Error(err)
+	}
+	if _, err := parse(make([]byte, MaxSize)); err == nil || strings.Contains(err.Error(), "the most is") {
+		t.Error(err)
+	}
+	for _, r := range [][]byte{record(0, 108, 1, 0xC, h(content), content), record(0, 1, 23, 0xC, h(content), content)} {
+		if _, err := parse(r); err != nil {
+			t.Error(err)
+		}
+	}
 	for name, x := range map[string]struct {
 		log []byte
 		why string
@@ -586,6 +673,17 @@ func TestCELNegatives(t *testing.T) {
 		"short digest":         {record(0, 108, 4, 0xC, make([]byte, 32), content), "with 32 bytes"},
 		"unknown algorithm":    {record(0, 108, 4, 0x77, nil, content), "algorithm 0x77"},
 		"malformed PC content": {record(0, 108, 4, 0xC, h(content), []byte{5, 0, 0, 0, 1, 0}), "truncated"},
+		"PC content, no data":  {record(0, 108, 4, 0xC, h(content), pcRaw(0, 0, 0, 0, 4, 0, 0, 0, 4)), "truncated"},
+		"PC content, type":     {record(0, 108, 4, 0xC, h(content), pcRaw(9, 0, 0, 0, 4, 0, 0, 0, 4, 1, 0, 0, 0, 0)), "malformed PC Client"},
+		"PC content, size":     {record(0, 108, 4, 0xC, h(content), pcRaw(0, 0, 0, 0, 5, 0, 0, 0, 4, 4, 1, 0, 0, 0, 0)), "malformed PC Client"},
+		"PC content, data":     {record(0, 108, 4, 0xC, h(content), pcRaw(0, 0, 0, 0, 4, 0, 0, 0, 4, 9, 0, 0, 0, 0)), "malformed PC Client"},
+		"PC content, more":     {record(0, 108, 4, 0xC, h(content), pcRaw(0, 0, 0, 0, 4, 0, 0, 0, 4, 1, 0, 0, 0, 0, 7)), "malformed PC Client"},
+		"number of a type":     {edit(good, 0, 9), "record number"},
+		"register of 2 bytes":  {slices.Concat(good[:17], []byte{2, 4}, good[18:]), "register index of 2 bytes"},
+		"digests of a type":    {edit(good, 19, 9), "field of type 9"},
+		"digest cut":           {edit(good, 28, 49), "truncated"},
+		"digest twice":         {slices.Concat(good[:23], []byte{106}, good[24:77], good[24:77], content), "appears twice"},
+		"too many":             {many.Bytes(), "more than"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			if _, err := parse(x.log); err == nil || !strings.Contains(err.Error(), x.why) {

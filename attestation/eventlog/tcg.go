@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/bombyx-network/bombyx/attestation/internal/le"
 )
@@ -230,11 +231,7 @@ func newReader(b []byte) reader { return reader{le.Reader{Format: "eventlog", By
 
 // sized returns the bytes behind a 32-bit length.
 func (r *reader) sized(what string) []byte {
-	n := r.Uint32("size of the " + what)
-	if uint64(n) > uint64(len(r.Bytes)) {
-		n = uint32(len(r.Bytes)) + 1 // does not fit an int everywhere; too large in any case
-	}
-	return r.Next(int(n), what)
+	return r.Next(int(r.Uint32("size of the "+what)), what) // negative where an int has 32 bits and the size does not fit
 }
 
 // padding says whether nothing but one repeated 0x00 or 0xFF follows.
@@ -243,15 +240,7 @@ func (r *reader) padding() bool {
 	if len(rest) == 0 {
 		return true
 	}
-	if rest[0] != 0 && rest[0] != 0xFF {
-		return false
-	}
-	for _, b := range rest {
-		if b != rest[0] {
-			return false
-		}
-	}
-	return true
+	return (rest[0] == 0 || rest[0] == 0xFF) && !slices.ContainsFunc(rest, func(b byte) bool { return b != rest[0] })
 }
 
 func zero(b []byte) bool {

@@ -82,7 +82,13 @@ func TestParse(t *testing.T) {
 			t.Errorf("%s: %+v, %v", name, l, err)
 		}
 	}
-	for _, b := range [][]byte{nil, []byte("["), []byte("[1]"), []byte("{}"), []byte(`[{"imr":1}]`), make([]byte, 100)} {
+	for _, log := range []string{" \r\n\t[", "["} {
+		b := []byte(log + runtimeEvent("a", "", "") + "]")
+		if l, err := Parse(b); err != nil || l.Registers != RTMR || !Recognise(b) {
+			t.Errorf("%q: %+v, %v", b, l, err)
+		}
+	}
+	for _, b := range [][]byte{nil, []byte("{" + runtimeEvent("a", "", "")), []byte(`[{"imr":1,"event_type":1`), []byte(`[{"event_type":1}]`), []byte("["), []byte("[1]"), []byte("{}"), []byte(`[{"imr":1}]`), make([]byte, 100)} {
 		if _, err := Parse(b); err == nil || Recognise(b) {
 			t.Errorf("%q was taken for a log", b)
 		}

@@ -14,9 +14,9 @@ type Reader struct {
 	Err    error
 }
 
-// Next returns the next n bytes, which cannot be appended to in place, or nil after an error. n must not be negative.
+// Next returns the next n bytes, which cannot be appended to in place, or nil after an error, which a negative n is.
 func (r *Reader) Next(n int, what string) []byte {
-	if r.Err == nil && n > len(r.Bytes)-r.Off {
+	if r.Err == nil && (n < 0 || n > len(r.Bytes)-r.Off) {
 		r.Err = fmt.Errorf("%s: truncated in the %s: %d bytes wanted at offset %d of %d", r.Format, what, n, r.Off, len(r.Bytes))
 	}
 	if r.Err != nil {
