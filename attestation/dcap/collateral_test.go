@@ -99,6 +99,7 @@ func TestTCBInfoRefuses(t *testing.T) {
 		"control character":      replace(`INTEL-SA-00002`, "INTEL\x01"),
 		"broken escape":          replace(`INTEL-SA-00002`, `INTEL\u12`),
 		"not UTF-8":              replace(`INTEL-SA-00002`, "INTEL\xff"),
+		"not UTF-8 either":       replace(`INTEL-SA-00002`, "INTEL\x80"),
 		"missing comma":          replace(`,"version"`, ` "version"`),
 		"other comma":            replace(`,"version"`, `;"version"`),
 		"other colon":            replace(`"version":`, `"version"=`),
@@ -114,8 +115,14 @@ func TestTCBInfoRefuses(t *testing.T) {
 			t.Errorf("%s accepted", name)
 		}
 	}
-	if _, err := ParseSignedTCBInfo(make([]byte, maxCollateral+1), [64]byte{}); err == nil {
-		t.Error("oversized accepted")
+	for n, ok := range map[int]bool{maxCollateral: true, maxCollateral + 1: false} {
+		if _, err := ParseSignedTCBInfo([]byte(string(good)+strings.Repeat(" ", n-len(good))), [64]byte{}); (err == nil) != ok {
+			t.Errorf("%d bytes: %v", n, err)
+		}
+		signed := fmt.Sprintf(`{"tcbInfo":%s,"signature":"%0128x"}`, good, 0)
+		if _, err := ParseTCBInfo([]byte(signed + strings.Repeat(" ", n-len(signed)))); (err == nil) != ok {
+			t.Errorf("%d bytes and a signature: %v", n, err)
+		}
 	}
 	many := make([]any, maxLevels+1)
 	for i := range many {
@@ -125,8 +132,8 @@ func TestTCBInfoRefuses(t *testing.T) {
 		t.Error("too many levels accepted")
 	}
 	// What Intel might well do: white space, escapes.
-	spaced := strings.Replace(strings.ReplaceAll(string(good), `":`, `" : `), "INTEL-SA-00002", `INTEL-SA-0000\u0032`, 1)
-	if i, err := ParseSignedTCBInfo([]byte(" "+spaced+"\n"), [64]byte{}); err != nil || i.TDXModuleIdentities[0].TCBLevels[1].AdvisoryIDs[0] != "INTEL-SA-00002" {
+	spaced := strings.Replace(strings.ReplaceAll(string(good), `":`, `" : `), "INTEL-SA-00002", `INTEL\"-SA-0000\u0032`, 1)
+	if i, err := ParseSignedTCBInfo([]byte(" "+spaced+"\n"), [64]byte{}); err != nil || i.TDXModuleIdentities[0].TCBLevels[1].AdvisoryIDs[0] != `INTEL"-SA-00002` {
 		t.Errorf("%v", err)
 	}
 }
@@ -171,6 +178,9 @@ func TestSignedDocument(t *testing.T) {
 	i, err := ParseTCBInfo(good)
 	if err != nil {
 		t.Fatal(err)
+	}
+	if j, err := ParseTCBInfo(bytes.Replace(good, []byte(`:{`), []byte(": \r\n\t{"), 1)); err != nil || !bytes.Equal(j.Raw, i.Raw) {
+		t.Errorf("white space before what is signed: %v", err)
 	}
 	if !bytes.Contains(good, i.Raw) || i.Raw[0] != '{' || i.Raw[len(i.Raw)-1] != '}' {
 		t.Errorf("signed bytes %.20s", i.Raw)
@@ -242,7 +252,11 @@ func TestPCKRefuses(t *testing.T) {
 		return m([]asn1.RawValue{m(oid), m(v)})
 	}
 	oid := func(arcs ...int) asn1.ObjectIdentifier { return append(slices.Clone(oidSGX), arcs...) }
+	without := func(i int) func(*sgxExt) {
+		return func(e *sgxExt) { e.extra = func(f []asn1.RawValue) []asn1.RawValue { return slices.Delete(f, i, i+1) } }
+	}
 	for name, bend := range map[string]func(*sgxExt){
+		"SVN -128":       func(e *sgxExt) { e.components[3] = -128 },
 		"short PPID":     func(e *sgxExt) { e.ppid = e.ppid[1:] },
 		"long FMSPC":     func(e *sgxExt) { e.fmspc = append(e.fmspc, 0) },
 		"short PCEID":    func(e *sgxExt) { e.pceid = e.pceid[1:] },
@@ -258,8 +272,42 @@ func TestPCKRefuses(t *testing.T) {
 		"foreign field": func(e *sgxExt) {
 			e.extra = func(f []asn1.RawValue) []asn1.RawValue { return append(f, tuple(asn1.ObjectIdentifier{1, 2, 3}, 1)) }
 		},
+		"field 0": func(e *sgxExt) {
+			e.configuration = false
+			e.extra = func(f []asn1.RawValue) []asn1.RawValue { return append(f, tuple(oid(0), []asn1.RawValue{})) }
+		},
+		"field of another extension": func(e *sgxExt) {
+			e.extra = func(f []asn1.RawValue) []asn1.RawValue {
+				f[0] = tuple(asn1.ObjectIdentifier{1, 2, 840, 113741, 1, 13, 2, 1}, e.ppid)
+				return f
+			}
+		},
+		"field without a number": func(e *sgxExt) {
+			e.extra = func(f []asn1.RawValue) []asn1.RawValue { return append(f, tuple(oidSGX, 1)) }
+		},
+		"field with two numbers": func(e *sgxExt) {
+			e.extra = func(f []asn1.RawValue) []asn1.RawValue { f[0] = tuple(oid(1, 1), e.ppid); return f }
+		},
+		"more in a field": func(e *sgxExt) {
+			e.extra = func(f []asn1.RawValue) []asn1.RawValue {
+				b, err := asn1.Marshal([]any{oid(1), e.ppid, 1})
+				if err != nil {
+					t.Fatal(err)
+				}
+				f[0] = asn1.RawValue{FullBytes: b}
+				return f
+			}
+		},
+		"no PPID":     without(0),
+		"no TCB":      without(1),
+		"no PCEID":    without(2),
+		"no FMSPC":    without(3),
+		"no SGX type": without(4),
+		"configuration as number": func(e *sgxExt) {
+			e.configuration = false
+			e.extra = func(f []asn1.RawValue) []asn1.RawValue { return append(f, tuple(oid(7), 1)) }
+		},
 		"PPID twice": func(e *sgxExt) { e.extra = func(f []asn1.RawValue) []asn1.RawValue { return append(f, f[0]) } },
-		"no FMSPC":   func(e *sgxExt) { e.extra = func(f []asn1.RawValue) []asn1.RawValue { return slices.Delete(f, 3, 4) } },
 		"unknown TCB field": func(e *sgxExt) {
 			e.extra = func(f []asn1.RawValue) []asn1.RawValue {
 				f[1] = tuple(oid(2), []asn1.RawValue{tuple(oid(2, 19), 1)})
@@ -294,19 +342,22 @@ func TestPCKRefuses(t *testing.T) {
 			t.Errorf("%s accepted", name)
 		}
 	}
-	for _, der := range [][]byte{{}, {0x30}, {4, 0}, {0x30, 0, 0}} {
+	whole := newWorld(4).ext
+	for _, der := range [][]byte{{}, {0x30}, {4, 0}, {0x30, 0, 0}, append(whole.der(t), 0)} {
 		if _, err := ParsePCK(&x509.Certificate{Extensions: []pkix.Extension{{Id: oidSGX, Value: der}}}); err == nil {
 			t.Errorf("extension %x accepted", der)
 		}
 	}
-	if _, err := ParsePCK(&x509.Certificate{}); err == nil {
-		t.Error("certificate without extension accepted")
+	if _, err := ParsePCK(&x509.Certificate{}); err != errNoSGX {
+		t.Errorf("certificate without extension: %v", err)
 	}
 	e := newWorld(4).ext
-	e.components[3] = 255
+	e.components[3], e.components[4] = 255, 128
 	e.pcesvn = 65535
 	p, err := ParsePCK(&x509.Certificate{Extensions: []pkix.Extension{{Id: oidSGX, Value: e.der(t)}}})
-	if err != nil || p.TCBComponents[3] != 255 || p.PCESVN != 65535 {
+	if err != nil || p.TCBComponents[3] != 255 || p.TCBComponents[4] != 128 || p.PCESVN != 65535 {
 		t.Errorf("%+v, %v", p, err)
+	} else if c := p.Configuration; c == nil || !*c.DynamicPlatform || *c.CachedKeys || !*c.SMTEnabled {
+		t.Errorf("%+v", c)
 	}
 }

@@ -193,10 +193,7 @@ func (d *decoder) uint(bits int) (uint64, error) {
 	if err != nil {
 		return 0, d.errorf("%s does not fit into %d bits", digits, bits)
 	}
-	d.pos = i
-	if i < len(d.s) && strings.IndexByte(".eE+-", d.s[i]) >= 0 {
-		return 0, d.errorf("want an unsigned integer")
-	}
+	d.pos = i // no fraction and no exponent may follow: nothing takes them
 	return v, nil
 }
 

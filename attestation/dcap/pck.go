@@ -168,7 +168,7 @@ func sgxSequence(value, prefix []byte, f func(int, *cryptobyte.String) error) er
 
 // tuples reads a series of SEQUENCE { OBJECT IDENTIFIER prefix.arc, value }, refusing repeated arcs.
 func tuples(s cryptobyte.String, prefix []byte, f func(arc int, v *cryptobyte.String) error) error {
-	var seen uint64
+	var seen [256]bool
 	for !s.Empty() {
 		var tuple, oid cryptobyte.String
 		if !s.ReadASN1(&tuple, casn1.SEQUENCE) || !tuple.ReadASN1(&oid, casn1.OBJECT_IDENTIFIER) {
@@ -178,10 +178,10 @@ func tuples(s cryptobyte.String, prefix []byte, f func(arc int, v *cryptobyte.St
 			return fmt.Errorf("unknown field, object identifier %x", []byte(oid))
 		}
 		arc := int(oid[len(prefix)])
-		if arc > 63 || seen&(1<<arc) != 0 {
-			return fmt.Errorf("field .%d is unknown or repeated", arc)
+		if seen[arc] {
+			return fmt.Errorf("field .%d is repeated", arc)
 		}
-		seen |= 1 << arc
+		seen[arc] = true
 		if err := f(arc, &tuple); err != nil {
 			return fmt.Errorf("field .%d: %w", arc, err)
 		}
