@@ -509,3 +509,70 @@ func (f *forge) ocsp(a answer) []byte {
 	})
 	return out.BytesOrPanic()
 }
+
+// element is one of a DER document; what it holds, an OCTET STRING included, is in children where that is DER again.
+type element struct {
+	tag      cbasn1.Tag
+	content  []byte
+	children []*element
+}
+
+func elements(der cryptobyte.String) (out []*element, ok bool) {
+	for !der.Empty() {
+		e, content := &element{}, cryptobyte.String{}
+		if !der.ReadAnyASN1(&content, &e.tag) {
+			return nil, false
+		}
+		e.content = content
+		if e.tag&0x20 != 0 || e.tag == cbasn1.OCTET_STRING && len(content) > 1 && (content[0] == 0x30 || content[0] == 0x04) {
+			e.children, _ = elements(content)
+		}
+		out = append(out, e)
+	}
+	return out, true
+}
+
+func (e *element) encode(b *cryptobyte.Builder) {
+	b.AddASN1(e.tag, func(b *cryptobyte.Builder) {
+		if e.children == nil {
+			b.AddBytes(e.content)
+		}
+		for _, c := range e.children {
+			c.encode(b)
+		}
+	})
+}
+
+// spoiled returns the document in every form that has one element more, or one less. Their names are the way there, by index, and "+"
+// for an element more.
+func spoiled(t *testing.T, der []byte) map[string][]byte {
+	t.Helper()
+	top, ok := elements(der)
+	if !ok || len(top) != 1 {
+		t.Fatalf("%x is not DER", der)
+	}
+	out := map[string][]byte{}
+	emit := func(name string) {
+		var b cryptobyte.Builder
+		top[0].encode(&b)
+		out[name] = b.BytesOrPanic()
+	}
+	var visit func(e *element, name string)
+	visit = func(e *element, name string) {
+		children := e.children
+		if children == nil {
+			return
+		}
+		e.children = append(slices.Clone(children), &element{tag: cbasn1.NULL})
+		emit(name + "+")
+		for i, c := range children {
+			e.children = slices.Delete(slices.Clone(children), i, i+1)
+			emit(fmt.Sprintf("%s%d", name, i))
+			e.children = children
+			visit(c, fmt.Sprintf("%s%d.", name, i))
+		}
+		e.children = children
+	}
+	visit(top[0], "")
+	return out
+}

@@ -201,6 +201,16 @@ func TestChainNegatives(t *testing.T) {
 				c.KeyUsage = x509.KeyUsageCRLSign
 			}
 		}}, "is not a certificate authority"},
+		"path length 0": {layout{change: func(i int, c *x509.Certificate) {
+			if i == 2 {
+				c.MaxPathLenZero = true
+			}
+		}}, "allows 0 intermediates"},
+		"intermediate without basic constraints": {layout{change: func(i int, c *x509.Certificate) {
+			if i == 2 {
+				c.IsCA, c.BasicConstraintsValid = false, false
+			}
+		}}, "is not a certificate authority"},
 		"path length": {layout{change: func(i int, c *x509.Certificate) {
 			if i == 3 {
 				c.MaxPathLen = 1
@@ -245,7 +255,10 @@ func TestChainNegatives(t *testing.T) {
 		"TcbInfo with a short second id": {layout{dice: func([]byte) []pkix.Extension {
 			return []pkix.Extension{{Id: OIDTcbInfo, Value: tcbInfoDER(nil, forgedFWID, forgedFWID[1:])}}
 		}}, "malformed firmware id"},
-		"TcbInfo with bad flags": {layout{tcbInfo: true, flags: []byte{8, 0}}, "flags of DiceTcbInfo"},
+		"TcbInfo with bad flags":   {layout{tcbInfo: true, flags: []byte{8, 0}}, "flags of DiceTcbInfo"},
+		"TcbInfo with empty flags": {layout{tcbInfo: true, flags: []byte{}}, "flags of DiceTcbInfo"},
+		"TcbInfo with long flags":  {layout{tcbInfo: true, flags: make([]byte, 6)}, "flags of DiceTcbInfo"},
+		"TcbInfo with half a flag": {layout{tcbInfo: true, flags: []byte{1}}, "flags of DiceTcbInfo"},
 		"TcbInfo with a tail": {layout{dice: func([]byte) []pkix.Extension {
 			return []pkix.Extension{{Id: OIDTcbInfo, Value: append(tcbInfoDER(nil, forgedFWID), 0)}}
 		}}, "not a DiceTcbInfo"},
@@ -272,17 +285,19 @@ func TestChainNegatives(t *testing.T) {
 		chain []byte
 		why   string
 	}{
-		"empty":           {nil, "0 certificates"},
-		"too large":       {make([]byte, MaxChainSize+1), "the most is"},
-		"text before":     {append([]byte("x\n"), good.Chain...), "does not begin with"},
-		"text between":    {bytes.Replace(good.Chain, []byte("-----END CERTIFICATE-----\n"), []byte("-----END CERTIFICATE-----\nx\n"), 1), "does not begin with"},
-		"text after":      {append(bytes.Clone(good.Chain), "x"...), "does not begin with"},
-		"another block":   {bytes.Replace(good.Chain, []byte("CERTIFICATE"), []byte("PRIVATE KEY"), 2), "does not begin with"},
-		"a broken block":  {bytes.Replace(good.Chain, []byte("MII"), []byte("!II"), 1), "not well-formed PEM"},
-		"truncated DER":   {der[:len(der)-1], "is truncated"},
-		"order":           {swapped, "is not a certificate authority"},
-		"trailing DER":    {append(bytes.Clone(der), 0x30, 0), "more than 5"},
-		"not certificate": {[]byte{0x30, 0}, "certificate 0"},
+		"empty":               {nil, "0 certificates"},
+		"too large":           {make([]byte, MaxChainSize+1), "the most is"},
+		"text before":         {append([]byte("x\n"), good.Chain...), "does not begin with"},
+		"text between":        {bytes.Replace(good.Chain, []byte("-----END CERTIFICATE-----\n"), []byte("-----END CERTIFICATE-----\nx\n"), 1), "does not begin with"},
+		"text after":          {append(bytes.Clone(good.Chain), "x"...), "does not begin with"},
+		"PEM of another type": {bytes.Replace(good.Chain, []byte("END CERTIFICATE"), []byte("END PRIVATE KEY"), 1), "not well-formed PEM"},
+		"PEM with a header":   {bytes.Replace(good.Chain, []byte("-----\n"), []byte("-----\nProc-Type: 4,ENCRYPTED\n\n"), 1), "not well-formed PEM"},
+		"another block":       {bytes.Replace(good.Chain, []byte("CERTIFICATE"), []byte("PRIVATE KEY"), 2), "does not begin with"},
+		"a broken block":      {bytes.Replace(good.Chain, []byte("MII"), []byte("!II"), 1), "not well-formed PEM"},
+		"truncated DER":       {der[:len(der)-1], "is truncated"},
+		"order":               {swapped, "is not a certificate authority"},
+		"trailing DER":        {append(bytes.Clone(der), 0x30, 0), "more than 5"},
+		"not certificate":     {[]byte{0x30, 0}, "certificate 0"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			onlyFails(t, f.verifier().Verify(Evidence{Report: good.Report, Chain: x.chain}, Options{Nonce: forgedNonce, Time: at}), CheckChain, x.why)
@@ -306,6 +321,33 @@ func TestChainNegatives(t *testing.T) {
 			wantStatus(t, res, map[string]check.Status{CheckValidity: check.Fail})
 		}
 	})
+}
+
+// A DICE extension with one element more or less than the specification has is refused, but for what is optional.
+func TestDICEStructure(t *testing.T) {
+	f := newForge(t, layout{})
+	accepted := func(der []byte, parse func([]byte) error) (names []string) {
+		t.Helper()
+		if err := parse(der); err != nil {
+			t.Fatal(err)
+		}
+		for name, b := range spoiled(t, der) {
+			if parse(b) == nil {
+				names = append(names, name)
+			}
+		}
+		slices.Sort(names)
+		return names
+	}
+	composite := func(b []byte) error { _, err := compositeDeviceID(b, f.certs[1]); return err }
+	if got := accepted(compositeDER(1, f.certs[1].RawSubjectPublicKeyInfo, forgedFWID), composite); got != nil {
+		t.Errorf("CompositeDeviceID: %q", got)
+	}
+	info := func(b []byte) error { _, _, err := tcbInfo(b); return err }
+	// vendor, svn, one of two firmware ids, flags
+	if got, want := accepted(tcbInfoDER([]byte{7, 0x80}, forgedFWID, forgedFWID), info), []string{"0", "1", "2.0", "2.1", "3"}; !slices.Equal(got, want) {
+		t.Errorf("TcbInfo: %q, want %q", got, want)
+	}
 }
 
 func TestReportNegatives(t *testing.T) {

@@ -8,6 +8,7 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"math/big"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -77,16 +78,18 @@ func TestOCSP(t *testing.T) {
 		answers []OCSP
 		why     string
 	}{
-		"hold":            {only2(func(a *answer) { a.status, a.reason = RevocationHold, 6 }), "is hold, reason 6"},
-		"revoked":         {only2(func(a *answer) { a.status, a.reason = RevocationRevoked, 1 }), "is revoked, reason 1"},
-		"unknown":         {only2(func(a *answer) { a.status = RevocationUnknown }), "is unknown"},
-		"stale":           {only2(func(a *answer) { a.this, a.next = at.Add(-2*time.Hour), at.Add(-time.Hour) }), "not valid at the appraisal time"},
-		"future":          {only2(func(a *answer) { a.this = at.Add(time.Minute) }), "not valid at the appraisal time"},
-		"nonce":           {only2(func(a *answer) { a.nonce = bytes.Repeat([]byte{8}, 32) }), "another request"},
-		"no nonce":        {only2(func(a *answer) { a.nonce = nil }), "another request"},
-		"long nonce":      {only2(func(a *answer) { a.nonce = make([]byte, 129) }), "nonce is malformed"},
-		"signature":       {only2(func(a *answer) { a.signer = f.keys[0] }), "signature does not verify"},
-		"responder error": {only2(func(a *answer) { a.responseStatus = 3 }), "answered with error 3"},
+		"hold":              {only2(func(a *answer) { a.status, a.reason = RevocationHold, 6 }), "is hold, reason 6"},
+		"revoked":           {only2(func(a *answer) { a.status, a.reason = RevocationRevoked, 1 }), "is revoked, reason 1"},
+		"unknown":           {only2(func(a *answer) { a.status = RevocationUnknown }), "is unknown"},
+		"stale":             {only2(func(a *answer) { a.this, a.next = at.Add(-2*time.Hour), at.Add(-time.Hour) }), "not valid at the appraisal time"},
+		"future":            {only2(func(a *answer) { a.this = at.Add(time.Minute) }), "not valid at the appraisal time"},
+		"nonce":             {only2(func(a *answer) { a.nonce = bytes.Repeat([]byte{8}, 32) }), "another request"},
+		"no nonce":          {only2(func(a *answer) { a.nonce = nil }), "another request"},
+		"long nonce":        {only2(func(a *answer) { a.nonce = make([]byte, 129) }), "nonce is malformed"},
+		"signature":         {only2(func(a *answer) { a.signer = f.keys[0] }), "signature does not verify"},
+		"empty nonce":       {only2(func(a *answer) { a.nonce = []byte{} }), "nonce is malformed"},
+		"nine certificates": {only2(func(a *answer) { a.include = slices.Repeat(f.certs[:1], 9) }), "not a well-formed OCSP response"},
+		"responder error":   {only2(func(a *answer) { a.responseStatus = 3 }), "answered with error 3"},
 		"self-appointed responder": {only2(func(a *answer) {
 			c, k := delegate(t, f.certs[4], f.keys[4], nil) // by the root, not by the issuer
 			a.responder, a.signer, a.include = c, k, []*x509.Certificate{c}
@@ -168,6 +171,34 @@ func TestOCSP(t *testing.T) {
 		o.Collateral.OCSP = append(all[:3:3], OCSP{Response: []byte{0x30, 0}})
 		wantStatus(t, f.verifier().Verify(e, o), map[string]check.Status{CheckDeviceOCSP: check.Fail, CheckDriverRIMOCSP: check.Fail, CheckVBIOSRIMOCSP: check.Fail})
 	})
+}
+
+// An answer with one element more or less than the specification has is refused, but for what is optional, and for what is not read.
+func TestOCSPStructure(t *testing.T) {
+	f := newForge(t, layout{})
+	a := answer{cert: f.certs[2], issuer: f.certs[3], signer: f.keys[3], status: RevocationHold, reason: 6, nonce: bytes.Repeat([]byte{9}, 32)}
+	a.include = []*x509.Certificate{f.certs[3]}
+	const responder, certificate = "1.0.1.0.0.0.", "1.0.1.0.3.0.0" // compared, and parsed by crypto/x509
+	var accepted []string
+	for name, b := range spoiled(t, f.ocsp(a)) {
+		if _, err := parseOCSP(b); err == nil && !strings.HasPrefix(name, responder) && !strings.HasPrefix(name, certificate) {
+			accepted = append(accepted, name)
+		}
+	}
+	slices.Sort(accepted)
+	want := []string{
+		"1.0.1.0.0.2.0",       // no single response: says nothing about any certificate
+		"1.0.1.0.0.2.0.0.0.+", // parameters of the CertID's hash
+		"1.0.1.0.0.2.0.1.1",   // no revocationReason
+		"1.0.1.0.0.2.0.3",     // no nextUpdate
+		"1.0.1.0.0.3",         // no responseExtensions
+		"1.0.1.0.0.3.0.0",     // none among them
+		"1.0.1.0.1.+",         // parameters of the signature's algorithm
+		"1.0.1.0.3",           // no certificates
+	}
+	if !slices.Equal(accepted, want) {
+		t.Errorf("accepted %q, want %q", accepted, want)
+	}
 }
 
 // TestOCSPAgainstLibrary reads answers that golang.org/x/crypto/ocsp wrote,
