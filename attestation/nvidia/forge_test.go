@@ -5,6 +5,7 @@ import (
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
+	"crypto/sha1"
 	"crypto/sha512"
 	"crypto/x509"
 	"crypto/x509/pkix"
@@ -202,6 +203,7 @@ type transcript struct {
 	blocks            [][]byte
 	count             int // of blocks, when it is to be a lie
 	fields            []Field
+	tail              []byte // of the opaque data
 }
 
 func block(index byte, value []byte) []byte {
@@ -285,6 +287,7 @@ func (x *transcript) tbs() []byte {
 		opaque = binary.LittleEndian.AppendUint16(opaque, uint16(len(f.Value)))
 		opaque = append(opaque, f.Value...)
 	}
+	opaque = append(opaque, x.tail...)
 	b = binary.LittleEndian.AppendUint16(b, uint16(len(opaque)))
 	return append(b, opaque...)
 }
@@ -418,6 +421,26 @@ type answer struct {
 	wrongIssuerHash bool
 	responseStatus  int64
 	include         []*x509.Certificate
+	byKey           bool               // the responder is named by its key
+	extensions      []cryptobyteWriter // of the response, after the nonce
+	single          []cryptobyteWriter // of the one answer
+	hash            asn1.ObjectIdentifier
+	version         bool // write the default version
+	copies          int  // of the one answer, beside it
+}
+
+type cryptobyteWriter = func(*cryptobyte.Builder)
+
+func ocspExtension(id asn1.ObjectIdentifier, critical bool, value []byte) cryptobyteWriter {
+	return func(b *cryptobyte.Builder) {
+		b.AddASN1(cbasn1.SEQUENCE, func(b *cryptobyte.Builder) {
+			b.AddASN1ObjectIdentifier(id)
+			if critical {
+				b.AddASN1Boolean(true)
+			}
+			b.AddASN1OctetString(value)
+		})
+	}
 }
 
 func (f *forge) ocsp(a answer) []byte {
@@ -438,43 +461,68 @@ func (f *forge) ocsp(a answer) []byte {
 	if a.wrongIssuerHash {
 		key[0] ^= 1
 	}
-	var tbs cryptobyte.Builder
-	tbs.AddASN1(cbasn1.SEQUENCE, func(b *cryptobyte.Builder) {
-		b.AddASN1(cbasn1.Tag(1).ContextSpecific().Constructed(), func(b *cryptobyte.Builder) { b.AddBytes(a.responder.RawSubject) })
-		b.AddASN1GeneralizedTime(a.this)
-		b.AddASN1(cbasn1.SEQUENCE, func(b *cryptobyte.Builder) {
-			b.AddASN1(cbasn1.SEQUENCE, func(b *cryptobyte.Builder) {
-				b.AddASN1(cbasn1.SEQUENCE, func(b *cryptobyte.Builder) {
-					b.AddASN1(cbasn1.SEQUENCE, func(b *cryptobyte.Builder) { b.AddASN1ObjectIdentifier(oidSHA384) })
-					b.AddASN1OctetString(name[:])
-					b.AddASN1OctetString(key[:])
-					b.AddASN1BigInt(a.cert.SerialNumber)
-				})
-				switch a.status {
-				case RevocationGood:
-					b.AddASN1(cbasn1.Tag(0).ContextSpecific(), func(*cryptobyte.Builder) {})
-				case RevocationUnknown:
-					b.AddASN1(cbasn1.Tag(2).ContextSpecific(), func(*cryptobyte.Builder) {})
-				default:
-					b.AddASN1(cbasn1.Tag(1).ContextSpecific().Constructed(), func(b *cryptobyte.Builder) {
-						b.AddASN1GeneralizedTime(a.this)
-						b.AddASN1(cbasn1.Tag(0).ContextSpecific().Constructed(), func(b *cryptobyte.Builder) { b.AddASN1Enum(a.reason) })
-					})
-				}
-				b.AddASN1GeneralizedTime(a.this)
-				b.AddASN1(cbasn1.Tag(0).ContextSpecific().Constructed(), func(b *cryptobyte.Builder) { b.AddASN1GeneralizedTime(a.next) })
-			})
-		})
-		if a.nonce != nil {
+	if a.hash == nil {
+		a.hash = oidSHA384
+	}
+	if a.nonce != nil {
+		value, err := asn1.Marshal(a.nonce)
+		if err != nil {
+			f.t.Fatal(err)
+		}
+		a.extensions = append([]cryptobyteWriter{ocspExtension(oidOCSPNonce, false, value)}, a.extensions...)
+	}
+	list := func(b *cryptobyte.Builder, extensions []cryptobyteWriter) {
+		if extensions != nil {
 			b.AddASN1(cbasn1.Tag(1).ContextSpecific().Constructed(), func(b *cryptobyte.Builder) {
 				b.AddASN1(cbasn1.SEQUENCE, func(b *cryptobyte.Builder) {
-					b.AddASN1(cbasn1.SEQUENCE, func(b *cryptobyte.Builder) {
-						b.AddASN1ObjectIdentifier(oidOCSPNonce)
-						b.AddASN1(cbasn1.OCTET_STRING, func(b *cryptobyte.Builder) { b.AddASN1OctetString(a.nonce) })
-					})
+					for _, x := range extensions {
+						x(b)
+					}
 				})
 			})
 		}
+	}
+	var tbs cryptobyte.Builder
+	tbs.AddASN1(cbasn1.SEQUENCE, func(b *cryptobyte.Builder) {
+		if a.version {
+			b.AddASN1(cbasn1.Tag(0).ContextSpecific().Constructed(), func(b *cryptobyte.Builder) { b.AddASN1Int64(0) })
+		}
+		if a.byKey {
+			b.AddASN1(cbasn1.Tag(2).ContextSpecific().Constructed(), func(b *cryptobyte.Builder) {
+				hash := sha1.Sum(publicKeyBits(a.responder))
+				b.AddASN1OctetString(hash[:])
+			})
+		} else {
+			b.AddASN1(cbasn1.Tag(1).ContextSpecific().Constructed(), func(b *cryptobyte.Builder) { b.AddBytes(a.responder.RawSubject) })
+		}
+		b.AddASN1GeneralizedTime(a.this)
+		b.AddASN1(cbasn1.SEQUENCE, func(b *cryptobyte.Builder) {
+			for range 1 + a.copies {
+				b.AddASN1(cbasn1.SEQUENCE, func(b *cryptobyte.Builder) {
+					b.AddASN1(cbasn1.SEQUENCE, func(b *cryptobyte.Builder) {
+						b.AddASN1(cbasn1.SEQUENCE, func(b *cryptobyte.Builder) { b.AddASN1ObjectIdentifier(a.hash) })
+						b.AddASN1OctetString(name[:])
+						b.AddASN1OctetString(key[:])
+						b.AddASN1BigInt(a.cert.SerialNumber)
+					})
+					switch a.status {
+					case RevocationGood:
+						b.AddASN1(cbasn1.Tag(0).ContextSpecific(), func(*cryptobyte.Builder) {})
+					case RevocationUnknown:
+						b.AddASN1(cbasn1.Tag(2).ContextSpecific(), func(*cryptobyte.Builder) {})
+					default:
+						b.AddASN1(cbasn1.Tag(1).ContextSpecific().Constructed(), func(b *cryptobyte.Builder) {
+							b.AddASN1GeneralizedTime(a.this)
+							b.AddASN1(cbasn1.Tag(0).ContextSpecific().Constructed(), func(b *cryptobyte.Builder) { b.AddASN1Enum(a.reason) })
+						})
+					}
+					b.AddASN1GeneralizedTime(a.this)
+					b.AddASN1(cbasn1.Tag(0).ContextSpecific().Constructed(), func(b *cryptobyte.Builder) { b.AddASN1GeneralizedTime(a.next) })
+					list(b, a.single)
+				})
+			}
+		})
+		list(b, a.extensions)
 	})
 	data := tbs.BytesOrPanic()
 	digest := sha512.Sum384(data)

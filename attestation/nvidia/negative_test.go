@@ -103,7 +103,7 @@ func TestParseNegatives(t *testing.T) {
 		"value longer than block":  {change(func(x *transcript) { x.blocks[0][5]++ }), "truncated in the measurement value"},
 		"empty value":              {change(func(x *transcript) { x.blocks[0] = block(1, nil) }), "measurement 1 is empty"},
 		"field twice":              {change(func(x *transcript) { x.fields = append(x.fields, x.fields[0]) }), "appears twice"},
-		"half a field":             {field(99)[:0], "truncated"},
+		"half a field":             {change(func(x *transcript) { x.tail = []byte{99} }), "truncated in the opaque field id"},
 		"too many fields": {change(func(x *transcript) {
 			for i := range uint16(MaxFields) {
 				x.fields = append(x.fields, Field{1000 + i, nil})
@@ -130,6 +130,10 @@ func TestParseNegatives(t *testing.T) {
 		"switch without its id":       {nvswitch(PDI{}).sign(t, f.keys[0]), "without its device id"},
 		"switch with a short id":      {nvswitch(PDI{1}).set(FieldDevicePDI, []byte{1}).sign(t, f.keys[0]), "1 bytes, want 8"},
 		"switch with a new lock":      {nvswitch(PDI{1}).set(FieldLockStatus, []byte{2, 0}).sign(t, f.keys[0]), "lock status 2 is unknown"},
+		"mode of 9 bytes":             {field(FieldFeatureFlag, make([]byte, 9)...), "9 bytes, want 1 to 8"},
+		"switch with a short FWID":    {nvswitch(PDI{1}).set(FieldFWID, []byte{1}).sign(t, f.keys[0]), "1 bytes, want 48"},
+		"switch with ragged counts":   {nvswitch(PDI{1}).set(FieldMeasurementCount, []byte{1, 2, 3}).sign(t, f.keys[0]), "want a multiple of 4"},
+		"field cut":                   {change(func(x *transcript) { x.tail = []byte{99, 0, 2, 0, 1} }), "truncated in the opaque field"},
 		"switch with few GPU ids":     {nvswitch(PDI{1}).set(FieldGPUPDIs, []byte{1}).sign(t, f.keys[0]), "want at least 64"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -146,6 +150,35 @@ func TestParseNegatives(t *testing.T) {
 			}
 		})
 	}
+	t.Run("the longest report", func(t *testing.T) {
+		if _, err := ParseReport(make([]byte, MaxReportSize)); err == nil || strings.Contains(err.Error(), "the most is") {
+			t.Error(err)
+		}
+	})
+	t.Run("what is read", func(t *testing.T) {
+		name := "azAZ09._-" + strings.Repeat("x", 55)
+		r, err := ParseReport(gpu().set(FieldProject, []byte(name)).set(FieldChipInfo, []byte("GB102")).set(FieldFeatureFlag, make([]byte, 8)).sign(t, f.keys[0]))
+		if err != nil || r.Project != name || r.ProjectSKU != "0200" || r.ChipSKU != "882" || r.OpaqueVersion != 1 || r.Mode != ModeSinglePass || len(r.Measurements) != 64 {
+			t.Fatalf("%+v, %v", r, err)
+		}
+		if got := r.VBIOSRIMID(); got != "NV_GPU_VBIOS_"+strings.ToUpper(name)+"_0200_882_96005E0001" {
+			t.Error(got)
+		}
+		for model, want := range map[string]string{"GH100": "NV_GPU_DRIVER_GH100_545.00", "GB100": "NV_GPU_CC_DRIVER_GB102_545.00"} {
+			if got := r.DriverRIMID(model); got != want {
+				t.Error(got)
+			}
+		}
+		r.ChipInfo = ""
+		if got := r.DriverRIMID("GB100"); got != "NV_GPU_CC_DRIVER_GB100_545.00" {
+			t.Error(got)
+		}
+		x := nvswitch(PDI{1}, PDI{2}).set(FieldFWID, forgedFWID)
+		s, err := ParseReport(x.set(FieldGPUPDIs, x.fields[2].Value[:64]).sign(t, f.keys[0]))
+		if err != nil || !bytes.Equal(s.FWID, forgedFWID) || s.GPUPDIs[0] != (PDI{2}) || s.DriverRIMID("LS_10") != "" || s.VBIOSRIMID() != "NV_SWITCH_BIOS_5612_0002_890_9610550001" {
+			t.Errorf("%+v, %v", s, err)
+		}
+	})
 	t.Run("unknown field is listed", func(t *testing.T) {
 		r, err := ParseReport(field(77, 1, 2))
 		if err != nil || !slices.Equal(r.Unknown, []uint16{77}) || !bytes.Equal(r.Field(77), []byte{1, 2}) {
@@ -520,6 +553,48 @@ func TestMeasurementRules(t *testing.T) {
 		res := f.verifier().Verify(e, Options{Nonce: forgedNonce, Time: at, Collateral: Collateral{RIMs: []*RIM{driver, vbios}}})
 		wantStatus(t, res, map[string]check.Status{CheckSignature: check.Fail, CheckMeasurements: check.Skip})
 	})
+	t.Run("a manifest with a whole chain is preferred", func(t *testing.T) {
+		o := newForge(t, layout{})
+		other, _ := o.goldenRIMs()
+		broken := parse(manifest{golden: map[int][]string{7: hexOf(7)}, certs: slices.Delete(slices.Clone(f.certs), 2, 3)})
+		wantStatus(t, verify(gpu(), other, broken, driver, vbios), map[string]check.Status{CheckMeasurements: check.Pass, CheckDriverRIMChain: check.Pass})
+	})
+	// Whatever fails, no check is left out of the list.
+	t.Run("every check is listed", func(t *testing.T) {
+		expired := parse(manifest{golden: map[int][]string{7: hexOf(7)}, certs: slices.Delete(slices.Clone(f.certs), 2, 3)})
+		switches := newForge(t, layout{model: "LS_10", serial: "500102030405060708"})
+		id := PDI{1, 2, 3, 4, 5, 6, 7, 8}
+		ids := func(res *Result) []string {
+			var ids []string
+			for _, c := range res.Checks {
+				if c.Status != check.Pass && c.Detail == "" {
+					t.Errorf("%s does not say why", c.ID)
+				}
+				if c.ID != CheckLock { // of a switch whose chain is in order
+					ids = append(ids, c.ID)
+				}
+			}
+			slices.Sort(ids)
+			return ids
+		}
+		o := Options{Nonce: forgedNonce, Time: at}
+		want := ids(verify(gpu(), driver, vbios))
+		for name, res := range map[string]*Result{
+			"no manifests": verify(gpu()), "no VBIOS": verify(gpu(), driver), "broken manifest": verify(gpu(), expired, vbios), "other version": verify(gpu(), vbios, parse(manifest{version: "545.01", golden: map[int][]string{7: hexOf(7)}})),
+			"chain": f.verifier().Verify(Evidence{Report: gpu().sign(t, f.keys[0])}, o), "signature": f.verifier().Verify(Evidence{Report: gpu().sign(t, f.keys[1]), Chain: f.pem()}, o),
+		} {
+			if got := ids(res); !slices.Equal(got, want) {
+				t.Errorf("%s: %q, want %q", name, got, want)
+			}
+		}
+		if len(want) != 20 {
+			t.Errorf("%d checks of a GPU", len(want))
+		}
+		want = ids(switches.verifier().Verify(switches.evidence(nvswitch(id)), o))
+		if got := ids(f.verifier().Verify(Evidence{Report: nvswitch(id).sign(t, f.keys[0])}, o)); !slices.Equal(got, want) || len(got) != 15 {
+			t.Errorf("%q, want %q", got, want)
+		}
+	})
 	t.Run("nil manifest", func(t *testing.T) {
 		wantStatus(t, verify(gpu(), nil), map[string]check.Status{CheckMeasurements: check.Skip})
 	})
@@ -558,13 +633,17 @@ func TestManifestForgeries(t *testing.T) {
 		"wrapped document": {manifest{golden: golden, signed: func(s string) string {
 			return `<SoftwareIdentity xmlns="` + SWIDNamespace + `">` + s + `</SoftwareIdentity>`
 		}}, "no signature"},
-		"other namespace":       {manifest{golden: golden, signed: replace(DSigNamespace, "urn:x")}, "not an XML signature"},
-		"another transform":     {manifest{golden: golden, info: replace(AlgorithmEnveloped, "http://www.w3.org/TR/1999/REC-xslt-19991116")}, "other algorithms"},
-		"one transform":         {manifest{golden: golden, info: replace(`<ds:Transform Algorithm="`+AlgorithmC14N11+`"></ds:Transform>`, "")}, `"DigestMethod" or its attributes`},
-		"SHA-256":               {manifest{golden: golden, info: replace(AlgorithmSHA384, "http://www.w3.org/2001/04/xmlenc#sha256")}, "other algorithms"},
-		"HMAC":                  {manifest{golden: golden, info: replace(AlgorithmECDSASHA384, "http://www.w3.org/2000/09/xmldsig#hmac-sha1")}, "other algorithms"},
-		"exclusive C14N":        {manifest{golden: golden, info: replace(AlgorithmC14N11, "http://www.w3.org/2001/10/xml-exc-c14n#")}, "other algorithms"},
-		"reference to a part":   {manifest{golden: golden, info: replace(`URI=""`, `URI="#x"`)}, "refers to"},
+		"other namespace":     {manifest{golden: golden, signed: replace(DSigNamespace, "urn:x")}, "not an XML signature"},
+		"another transform":   {manifest{golden: golden, info: replace(AlgorithmEnveloped, "http://www.w3.org/TR/1999/REC-xslt-19991116")}, "other algorithms"},
+		"one transform":       {manifest{golden: golden, info: replace(`<ds:Transform Algorithm="`+AlgorithmC14N11+`"></ds:Transform>`, "")}, `"DigestMethod" or its attributes`},
+		"SHA-256":             {manifest{golden: golden, info: replace(AlgorithmSHA384, "http://www.w3.org/2001/04/xmlenc#sha256")}, "other algorithms"},
+		"HMAC":                {manifest{golden: golden, info: replace(AlgorithmECDSASHA384, "http://www.w3.org/2000/09/xmldsig#hmac-sha1")}, "other algorithms"},
+		"exclusive C14N":      {manifest{golden: golden, info: replace(AlgorithmC14N11, "http://www.w3.org/2001/10/xml-exc-c14n#")}, "other algorithms"},
+		"reference to a part": {manifest{golden: golden, info: replace(`URI=""`, `URI="#x"`)}, "refers to"},
+		"reference by id":     {manifest{golden: golden, info: replace(` URI=""`, ` Id=""`)}, `"Reference" or its attributes`},
+		"digest value too deep": {manifest{golden: golden, info: func(s string) string {
+			return strings.Replace(strings.Replace(s, `></ds:DigestMethod>`, `>`, 1), `</ds:DigestValue>`, `</ds:DigestValue></ds:DigestMethod>`, 1)
+		}}, `"DigestValue" or its attributes`},
 		"reference without URI": {manifest{golden: golden, info: replace(` URI=""`, ``)}, `"Reference" or its attributes`},
 		"two SignedInfo": {manifest{golden: golden, signed: func(s string) string {
 			i, j := strings.Index(s, "<ds:SignedInfo>"), strings.Index(s, "</ds:SignedInfo>")+len("</ds:SignedInfo>")
@@ -607,6 +686,7 @@ func TestManifestForgeries(t *testing.T) {
 		"deep":                     {manifest{golden: golden, body: func(s string) string { return s + strings.Repeat("<x>", 20) + strings.Repeat("</x>", 20) }}, "nested"},
 		"wide":                     {manifest{golden: golden, body: func(s string) string { return s + strings.Repeat("<x></x>", maxRIMElements) }}, "elements"},
 		"two Meta":                 {manifest{golden: golden, body: func(s string) string { return s + `<ns0:Meta colloquialVersion="1" product="x"></ns0:Meta>` }}, "2 Meta"},
+		"no product":               {manifest{golden: golden, body: replace(`edition="GPU" product="GH100"`, `edition="GPU"`)}, "no colloquialVersion or no product"},
 		"no version":               {manifest{golden: golden, body: replace(`colloquialVersion="545.00" `, "")}, "no colloquialVersion"},
 		"another root element":     {manifest{golden: golden, body: replace(`xmlns="`+SWIDNamespace+`"`, `xmlns="urn:x"`)}, "SoftwareIdentity"},
 		"nothing active":           {manifest{golden: nil}, "no active measurement"},
@@ -639,8 +719,15 @@ func TestManifestForgeries(t *testing.T) {
 			}
 		})
 	}
-	if _, err := ParseRIM(make([]byte, MaxRIMSize+1)); err == nil {
-		t.Error("a manifest above the limit")
+	whole := f.rim(manifest{golden: map[int][]string{253: golden[7], 7: golden[7]}})
+	for over := range 2 {
+		r, err := ParseRIM(append(whole[:len(whole):len(whole)], bytes.Repeat([]byte{' '}, MaxRIMSize+over-len(whole))...))
+		if (err == nil) != (over == 0) {
+			t.Errorf("a manifest of %d bytes: %v", MaxRIMSize+over, err)
+		}
+		if err == nil && (r.TagID != "mock" || r.Edition != "GPU" || len(r.Golden) != 2 || r.Golden[0].Index != 7 || r.Golden[1].Index != 253) {
+			t.Errorf("%+v", r)
+		}
 	}
 	if _, err := ParseRIM(nil); err == nil {
 		t.Error("an empty manifest")

@@ -172,7 +172,11 @@ func nodeTopology(gpus, switches []*Result) check.Check {
 		return c
 	}
 	gpuIDs, switchIDs := make([]PDI, 0, len(gpus)), make([]PDI, 0, len(switches))
-	for _, g := range gpus {
+	for i, g := range gpus {
+		if g.Device.PDI == (PDI{}) {
+			c.Detail = fmt.Sprintf("the certificate of GPU %d names no PDI: nothing shows what it is wired to", i)
+			return c
+		}
 		gpuIDs = append(gpuIDs, g.Device.PDI)
 	}
 	for _, s := range switches {

@@ -107,13 +107,30 @@ func TestNodeNegatives(t *testing.T) {
 				r.Device.PDI = PDI{}
 			}
 			return g, s
-		}, CheckNodeTopology, "wired to other GPUs"},
+		}, CheckNodeTopology, "GPU 0 names no PDI"},
+		"an identity without PDI that no switch names": {func(g, s []*Result) ([]*Result, []*Result) {
+			for _, r := range s {
+				r.Report.GPUPDIs = slices.DeleteFunc(r.Report.GPUPDIs, func(p PDI) bool { return p == g[7].Device.PDI })
+			}
+			g[7].Device.PDI = PDI{}
+			return g, s
+		}, CheckNodeTopology, "GPU 7 names no PDI"},
+		"PDI twice": {func(g, s []*Result) ([]*Result, []*Result) {
+			for _, r := range g {
+				r.Report.Mode, r.Report.ProtectedPCIe, r.Report.SwitchPDIs = ModeMultiPass, ToggleDisabled, nil
+			}
+			g[1].Device.PDI = g[0].Device.PDI
+			return g, nil
+		}, CheckNodeDistinct, "twice"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			g, s := x.change(clone(good.GPUs), clone(good.Switches))
 			checks := Node(g, s)
 			recordFailures(checks)
 			for _, c := range checks {
+				if c.Status == check.Fail && c.Seen == c.Wanted && x.id != CheckNodeTopology {
+					t.Errorf("%+v", c)
+				}
 				if (c.Status == check.Fail) != (c.ID == x.id) || c.ID == x.id && !strings.Contains(c.Detail, x.why) {
 					t.Errorf("%+v", c)
 				}
@@ -160,7 +177,14 @@ func TestNodeNegatives(t *testing.T) {
 				t.Errorf("a node of %d devices", k)
 			}
 		}
-		if c := Node(nil, nil); c[0].Status != check.Fail || c[2].Status != check.Fail {
+		for _, none := range [][]*Result{{nil}, {{Device: good.GPUs[0].Device}}, {{Report: good.GPUs[0].Report}}} {
+			for _, c := range Node(none, nil) {
+				if c.Status != check.Fail {
+					t.Errorf("%+v", c)
+				}
+			}
+		}
+		if c := Node(nil, nil); c[0].Status != check.Fail || c[2].Status != check.Fail || c[0].Detail == "" || c[2].Detail == "" {
 			t.Errorf("%+v", c)
 		}
 	})

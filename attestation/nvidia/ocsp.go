@@ -225,8 +225,8 @@ func (r *ocspResponse) parseData(tbs cryptobyte.String) error {
 
 func readExtension(in *cryptobyte.String) (oid asn1.ObjectIdentifier, critical bool, value cryptobyte.String, ok bool) {
 	var ext cryptobyte.String
-	ok = in.ReadASN1(&ext, cbasn1.SEQUENCE) && ext.ReadASN1ObjectIdentifier(&oid) && ext.ReadOptionalASN1Boolean(&critical, cbasn1.BOOLEAN, false) &&
-		ext.ReadASN1(&value, cbasn1.OCTET_STRING) && ext.Empty()
+	ok = in.ReadASN1(&ext, cbasn1.SEQUENCE) && ext.ReadASN1ObjectIdentifier(&oid) &&
+		(!ext.PeekASN1Tag(cbasn1.BOOLEAN) || ext.ReadASN1Boolean(&critical)) && ext.ReadASN1(&value, cbasn1.OCTET_STRING) && ext.Empty()
 	return oid, critical, value, ok
 }
 
@@ -470,7 +470,7 @@ func (v *Verifier) revocation(answers []*ocspResponse, o Options, cert, issuer *
 			Status: s.status, Reason: s.reason, Nonced: nonce != nil,
 			ThisUpdate: s.thisUpdate, NextUpdate: s.nextUpd,
 			// Without nextUpdate nothing says how long the answer holds.
-			Stale: o.Time.IsZero() || o.Time.Before(s.thisUpdate) || o.Time.After(s.nextUpd) || !responder.contains(o.Time),
+			Stale: o.Time.Before(s.thisUpdate) || o.Time.After(s.nextUpd) || !responder.contains(o.Time),
 		}
 		switch {
 		case newest == nil, later(newest) && !later(rev):

@@ -7,6 +7,7 @@ import (
 	"crypto/rand"
 	"crypto/x509"
 	"crypto/x509/pkix"
+	"encoding/asn1"
 	"math/big"
 	"slices"
 	"strings"
@@ -14,6 +15,7 @@ import (
 	"time"
 
 	"github.com/bombyx-network/bombyx/attestation/check"
+	"golang.org/x/crypto/cryptobyte"
 	"golang.org/x/crypto/ocsp"
 )
 
@@ -46,6 +48,7 @@ func TestOCSP(t *testing.T) {
 	f := newForge(t, layout{})
 	e := f.evidence(gpu())
 	nonce := bytes.Repeat([]byte{9}, 32)
+	unknown := asn1.ObjectIdentifier{1, 2, 3}
 	// answers are good ones about every certificate that needs one.
 	answers := func(change func(i int, a *answer)) []OCSP {
 		var out []OCSP
@@ -58,8 +61,10 @@ func TestOCSP(t *testing.T) {
 		}
 		return out
 	}
+	// One verifier for all: what it remembers of an answer says nothing about the next one.
+	v := f.verifier()
 	verify := func(a []OCSP) *Result {
-		return f.verifier().Verify(e, Options{Nonce: forgedNonce, Time: at, Collateral: Collateral{OCSP: a}})
+		return v.Verify(e, Options{Nonce: forgedNonce, Time: at, Collateral: Collateral{OCSP: a}})
 	}
 	only2 := func(change func(a *answer)) []OCSP {
 		return answers(func(i int, a *answer) {
@@ -73,6 +78,31 @@ func TestOCSP(t *testing.T) {
 	wantStatus(t, res, map[string]check.Status{CheckDeviceOCSP: check.Pass})
 	if len(res.Revocations) != 3 || !res.ValidUntil.Equal(at.Add(time.Hour)) || !res.Revocations[0].Nonced {
 		t.Errorf("%+v, valid until %v", res.Revocations, res.ValidUntil)
+	}
+	for name, a := range map[string][]OCSP{
+		"critical nonce": only2(func(a *answer) {
+			a.nonce, a.extensions = nil, []cryptobyteWriter{ocspExtension(oidOCSPNonce, true, append([]byte{4, 32}, nonce...))}
+		}),
+		"by key":    only2(func(a *answer) { a.byKey = true }),
+		"16 in one": only2(func(a *answer) { a.copies = 15 }),
+		"extensions": only2(func(a *answer) {
+			a.extensions, a.single = []cryptobyteWriter{ocspExtension(unknown, false, nil)}, []cryptobyteWriter{ocspExtension(unknown, false, nil)}
+		}),
+		"sooner":       only2(func(a *answer) { a.next = at.Add(time.Minute) }),
+		"later":        only2(func(a *answer) { a.next = at.Add(2 * time.Hour) }),
+		"8 bystanders": only2(func(a *answer) { a.include = slices.Repeat(f.certs[:1], 8) }),
+	} {
+		t.Run(name, func(t *testing.T) {
+			until := at.Add(time.Hour)
+			if name == "sooner" {
+				until = at.Add(time.Minute)
+			}
+			res := verify(a)
+			wantStatus(t, res, map[string]check.Status{CheckDeviceOCSP: check.Pass})
+			if c := res.check(t, CheckDeviceOCSP); c.Seen != "3 good" || !res.ValidUntil.Equal(until) {
+				t.Errorf("%q until %v", c.Seen, res.ValidUntil)
+			}
+		})
 	}
 	for name, x := range map[string]struct {
 		answers []OCSP
@@ -89,7 +119,28 @@ func TestOCSP(t *testing.T) {
 		"signature":         {only2(func(a *answer) { a.signer = f.keys[0] }), "signature does not verify"},
 		"empty nonce":       {only2(func(a *answer) { a.nonce = []byte{} }), "nonce is malformed"},
 		"nine certificates": {only2(func(a *answer) { a.include = slices.Repeat(f.certs[:1], 9) }), "not a well-formed OCSP response"},
-		"responder error":   {only2(func(a *answer) { a.responseStatus = 3 }), "answered with error 3"},
+		"nonce twice": {only2(func(a *answer) {
+			a.extensions = []cryptobyteWriter{ocspExtension(oidOCSPNonce, false, []byte{4, 1, 7})}
+		}), "nonce is malformed"},
+		"critical extension":            {only2(func(a *answer) { a.extensions = []cryptobyteWriter{ocspExtension(unknown, true, []byte{5, 0})} }), "unknown critical extension"},
+		"critical extension of one":     {only2(func(a *answer) { a.single = []cryptobyteWriter{ocspExtension(unknown, true, []byte{5, 0})} }), "unknown critical or malformed"},
+		"extension of one that is none": {only2(func(a *answer) { a.single = []cryptobyteWriter{func(b *cryptobyte.Builder) { b.AddASN1Int64(5) }} }), "unknown critical or malformed"},
+		"unknown hash":                  {only2(func(a *answer) { a.hash = unknown }), "the unknown hash"},
+		"version":                       {only2(func(a *answer) { a.version = true }), "not a well-formed OCSP response"},
+		"17 answers in one":             {only2(func(a *answer) { a.copies = 16 }), "more than 16"},
+		"another's key":                 {only2(func(a *answer) { a.byKey, a.responder = true, f.certs[4] }), "responder's certificate is missing"},
+		"responder with a critical extension": {only2(func(a *answer) {
+			c, k := delegate(t, a.issuer, a.signer, func(c *x509.Certificate) {
+				c.ExtraExtensions = []pkix.Extension{{Id: unknown, Critical: true, Value: []byte{5, 0}}}
+			})
+			a.responder, a.signer, a.include = c, k, []*x509.Certificate{c}
+		}), "was not delegated by the issuer"},
+		"responder with SHA-256": {only2(func(a *answer) {
+			c, k := delegate(t, a.issuer, a.signer, func(c *x509.Certificate) { c.SignatureAlgorithm = x509.ECDSAWithSHA256 })
+			a.responder, a.signer, a.include = c, k, []*x509.Certificate{c}
+		}), "was not delegated by the issuer"},
+		"responder whose certificate is none": {only2(func(a *answer) { a.include = []*x509.Certificate{{Raw: []byte{0x30, 0}}} }), "responder certificate"},
+		"responder error":                     {only2(func(a *answer) { a.responseStatus = 3 }), "answered with error 3"},
 		"self-appointed responder": {only2(func(a *answer) {
 			c, k := delegate(t, f.certs[4], f.keys[4], nil) // by the root, not by the issuer
 			a.responder, a.signer, a.include = c, k, []*x509.Certificate{c}
@@ -114,13 +165,49 @@ func TestOCSP(t *testing.T) {
 		"malformed": {append(answers(nil), OCSP{Response: []byte{0x30, 0}}), "not a well-formed OCSP response"},
 		"too large": {append(answers(nil), OCSP{Response: make([]byte, MaxOCSPSize+1)}), "the most is"},
 	} {
-		t.Run(name, func(t *testing.T) { onlyFails(t, verify(x.answers), CheckDeviceOCSP, x.why) })
+		t.Run(name, func(t *testing.T) {
+			res := verify(x.answers)
+			onlyFails(t, res, CheckDeviceOCSP, x.why)
+			c := res.check(t, CheckDeviceOCSP)
+			if said := name == "hold" || name == "revoked" || name == "unknown" || name == "stale" || name == "future" || name == "responder expired"; said != (c.Seen != "") {
+				t.Errorf("seen %q", c.Seen)
+			}
+			if want := map[bool]string{true: "OCSP answer about Mock CA 2"}[name == "stale"]; c.Stale != want {
+				t.Errorf("stale %q, want %q", c.Stale, want)
+			}
+		})
 	}
+	t.Run("the longest nonce", func(t *testing.T) {
+		long := make([]byte, 128)
+		if r, err := parseOCSP(f.ocsp(answer{cert: f.certs[2], issuer: f.certs[3], signer: f.keys[3], nonce: long})); err != nil || !bytes.Equal(r.nonce, long) {
+			t.Error(err)
+		}
+	})
+	t.Run("what answers are read for", func(t *testing.T) {
+		b := f.ocsp(answer{cert: f.certs[2], issuer: f.certs[3], signer: f.keys[3]})
+		if !AnswersFor(b, f.certs) || AnswersFor(b, f.certs[:3]) || AnswersFor(b, []*x509.Certificate{f.certs[1], f.certs[3]}) || AnswersFor([]byte{0x30, 0}, f.certs) {
+			t.Error("an answer is not for whom it is")
+		}
+		a, err := ReadOCSP(b)
+		if err != nil || a.Serial.Cmp(f.certs[2].SerialNumber) != 0 || a.Status != RevocationGood || !a.Until.Equal(at.Add(time.Hour)) {
+			t.Errorf("%+v, %v", a, err)
+		}
+		if _, err := ReadOCSP(f.ocsp(answer{cert: f.certs[2], issuer: f.certs[3], signer: f.keys[3], copies: -1})); err == nil {
+			t.Error("an answer about nothing")
+		}
+		if _, err := ReadOCSP([]byte{0x30, 0}); err == nil {
+			t.Error("no answer")
+		}
+		if _, err := parseOCSP(make([]byte, MaxOCSPSize)); err != errOCSP {
+			t.Error(err)
+		}
+	})
 	for name, a := range map[string][]OCSP{
 		"none":        nil,
 		"one missing": answers(nil)[1:],
 		// The serial number of one authority says nothing about another's.
-		"about another issuer's certificate": only2(func(a *answer) { a.wrongIssuerHash = true }),
+		"about another certificate of the issuer": only2(func(a *answer) { c := *a.cert; c.SerialNumber = big.NewInt(4711); a.cert = &c }),
+		"about another issuer's certificate":      only2(func(a *answer) { a.wrongIssuerHash = true }),
 	} {
 		t.Run(name, func(t *testing.T) { wantStatus(t, verify(a), map[string]check.Status{CheckDeviceOCSP: check.Skip}) })
 	}
