@@ -1,7 +1,6 @@
 package dcap
 
 import (
-	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -117,7 +116,7 @@ func (a *appraisal) tcb() {
 	case !usable || r.QE.Status == "":
 		a.Skip(CheckTCBStatus, status, "not all parts could be evaluated")
 		return
-	case !moduleOK || sgx == nil || level == nil:
+	case !moduleOK || level == nil:
 		r.Status = NotSupported
 	default:
 		var err error
@@ -189,13 +188,9 @@ func (t *TCBInfo) module(td *TDReport) (id string, c Component, err error) {
 	if td.MRSIGNERSEAM != want.MRSIGNER {
 		return id, c, fmt.Errorf("MRSIGNERSEAM is %x, want %x", td.MRSIGNERSEAM, want.MRSIGNER)
 	}
-	masked := td.SEAMAttributes
-	for i := range masked {
-		masked[i] &= want.AttributesMask[i]
-	}
 	// QVL wants them to be zero whatever the mask says.
-	if masked != want.Attributes || !bytes.Equal(td.SEAMAttributes[:], make([]byte, 8)) {
-		return id, c, fmt.Errorf("SEAMATTRIBUTES are %x, want %x under mask %x and zero", td.SEAMAttributes, want.Attributes, want.AttributesMask)
+	if td.SEAMAttributes != want.Attributes || td.SEAMAttributes != [8]byte{} {
+		return id, c, fmt.Errorf("SEAMATTRIBUTES are %x, want %x and zero", td.SEAMAttributes, want.Attributes)
 	}
 	if identity == nil {
 		return "", c, nil
@@ -255,7 +250,7 @@ func (t *TCBInfo) relaunch(now [16]byte, sgx, s, module TCBStatus) (TCBStatus, e
 	if sgx != UpToDate && sgx != SWHardeningNeeded && !configuration {
 		return s, nil
 	}
-	if s != OutOfDate && s != OutOfDateConfigurationNeeded || module != OutOfDate {
+	if module != OutOfDate { // else s is at most that: it is not revoked
 		return s, nil
 	}
 	latest := &t.TCBLevels[0]

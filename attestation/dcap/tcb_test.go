@@ -2,6 +2,7 @@ package dcap
 
 import (
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -18,6 +19,13 @@ func TestConvergence(t *testing.T) {
 				tdx = -1
 			}
 			w.tcbInfo["tcbLevels"] = []any{level(5, tdx, 13, status, date1, "INTEL-SA-00009")}
+		}
+	}
+	// The TD was started on older microcode: the SGX TCB is on one level, the TD's on the one below.
+	started := func(sgx, tdx string) func(*world) {
+		return func(w *world) {
+			w.td()[2] = 3
+			w.tcbInfo["tcbLevels"] = []any{level(5, 5, 13, sgx, date1), level(5, 3, 13, tdx, date2)}
 		}
 	}
 	for _, c := range []struct {
@@ -67,6 +75,11 @@ func TestConvergence(t *testing.T) {
 		{"relaunch: loaded module is old too", 5, []func(*world){setSVN(5), func(w *world) { w.td()[584] = 5 }}, OutOfDate},
 		{"relaunch: loaded microcode is old", 5, []func(*world){setSVN(5), func(w *world) { w.td()[586] = 4 }}, OutOfDate},
 		{"relaunch: platform is old", 5, []func(*world){setSVN(5), platform("OutOfDate")}, OutOfDate},
+		{"relaunch: both needed as well", 5, []func(*world){setSVN(5), platform("ConfigurationAndSWHardeningNeeded")}, TDRelaunchAdvisedConfigurationNeeded},
+		{"relaunch: hardening needed as well", 5, []func(*world){setSVN(5), platform("SWHardeningNeeded")}, TDRelaunchAdvised},
+		{"relaunch: module up to date, microcode behind", 5, []func(*world){func(w *world) { w.td()[2] = 3 }}, OutOfDate},
+		{"relaunch: configuration needed by SGX alone", 5, []func(*world){setSVN(5), started("ConfigurationNeeded", "OutOfDate")}, TDRelaunchAdvisedConfigurationNeeded},
+		{"relaunch: configuration needed by the TD alone", 5, []func(*world){setSVN(5), started("UpToDate", "ConfigurationNeeded")}, TDRelaunchAdvisedConfigurationNeeded},
 		{"relaunch: module revoked", 5, []func(*world){setSVN(3)}, Revoked},
 		{"relaunch: QE is old", 5, []func(*world){setSVN(5), qeSVN(5)}, OutOfDate},
 		{"relaunch: another major version loaded", 5, []func(*world){setSVN(5), func(w *world) { w.td()[584], w.td()[585] = 3, 3 }}, TDRelaunchAdvised},
@@ -104,11 +117,21 @@ func TestAdvisoriesAndDates(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	for id, want := range map[string]string{CheckTCBPlatform: "OutOfDate, TCB date 2025-06-01, INTEL-SA-00001 (PCK TCB ", CheckTCBModule: "TDX_01 OutOfDate, TCB date ", CheckTCBQE: "OutOfDate, TCB date ", CheckTCBStatus: "OutOfDate"} {
+		if c := r.Checks[slices.IndexFunc(r.Checks, func(c check.Check) bool { return c.ID == id })]; !strings.HasPrefix(c.Seen, want) {
+			t.Errorf("%s has seen %q", id, c.Seen)
+		}
+	}
 	if want := []string{"INTEL-SA-00001", "INTEL-SA-00002", "INTEL-SA-00004"}; !slices.Equal(r.AdvisoryIDs, want) {
 		t.Errorf("advisories %v, want %v", r.AdvisoryIDs, want)
 	}
 	if r.ModuleID != "TDX_01" || r.TCBDate.Format(time.RFC3339) != date2 || r.TCBEvaluationDataNumber != 20 || r.QEEvaluationDataNumber != 19 {
 		t.Errorf("module %s, date %v, evaluation %d and %d", r.ModuleID, r.TCBDate, r.TCBEvaluationDataNumber, r.QEEvaluationDataNumber)
+	}
+	w = newWorld(4)
+	w.td()[0] = 2
+	if r, err := w.appraise(t); err != nil || r.TCBDate.Format(time.RFC3339) != date3 {
+		t.Errorf("date %v, %v", r.TCBDate, err)
 	}
 	p := r.PCK
 	if p.CA != cnPlatformCA || p.PCESVN != 13 || p.SGXType != SGXScalable || p.PlatformInstanceID == nil || !*p.Configuration.DynamicPlatform || *p.Configuration.CachedKeys {

@@ -84,6 +84,10 @@ func TestRejected(t *testing.T) {
 		}, CheckChain, slices.Concat([]string{CheckChainValidity, CheckPCKCRL, CheckTCBInfoMatch, CheckRevocation, CheckQESignature}, afterTCB)},
 		{"SGX type unknown", func(w *world) { w.ext.sgxType = 9 }, CheckChain, slices.Concat([]string{CheckTCBInfoMatch}, afterTCB)},
 
+		{"leaf is a CA where the path is long enough", func(w *world) {
+			w.root.MaxPathLen, w.ca.MaxPathLen, w.ca.MaxPathLenZero = 2, 1, false
+			w.pck.IsCA, w.pck.KeyUsage = true, x509.KeyUsageCertSign
+		}, CheckChain, afterTCB},
 		{"PCK signed with SHA-384", func(w *world) { w.pck.SignatureAlgorithm = x509.ECDSAWithSHA384 }, CheckChain, afterTCB},
 		{"chain longer than the root allows", func(w *world) { w.root.MaxPathLen, w.root.MaxPathLenZero = 0, true }, CheckChain, afterTCB},
 		{"issuer other than named", func(w *world) {
@@ -133,6 +137,48 @@ func TestRejected(t *testing.T) {
 				c.TCBInfoChain = []*x509.Certificate{w.issue(t, &bad, w.root, k.signer, k.root)}
 			}
 		}, CheckTCBInfoSignature, afterTCB},
+		{"TCB info signed by a certificate that may not", func(w *world) {
+			w.bendCollateral = func(c *Collateral) {
+				bad := *w.signer
+				bad.KeyUsage = x509.KeyUsageContentCommitment
+				c.TCBInfoChain = []*x509.Certificate{w.issue(t, &bad, w.root, k.signer, k.root)}
+			}
+		}, CheckTCBInfoSignature, afterTCB},
+		{"TCB info signed by a CA", func(w *world) {
+			w.bendCollateral = func(c *Collateral) {
+				bad := *w.signer
+				bad.IsCA, bad.KeyUsage = true, bad.KeyUsage|x509.KeyUsageCertSign
+				c.TCBInfoChain = []*x509.Certificate{w.issue(t, &bad, w.root, k.signer, k.root)}
+			}
+		}, CheckTCBInfoSignature, afterTCB},
+		{"TCB info's signer expired", func(w *world) {
+			w.bendCollateral = func(c *Collateral) {
+				old := *w.signer
+				old.NotAfter = w.now.Add(-time.Second)
+				c.TCBInfoChain = []*x509.Certificate{w.issue(t, &old, w.root, k.signer, k.root)}
+			}
+		}, CheckTCBInfoValidity, nil},
+		{"QE identity's signer expired", func(w *world) {
+			w.bendCollateral = func(c *Collateral) {
+				old := *w.signer
+				old.NotAfter = w.now.Add(-time.Second)
+				c.QEIdentityChain = []*x509.Certificate{w.issue(t, &old, w.root, k.signer, k.root)}
+			}
+		}, CheckQEIDValidity, nil},
+		{"root CRL signed with another algorithm than it says", func(w *world) {
+			w.bendCollateral = func(c *Collateral) {
+				// SHA-256 it is, and SHA-384 it says in both places.
+				der := bytes.ReplaceAll(c.RootCRL.List.Raw, []byte{0x2a, 0x86, 0x48, 0xce, 0x3d, 4, 3, 2}, []byte{0x2a, 0x86, 0x48, 0xce, 0x3d, 4, 3, 3})
+				list, err := ParseCRL(der)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if list.List.Signature, err = ecdsa.SignASN1(rand.Reader, k.root, list.digest[:]); err != nil {
+					t.Fatal(err)
+				}
+				c.RootCRL = list
+			}
+		}, CheckRootCRL, []string{CheckRevocation}},
 		{"TCB info signed with a key of another curve", func(w *world) {
 			p384, err := ecdsa.GenerateKey(elliptic.P384(), rand.Reader)
 			if err != nil {
@@ -167,6 +213,13 @@ func TestRejected(t *testing.T) {
 		{"QE of another signer", func(w *world) { w.qeReport[128] ^= 1 }, CheckQEMatch, []string{CheckTCBQE, CheckTCBStatus}},
 		{"QE with another product id", func(w *world) { w.qeReport[256] ^= 1 }, CheckQEMatch, []string{CheckTCBQE, CheckTCBStatus}},
 		{"QE in debug mode", func(w *world) { w.qeReport[48] |= 2 }, CheckQEMatch, []string{CheckTCBQE, CheckTCBStatus}},
+		{"module whose attributes must be set", func(w *world) {
+			w.tcbInfo["tdxModuleIdentities"].([]any)[0].(map[string]any)["attributes"] = "0100000000000000"
+		}, CheckTCBModule, nil},
+		{"module with attributes that are masked", func(w *world) {
+			w.tcbInfo["tdxModuleIdentities"].([]any)[0].(map[string]any)["attributesMask"] = zeros(8)
+			w.td()[112] = 1
+		}, CheckTCBModule, nil},
 		{"QE with MISCSELECT", func(w *world) { w.qeReport[16] = 1 }, CheckQEMatch, []string{CheckTCBQE, CheckTCBStatus}},
 
 		{"QE report signed by a stranger", func(w *world) { w.qeKey = k.other }, CheckQESignature, nil},
@@ -195,6 +248,11 @@ func TestRejected(t *testing.T) {
 		{"module unknown", func(w *world) { w.td()[1] = 9 }, CheckTCBModule, nil},
 		{"old module signed by a stranger", func(w *world) { w.td()[0], w.td()[1], w.td()[64] = 6, 0, 1 }, CheckTCBModule, nil},
 	} {
+		good, err := newWorld(4).appraise(t)
+		if err != nil {
+			t.Fatal(err)
+		}
+		all := listed(good)
 		t.Run(c.name, func(t *testing.T) {
 			w := newWorld(4)
 			c.bend(w)
@@ -210,6 +268,19 @@ func TestRejected(t *testing.T) {
 			if got := wrong(r, check.Fail); !slices.Equal(got, want) {
 				t.Errorf("failed %v, want %v", got, want)
 			}
+			if !slices.Equal(listed(r), all) {
+				t.Errorf("listed %v, want %v", listed(r), all)
+			}
+			for _, seen := range r.Checks {
+				stale := map[string]string{"root CRL stale": "root CA CRL", "PCK CRL stale": "PCK CRL", "TCB info expired": "TCB info", "QE identity expired": "QE identity",
+					"TCB info's signer expired": "TCB info", "QE identity's signer expired": "QE identity"}[c.name]
+				if want := map[bool]string{true: stale}[seen.ID == c.fail]; seen.Stale != want {
+					t.Errorf("%s is stale for %q, want %q", seen.ID, seen.Stale, want)
+				}
+			}
+			if c.fail == CheckTCBModule && r.Status != NotSupported {
+				t.Errorf("status %s with another module", r.Status)
+			}
 			slices.Sort(c.skip)
 			if got := slices.Sorted(slices.Values(wrong(r, check.Skip))); !slices.Equal(got, c.skip) {
 				t.Errorf("skipped %v, want %v", got, c.skip)
@@ -221,6 +292,14 @@ func TestRejected(t *testing.T) {
 			t.Log(err)
 		})
 	}
+}
+
+// listed returns the identifiers of all checks: none may be left out, whatever fails.
+func listed(r *Result) (ids []string) {
+	for _, c := range r.Checks {
+		ids = append(ids, c.ID)
+	}
+	return ids
 }
 
 // armored returns the PEM block with index i.
@@ -259,6 +338,32 @@ func TestUntrustedRoot(t *testing.T) {
 	w.anchors, w.rootInChain = []*x509.Certificate{IntelRoot()}, false
 	if r, err := w.appraise(t); err == nil || outcome(r, CheckChain) != check.Fail || !strings.Contains(err.Error(), "is not a trust anchor") {
 		t.Errorf("%v", err)
+	}
+}
+
+// A CA with a key of another curve signs well, and not for Intel.
+func TestCurveOfCA(t *testing.T) {
+	w := newWorld(4)
+	keys := *w.keys
+	var err error
+	if keys.ca, err = ecdsa.GenerateKey(elliptic.P384(), rand.Reader); err != nil {
+		t.Fatal(err)
+	}
+	w.keys, w.pckCAKey, w.pckCRLKey = &keys, keys.ca, keys.ca
+	w.pck.SignatureAlgorithm, w.pckCRL.SignatureAlgorithm = x509.ECDSAWithSHA256, x509.ECDSAWithSHA256
+	r, _ := w.appraise(t)
+	if got := wrong(r, check.Fail); !slices.Equal(got, []string{CheckChain, CheckPCKCRL}) {
+		t.Errorf("failed %v", got)
+	}
+}
+
+// What Intel masks of its Quoting Enclave may differ.
+func TestQEMasks(t *testing.T) {
+	w := newWorld(4)
+	w.qeIdentity["miscselectMask"] = "feffffff"
+	w.qeReport[16], w.qeReport[48] = 1, 0x11|4 // MODE64BIT is masked
+	if _, err := w.appraise(t); err != nil {
+		t.Error(err)
 	}
 }
 
@@ -323,9 +428,16 @@ func TestMissingCollateral(t *testing.T) {
 		"root CA CRL":              func(c *Collateral) { c.RootCRL = nil },
 		"PCK CRL":                  func(c *Collateral) { c.PCKCRL = nil },
 	} {
+		good, err := newWorld(4).appraise(t)
+		if err != nil {
+			t.Fatal(err)
+		}
 		w := newWorld(4)
 		w.bendCollateral = drop
 		r, err := w.appraise(t)
+		if !slices.Equal(listed(r), listed(good)) {
+			t.Errorf("without %s: listed %v", what, listed(r))
+		}
 		var ce *check.Error
 		if !errors.Is(err, check.ErrMissing) || !errors.As(err, &ce) || ce.Check.Missing != what || len(wrong(r, check.Fail)) != 0 {
 			t.Errorf("without %s: %v", what, err)
@@ -344,14 +456,15 @@ func TestChainAsCollateral(t *testing.T) {
 		t.Fatal(err)
 	}
 	q.CertificationDataType, q.PCKChain = CertPPIDPlain, nil
-	if _, err := v.Verify(w.now, q, c); !errors.Is(err, check.ErrMissing) {
+	without, err := v.Verify(w.now, q, c)
+	if !errors.Is(err, check.ErrMissing) {
 		t.Errorf("without any chain: %v", err)
 	}
 	if c.PCKChain, err = ParseChain(chain); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := v.Verify(w.now, q, c); err != nil {
-		t.Error(err)
+	if r, err := v.Verify(w.now, q, c); err != nil || !slices.Equal(listed(r), listed(without)) {
+		t.Error(listed(without), err)
 	}
 	q.CertificationDataType, q.chainErr = CertPCKChain, errNotPEM
 	if _, err := v.Verify(w.now, q, c); err == nil || !strings.Contains(err.Error(), CheckChain) {
