@@ -45,9 +45,10 @@ const maxWord = 16 << 10
 // ErrMark is the error about text with the character U+FDD0.
 var ErrMark = errors.New("the text has the noncharacter U+FDD0; remove it")
 
-// endOfGeneration are control tokens that end an answer in one of the known chat formats, beside those that the
-// metadata names.
-var endOfGeneration = []string{"<|eot_id|>", "<|im_end|>", "<|end|>", "<end_of_turn>", "<|endoftext|>", "<|end_of_text|>", "<|eom_id|>", "</s>"}
+// endOfGeneration are special tokens that end an answer or, in code, a file, beside those that the metadata names. As in
+// llama.cpp they stand for no text, whatever type the file gives them.
+var endOfGeneration = []string{"<|eot_id|>", "<|im_end|>", "<|end|>", "<end_of_turn>", "<|endoftext|>", "<|end_of_text|>", "<|eom_id|>", "</s>",
+	"<|fim_pad|>", "<|repo_name|>", "<|file_sep|>"}
 
 // Tokenizer is a vocabulary. It is immutable.
 type Tokenizer struct {
@@ -200,9 +201,19 @@ func (t *Tokenizer) setRoles(f *gguf.File) error {
 			t.end[id] = true
 		}
 	}
-	for _, id := range t.special {
-		if t.kind[id] == typeControl && slices.Contains(endOfGeneration, t.text[id]) {
+	if v, ok := f.Metadata["tokenizer.ggml.eos_token_ids"]; ok { // as ollama writes it
+		ids, ok := v.([]int32)
+		for _, id := range ids {
+			ok = ok && id >= 0 && int(id) < len(t.text)
 			t.end[int(id)] = true
+		}
+		if !ok {
+			return unsupported("tokenizer.ggml.eos_token_ids does not name tokens")
+		}
+	}
+	for _, id := range t.special {
+		if slices.Contains(endOfGeneration, t.text[id]) {
+			t.end[int(id)], t.kind[id] = true, typeControl
 		}
 	}
 	if v, ok := f.Metadata["tokenizer.ggml.add_bos_token"]; ok {

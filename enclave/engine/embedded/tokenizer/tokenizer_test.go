@@ -226,6 +226,12 @@ func TestRoles(t *testing.T) {
 	if tok.Special("</think>") != 4 || tok.Special("<|im_start|>") != 1 || tok.Special("a") != -1 {
 		t.Error("special tokens by their texts")
 	}
+	f := read(t, modelFile("qwen2"))
+	f.Metadata["tokenizer.ggml.eos_token_ids"] = []int32{7, 9}
+	f.Metadata["tokenizer.ggml.tokens"].([]string)[3] = "<|file_sep|>" // user-defined
+	if more, err := tokenizer.New(f); err != nil || !more.IsEnd(7) || !more.IsEnd(9) || !more.IsEnd(2) || more.IsEnd(8) || !more.IsEnd(3) || more.Text(3) != "" {
+		t.Errorf("more end tokens: %v", err)
+	}
 	if tok.Literal(2) != "<|im_end|>" || tok.Literal(-1) != "" || tok.Text(2) != "" || tok.Text(3) != "<think>" {
 		t.Error("texts of special tokens")
 	}
@@ -248,6 +254,8 @@ func TestRefusesVocabularies(t *testing.T) {
 		"is not two words":             func(m map[string]any) { m["tokenizer.ggml.merges"].([]string)[0] = "zzz" },
 		"bos_token_id is 100000":       func(m map[string]any) { m["tokenizer.ggml.bos_token_id"] = uint32(100000) },
 		"eos_token_id is no":           func(m map[string]any) { m["tokenizer.ggml.eos_token_id"] = "no" },
+		"eos_token_ids does not":       func(m map[string]any) { m["tokenizer.ggml.eos_token_ids"] = []int32{1, 99999} },
+		"token_ids does not name":      func(m map[string]any) { m["tokenizer.ggml.eos_token_ids"] = uint32(5) },
 		"add_eos_token is true":        func(m map[string]any) { m["tokenizer.ggml.add_eos_token"] = true },
 		"add_bos_token is 1":           func(m map[string]any) { m["tokenizer.ggml.add_bos_token"] = uint32(1) },
 		"begin with a token": func(m map[string]any) {
