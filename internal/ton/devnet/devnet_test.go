@@ -6,6 +6,8 @@ import (
 	"crypto/ed25519"
 	"encoding/json"
 	"errors"
+	"math/big"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -374,5 +376,144 @@ func TestKeyBlocks(t *testing.T) {
 	defer again.Close()
 	if n := again.Status().Seqno; n != 101 {
 		t.Errorf("%d blocks come back", n)
+	}
+}
+
+// boc parses a proof.
+func boc(t testing.TB, b []byte) *cell.Cell {
+	t.Helper()
+	c, err := cell.FromBOC(b)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+// registers checks that a link leads from a masterchain block to a block that it registers.
+func registers(t testing.TB, m *tonapi.BlockIDExt, link tonapi.ShardBlockLink) {
+	t.Helper()
+	b, err := tonapi.CheckBlockProof(boc(t, link.Proof), m.RootHash)
+	if err != nil {
+		t.Fatal(err)
+	}
+	shards, err := tonapi.LoadShardsFromHashes(b.Extra.Custom.ShardHashes, true)
+	if err != nil || !slices.ContainsFunc(shards, link.ID.Equals) {
+		t.Fatalf("%v of %v, %v", link.ID, shards, err)
+	}
+}
+
+// What a client need not know of a block it can be shown, from a masterchain block that it knows.
+func TestLookupsAreProven(t *testing.T) {
+	chain, _ := start(t, devnet.Config{})
+	for range 5 {
+		if err := chain.Advance(10 * time.Second); err != nil {
+			t.Fatal(err)
+		}
+	}
+	api := dial(t, chain)
+	head, err := api.GetMasterchainInfo(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	ask := func(q tl.Serializable) tl.Serializable {
+		t.Helper()
+		var resp tl.Serializable
+		if err := api.Client().QueryLiteserver(t.Context(), q, &resp); err != nil {
+			t.Fatal(err)
+		}
+		return resp
+	}
+	const seqno, shard = 4, -1 << 63
+	for _, wc := range []int32{-1, 0} {
+		id, err := api.LookupBlock(t.Context(), wc, shard, seqno)
+		if err != nil {
+			t.Fatal(err)
+		}
+		h, err := api.GetBlockHeader(t.Context(), id)
+		if err != nil {
+			t.Fatal(err)
+		}
+		proof, ok := ask(tonapi.GetShardBlockProof{ID: id}).(tonapi.ShardBlockProof)
+		switch {
+		case !ok:
+			t.Fatal("no proof")
+		case wc == -1:
+			if len(proof.Links) != 0 || !proof.MasterchainID.Equals(id) {
+				t.Fatalf("%+v", proof)
+			}
+		case len(proof.Links) != 1 || !proof.Links[0].ID.Equals(id):
+			t.Fatalf("%+v", proof)
+		default:
+			registers(t, proof.MasterchainID, proof.Links[0])
+		}
+		short := &tonapi.BlockInfoShort{Workchain: wc, Shard: shard, Seqno: seqno}
+		for name, q := range map[string]tonapi.LookupBlockWithProof{
+			"number":                       {Mode: 1, ID: short, MCBlockID: head},
+			"number, from its masterchain": {Mode: 1, ID: short, MCBlockID: proof.MasterchainID},
+			"first logical time":           {Mode: 2, ID: short, MCBlockID: head, LT: h.StartLt},
+			"last logical time":            {Mode: 2, ID: short, MCBlockID: head, LT: h.EndLt},
+			"time":                         {Mode: 4, ID: short, MCBlockID: head, UTime: h.GenUtime},
+			"time before":                  {Mode: 4, ID: short, MCBlockID: head, UTime: h.GenUtime - 1},
+		} {
+			r, ok := ask(q).(tonapi.LookupBlockResult)
+			if !ok || !r.ID.Equals(id) || !r.MCBlockID.Equals(proof.MasterchainID) {
+				t.Fatalf("%s: %+v", name, r)
+			}
+			// as tonlib checks it: the masterchain block is on the client's chain, ...
+			if !r.MCBlockID.Equals(q.MCBlockID) {
+				ex, err := tonapi.CheckShardMcStateExtraProof(q.MCBlockID, []*cell.Cell{boc(t, r.ClientMCStateProof), boc(t, r.MCBlockProof)})
+				if err != nil {
+					t.Fatal(err)
+				}
+				var info tlb.McStateExtraBlockInfo
+				if err = tlb.LoadFromCellAsProof(&info, ex.Info.MustBeginParse()); err != nil {
+					t.Fatal(err)
+				}
+				v, _, err := info.PrevBlocks.LoadValueExtraByIntKey(big.NewInt(int64(r.MCBlockID.SeqNo)))
+				var ref tlb.KeyExtBlkRef
+				if err == nil {
+					err = tlb.LoadFromCellAsProof(&ref, v)
+				}
+				if err != nil || !bytes.Equal(ref.BlkRef.RootHash, r.MCBlockID.RootHash) {
+					t.Fatalf("%s: %v", name, err)
+				}
+			} else if len(r.ClientMCStateProof)+len(r.MCBlockProof) != 0 {
+				t.Fatalf("%s: a proof that the block is itself", name)
+			}
+			// ... the block is its or its shard's, ...
+			if wc == 0 {
+				registers(t, r.MCBlockID, r.ShardLinks[0])
+			}
+			b, err := tonapi.CheckBlockProof(boc(t, r.Header), r.ID.RootHash)
+			if err != nil || b.BlockInfo.SeqNo != seqno {
+				t.Fatalf("%s: %v", name, err)
+			}
+			// ... and the one before is not what was asked for.
+			if q.Mode == 1 {
+				continue
+			}
+			parents, err := tonapi.GetParentBlocks(&b.BlockInfo)
+			if err != nil {
+				t.Fatal(err)
+			}
+			prev, err := tonapi.CheckBlockProof(boc(t, r.PrevHeader), parents[0].RootHash)
+			if err != nil || prev.BlockInfo.SeqNo != seqno-1 || q.Mode == 2 && prev.BlockInfo.EndLt >= q.LT || q.Mode == 4 && prev.BlockInfo.GenUtime >= q.UTime {
+				t.Fatalf("%s: %+v %v", name, prev, err)
+			}
+		}
+		for name, q := range map[string]tl.Serializable{
+			"to come":           tonapi.LookupBlockWithProof{Mode: 1, ID: &tonapi.BlockInfoShort{Workchain: wc, Shard: shard, Seqno: 1000}, MCBlockID: head},
+			"zero state":        tonapi.LookupBlockWithProof{Mode: 1, ID: &tonapi.BlockInfoShort{Workchain: wc, Shard: shard}, MCBlockID: head},
+			"later than known":  tonapi.LookupBlockWithProof{Mode: 1, ID: &tonapi.BlockInfoShort{Workchain: wc, Shard: shard, Seqno: seqno + 1}, MCBlockID: proof.MasterchainID},
+			"before the first":  tonapi.LookupBlockWithProof{Mode: 2, ID: short, MCBlockID: head},
+			"two questions":     tonapi.LookupBlockWithProof{Mode: 3, ID: short, MCBlockID: head},
+			"from no block":     tonapi.LookupBlockWithProof{Mode: 1, ID: short, MCBlockID: &tonapi.BlockIDExt{Workchain: -1, Shard: shard, SeqNo: 9, RootHash: make([]byte, 32), FileHash: make([]byte, 32)}},
+			"of no such block":  tonapi.GetShardBlockProof{ID: &tonapi.BlockIDExt{Workchain: wc, Shard: shard, SeqNo: seqno, RootHash: make([]byte, 32), FileHash: make([]byte, 32)}},
+			"from another's id": tonapi.LookupBlockWithProof{Mode: 1, ID: short, MCBlockID: &tonapi.BlockIDExt{Workchain: 0, Shard: shard, SeqNo: 1, RootHash: make([]byte, 32), FileHash: make([]byte, 32)}},
+		} {
+			if e, ok := ask(q).(tonapi.LSError); !ok || e.Code == 500 {
+				t.Errorf("%s: %+v", name, e)
+			}
+		}
 	}
 }

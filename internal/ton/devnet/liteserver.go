@@ -320,7 +320,15 @@ func (s *Liteserver) query(q tl.Serializable) (tl.Serializable, error) {
 		return tonapi.MasterchainInfoExt{Version: lsVersion, Capabilities: lsCapabilities, Last: b.id, LastUTime: b.utime,
 			Now: unix32(c.Now()), StateRootHash: b.state.Hash(), Init: c.zero()}, nil
 	case tonapi.LookupBlock:
-		return c.lookup(v)
+		b, err := c.lookup(v.Mode, v.ID, v.LT, v.UTime)
+		if err != nil {
+			return nil, err
+		}
+		return header(b)
+	case tonapi.LookupBlockWithProof:
+		return c.lookupWithProof(v)
+	case tonapi.GetShardBlockProof:
+		return c.shardBlockProof(v.ID)
 	case tonapi.GetBlockHeader:
 		b, err := c.sealedBlock(v.ID)
 		if err != nil {
@@ -390,36 +398,109 @@ func header(b *block) (tl.Serializable, error) {
 	return tonapi.BlockHeader{ID: b.id, HeaderProof: p.ToBOC()}, nil
 }
 
-func (c *Chain) lookup(v tonapi.LookupBlock) (tl.Serializable, error) {
+// lookup finds a block by its number, or the first that ends at or after a logical time, or that was made at or after a time.
+func (c *Chain) lookup(mode uint32, id *tonapi.BlockInfoShort, lt uint64, utime uint32) (*block, error) {
 	c.mu.Lock()
-	list := c.blocks[v.ID.Workchain]
+	list := c.blocks[id.Workchain]
 	c.mu.Unlock()
-	if v.ID.Shard != fullShard {
+	if id.Shard != fullShard {
 		return nil, errNoBlock
 	}
-	var b *block
-	switch v.Mode & 7 {
+	var found func(*block) bool
+	switch mode & 7 {
 	case 1:
-		if v.ID.Seqno > 0 && int(v.ID.Seqno) < len(list) {
-			b = list[v.ID.Seqno]
-		}
+		found = func(b *block) bool { return b.id.SeqNo == uint32(id.Seqno) }
 	case 2:
-		if i := slices.IndexFunc(list, func(b *block) bool { return b.endLT >= v.LT && b.root != nil }); i >= 0 {
-			b = list[i]
-		}
+		found = func(b *block) bool { return b.endLT >= lt }
 	case 4:
-		for _, x := range list {
-			if x.root != nil && x.utime <= v.UTime {
-				b = x
-			}
-		}
+		found = func(b *block) bool { return b.utime >= utime }
 	default:
 		return nil, tonapi.LSError{Code: -400, Text: "exactly one of seqno, lt and time"}
 	}
-	if b == nil {
+	i := slices.IndexFunc(list, func(b *block) bool { return b.root != nil && found(b) })
+	if i < 0 {
 		return nil, errNoBlock
 	}
-	return header(b)
+	return list[i], nil
+}
+
+// registrar is the masterchain block that registers b, or b itself. The two are made together and have the same number.
+func (c *Chain) registrar(b *block) *block { return c.masterAt(b.id.SeqNo) }
+
+// shardLinks lead from a masterchain block to the basechain's block that it registers.
+func shardLinks(m *block) ([]tonapi.ShardBlockLink, error) {
+	p, err := proveRegistered(m)
+	if err != nil {
+		return nil, err
+	}
+	return []tonapi.ShardBlockLink{{ID: m.shard.id, Proof: p.ToBOC()}}, nil
+}
+
+// shardBlockProof links a block to the masterchain block that registers it. One of the masterchain needs no link.
+func (c *Chain) shardBlockProof(id *tonapi.BlockIDExt) (tl.Serializable, error) {
+	b, err := c.sealedBlock(id)
+	if err != nil {
+		return nil, err
+	}
+	m := c.registrar(b)
+	r := tonapi.ShardBlockProof{MasterchainID: m.id, Links: []tonapi.ShardBlockLink{}}
+	if m != b {
+		r.Links, err = shardLinks(m)
+	}
+	return r, err
+}
+
+// lookupWithProof proves, from a masterchain block that the client knows, that the block is on the chain, and by the header of the
+// one before that none earlier is what was asked for.
+func (c *Chain) lookupWithProof(v tonapi.LookupBlockWithProof) (tl.Serializable, error) {
+	known, err := c.masterBlock(v.MCBlockID)
+	if err != nil {
+		return nil, err
+	}
+	b, err := c.lookup(v.Mode, v.ID, v.LT, v.UTime)
+	if err != nil {
+		return nil, err
+	}
+	m := c.registrar(b)
+	if m.id.SeqNo > known.id.SeqNo {
+		return nil, tonapi.LSError{Code: -400, Text: "the masterchain block is older than the block looked up"}
+	}
+	r := tonapi.LookupBlockResult{ID: b.id, Mode: v.Mode, MCBlockID: m.id, ShardLinks: []tonapi.ShardBlockLink{}}
+	if m != known {
+		head, err := proveHeader(known)
+		if err != nil {
+			return nil, err
+		}
+		old, err := proveOld(known, m.id.SeqNo)
+		if err != nil {
+			return nil, err
+		}
+		r.ClientMCStateProof, r.MCBlockProof = head.ToBOC(), old.ToBOC()
+	}
+	if m != b {
+		if r.ShardLinks, err = shardLinks(m); err != nil {
+			return nil, err
+		}
+	}
+	head, err := proveHeader(b)
+	if err != nil {
+		return nil, err
+	}
+	r.Header = head.ToBOC()
+	if v.Mode&6 != 0 {
+		c.mu.Lock()
+		prev := c.blocks[b.id.Workchain][b.id.SeqNo-1]
+		c.mu.Unlock()
+		if prev.root == nil {
+			return nil, errZeroData
+		}
+		head, err := proveHeader(prev)
+		if err != nil {
+			return nil, err
+		}
+		r.PrevHeader = head.ToBOC()
+	}
+	return r, nil
 }
 
 // queueSizes counts the messages that wait after the newest blocks.

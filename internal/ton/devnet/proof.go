@@ -62,6 +62,21 @@ func proveConfigBlock(b *block) (*cell.Cell, error) {
 	})
 }
 
+// proveRegistered proves a masterchain block's list of shards.
+func proveRegistered(m *block) (*cell.Cell, error) {
+	return prove(m.root, func(r *cell.Cell) error {
+		blk, err := openBlock(r)
+		if err != nil {
+			return err
+		}
+		if blk.Extra == nil || blk.Extra.Custom == nil {
+			return errors.New("not a masterchain block")
+		}
+		_, err = tonapi.LoadShardsFromHashes(blk.Extra.Custom.ShardHashes, false)
+		return err
+	})
+}
+
 // readAll marks a whole tree as read.
 func readAll(c *cell.Cell) error {
 	s, err := c.BeginParse()

@@ -131,6 +131,17 @@ func TestReads(t *testing.T) {
 			t.Errorf("lookup by %s: %v, %v", name, found, err)
 		}
 	}
+	for id, links := range map[ton.BlockIDExt]int{head: 0, shards[0]: 1} {
+		p, err := client.WithBlock(id).GetShardBlockProof(ctx)
+		if err != nil || p.MasterchainId.ToBlockIdExt() != head || len(p.Links) != links {
+			t.Fatalf("%+v, %v", p, err)
+		}
+		for _, l := range p.Links {
+			if l.Id.ToBlockIdExt() != id || proves(t, l.Proof) != head.RootHash {
+				t.Errorf("a link to %v", l.Id)
+			}
+		}
+	}
 	proof, err := client.GetBlockProof(ctx, ton.BlockIDExt(head), nil)
 	if err != nil || !proof.Complete {
 		t.Errorf("%+v, %v", proof, err)
@@ -213,6 +224,22 @@ func TestReads(t *testing.T) {
 	if _, err := client.GetTransactions(ctx, 10, none, 5, ton.Bits256{}); !errors.As(err, new(liteclient.LiteServerErrorC)) {
 		t.Errorf("transactions of an account that does not exist: %v", err)
 	}
+}
+
+// proves returns the hash of the block that a Merkle proof is of.
+func proves(t *testing.T, proof []byte) ton.Bits256 {
+	t.Helper()
+	cells, err := boc.DeserializeBoc(proof)
+	if err != nil || len(cells) != 1 {
+		t.Fatalf("%d cells, %v", len(cells), err)
+	}
+	var p struct {
+		Proof tlb.MerkleProof[tlb.BlockHeader]
+	}
+	if err = tlb.Unmarshal(cells[0], &p); err != nil {
+		t.Fatal(err)
+	}
+	return ton.Bits256(p.Proof.VirtualHash)
 }
 
 func optional[T any](given bool, v T) *T {
