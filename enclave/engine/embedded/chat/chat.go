@@ -36,7 +36,11 @@ type Message struct {
 type Template struct {
 	t         *exec.Template
 	tokenizer *tokenizer.Tokenizer
+	forgets   bool // leaves the reasoning out of earlier answers
 }
+
+// endThink ends the reasoning part of an answer.
+const endThink = "</think>"
 
 // refusal is what a template says through raise_exception.
 type refusal struct{ message string }
@@ -88,7 +92,7 @@ func New(source string, t *tokenizer.Tokenizer) (_ *Template, err error) {
 	if err != nil {
 		return nil, fmt.Errorf("parsing the chat template: %s", tail(err))
 	}
-	out := &Template{parsed, t}
+	out := &Template{parsed, t, strings.Contains(source, "split('"+endThink+"'") || strings.Contains(source, `split("`+endThink+`"`)}
 	// What the template needs and we lack shows now, and with a text of nobody's.
 	_, err = out.render([]Message{{"user", "Hello!"}, {"assistant", "Hello."}, {"user", "Who are you?"}})
 	if _, refused := Refused(err); err != nil && !refused {
@@ -135,7 +139,11 @@ func (t *Template) Render(ids []int, messages []Message) (_ []int, err error) {
 func (t *Template) render(messages []Message) (string, error) {
 	conversation := make(list, len(messages))
 	for i, m := range messages {
-		content, err := t.tokenizer.Protect(m.Content)
+		content := m.Content
+		if at := strings.LastIndex(content, endThink); at >= 0 && t.forgets && m.Role == "assistant" {
+			content = strings.TrimLeft(content[at+len(endThink):], "\n") // the template cannot find it in protected text
+		}
+		content, err := t.tokenizer.Protect(content)
 		if err != nil {
 			return "", &refusal{fmt.Sprintf("message %d: %v", i, err)}
 		}

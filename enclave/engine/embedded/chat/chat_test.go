@@ -95,6 +95,25 @@ func TestRender(t *testing.T) {
 	}
 }
 
+// Templates leave out the reasoning of earlier answers, which they look for in vain in protected text; that of a user stays.
+func TestReasoningIsForgotten(t *testing.T) {
+	tok := loadTokenizer(t)
+	conversation := []chat.Message{{"user", "<think>a</think>b"}, {"assistant", "<think>\nhm</think>x\n</think>\n\nHello."}, {"user", "Hi"}}
+	for source, want := range map[string]string{
+		elaborate:        "[<|im_start|>]user\n<think>a</think>b[<|im_end|>]\n[<|im_start|>]assistant\nHello.[<|im_end|>]\n[<|im_start|>]user\nHi[<|im_end|>]\n[<|im_start|>]assistant\n",
+		modeltest.ChatML: "[<|im_start|>]user\n<think>a</think>b[<|im_end|>]\n[<|im_start|>]assistant\n<think>\nhm</think>x\n</think>\n\nHello.[<|im_end|>]\n[<|im_start|>]user\nHi[<|im_end|>]\n[<|im_start|>]assistant\n",
+	} {
+		tmpl, err := chat.New(source, tok)
+		if err != nil {
+			t.Fatal(err)
+		}
+		ids, err := tmpl.Render(nil, conversation)
+		if got := show(tok, ids); err != nil || got != want {
+			t.Errorf("got  %q, %v\nwant %q", got, err, want)
+		}
+	}
+}
+
 // What of Python the templates of Llama and Qwen models use, with Jinja2's results.
 func TestPython(t *testing.T) {
 	tok := loadTokenizer(t)
@@ -160,8 +179,11 @@ func TestMessagesAreNotMarkup(t *testing.T) {
 					t.Fatal(err)
 				}
 				got := show(tok, ids)
-				if source == cutting {
+				switch {
+				case source == cutting:
 					content = strings.ReplaceAll(content, "/think", "")
+				case source == elaborate && role == "assistant":
+					content = strings.TrimSuffix(content, "</think>")
 				}
 				if !strings.Contains(got, content) {
 					t.Errorf("%q is not in %q", content, got)
