@@ -32,7 +32,7 @@ import (
 type Options struct {
 	ModelID       string // what requests call the model; default: the file's general.name
 	Threads       int    // default: GOMAXPROCS
-	ContextLength int    // tokens of prompt and answer together; default and limit: the model's own
+	ContextLength int    // tokens of prompt and answer together; default and limit: the model's own, or what CacheBytes hold
 	MaxSequences  int    // requests computed at the same time; default 16
 	MaxQueue      int    // requests that wait; default 64
 	CacheBytes    int64  // memory for keys and values; default 256 MiB. It may limit ContextLength
@@ -105,7 +105,6 @@ func (e *Engine) configure(o Options, name string) error {
 		}
 	}
 	or(&o.Threads, runtime.GOMAXPROCS(0))
-	or(&o.ContextLength, e.model.ContextLength)
 	or(&o.MaxSequences, 16)
 	or(&o.MaxQueue, 64)
 	o.MaxSequences = min(o.MaxSequences, batchRows)
@@ -125,7 +124,11 @@ func (e *Engine) configure(o Options, name string) error {
 	if e.pages == 0 {
 		return fmt.Errorf("embedded: Options.CacheBytes is %d; this model needs %d for every %d tokens", o.CacheBytes, e.model.PageBytes(), llama.PageTokens)
 	}
-	o.ContextLength = min(o.ContextLength, e.model.ContextLength, e.pages*llama.PageTokens)
+	most := min(e.model.ContextLength, e.pages*llama.PageTokens)
+	if o.ContextLength > most {
+		return fmt.Errorf("embedded: a context of %d tokens; the model was made for %d, and %d bytes hold the keys and values of %d: ask for %d or fewer", o.ContextLength, e.model.ContextLength, o.CacheBytes, e.pages*llama.PageTokens, most)
+	}
+	or(&o.ContextLength, most)
 	e.options = o
 	e.info = engine.Model{ID: o.ModelID, ContextLength: o.ContextLength, Created: o.Now().Unix(), OwnedBy: "bombyx"}
 	return nil

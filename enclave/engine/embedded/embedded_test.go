@@ -506,6 +506,23 @@ func TestCacheBudget(t *testing.T) {
 	if _, err := embedded.New(bytes.NewReader(data), int64(len(data)), embedded.Options{CacheBytes: page - 1}); err == nil {
 		t.Error("no page fits, but the engine started")
 	}
+	for _, c := range []struct {
+		o    embedded.Options
+		fits bool
+	}{
+		{embedded.Options{CacheBytes: 3 * page, ContextLength: 3 * llama.PageTokens}, true},
+		{embedded.Options{CacheBytes: 3 * page, ContextLength: 3*llama.PageTokens + 1}, false},
+		{embedded.Options{ContextLength: 256}, true},
+		{embedded.Options{ContextLength: 257}, false},
+	} {
+		e, err := embedded.New(bytes.NewReader(data), int64(len(data)), c.o)
+		if c.fits != (err == nil) {
+			t.Errorf("a context of %d in %d bytes: %v", c.o.ContextLength, c.o.CacheBytes, err)
+		}
+		if err == nil {
+			e.Close()
+		}
+	}
 	if _, err := embedded.New(bytes.NewReader(data), int64(len(data)), embedded.Options{Threads: -1}); err == nil {
 		t.Error("a negative option was accepted")
 	}
