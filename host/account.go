@@ -36,12 +36,17 @@ type account struct {
 	name    string
 	key     [32]byte
 
-	loading sync.Mutex // held while what an earlier process left is booked
+	loading sync.Mutex // held while it is taken, loaded or let go, and while what an earlier process left is booked
+	refused time.Time  // when another process held it; loading guards it
 
 	tokens [][32]byte // of its sessions, the oldest first; accounts' lock guards them
 
 	mu         sync.Mutex
-	loaded     bool
+	held       uint64          // the lease under which this process alone serves it, and what follows is true; 0 when it may not be
+	kept       bool            // the ledger may say that this process holds it
+	stale      bool            // the ledger may have booked what spent lacks
+	used       time.Time       // when somebody last wanted to use it
+	abandoned  bool            // a cost is left to the next process
 	resumed    map[string]bool // enclaves at which nothing is left of an earlier process
 	authorised uint64          // total of the highest durable voucher
 	spent      uint64          // of ended requests
@@ -93,6 +98,9 @@ func (a *account) admit(id string, allot uint64, to *upstream, now time.Time) *a
 	}
 	if a.closed || now.Before(a.closing) {
 		return errClosing
+	}
+	if a.held == 0 || a.stale {
+		return errHeld
 	}
 	if s == nil && len(a.streams) >= maxStreams {
 		return apierror.New(429, "busy", fmt.Sprintf("%d requests run on this channel, as many as one may", maxStreams), "let some end first")
@@ -238,7 +246,7 @@ func (s *accounts) get(name string, address channel.Address, now time.Time) *acc
 	return a
 }
 
-// idle says that all there is to know of an account is in the ledger.
+// idle says that nobody needs an account, and that the ledger knows as much.
 func (a *account) idle(now time.Time) bool {
 	if !a.loading.TryLock() {
 		return false
@@ -246,7 +254,13 @@ func (a *account) idle(now time.Time) bool {
 	defer a.loading.Unlock()
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	return len(a.streams) == 0 && a.recording == 0 && !a.closed && !now.Before(a.until)
+	return !a.kept && a.booked() && !now.Before(a.until)
+}
+
+// booked says that all there is to know of an account is in the ledger. The
+// caller holds a.mu.
+func (a *account) booked() bool {
+	return len(a.streams) == 0 && a.recording == 0 && !a.closed && !a.abandoned
 }
 
 func (s *accounts) find(t string, now time.Time) *account {
@@ -289,74 +303,17 @@ func (h *Host) openSession(ctx context.Context, body []byte, peer netip.Prefix) 
 	} else if err != nil {
 		return nil, h.ledgerFault(err)
 	}
-	a, err := h.use(ctx, name, address)
-	if err != nil {
-		return nil, h.ledgerFault(err)
-	}
+	a := h.accounts.get(name, address, h.cfg.Now())
 	if a == nil {
 		return nil, errTooManySessions
+	}
+	if fault := h.hold(ctx, a); fault != nil {
+		return nil, fault
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.chain, a.seen = *on, h.cfg.Now()
 	return a, nil
-}
-
-// use returns a channel's account. The first time, what an earlier process left
-// running is booked, at the enclaves that answer. Nil means that there are too
-// many accounts.
-func (h *Host) use(ctx context.Context, name string, address channel.Address) (*account, error) {
-	a := h.accounts.get(name, address, h.cfg.Now())
-	if a == nil {
-		return nil, nil
-	}
-	a.loading.Lock()
-	defer a.loading.Unlock()
-	for _, e := range h.cfg.Enclaves {
-		if err := h.resume(ctx, a, h.enclaves[e.ID]); err != nil {
-			h.cfg.Log.Warn("what an earlier process left is not settled yet", "channel", name, "enclave", e.ID, "err", err)
-		}
-	}
-	if a.loaded {
-		return a, nil
-	}
-	row, err := h.cfg.Ledger.Channel(ctx, name)
-	if err != nil {
-		return nil, err
-	}
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	a.key, a.authorised, a.spent, a.closing, a.loaded = [32]byte(row.Key), row.Authorised, row.Spent, row.Closing, true
-	return a, nil
-}
-
-// resume books what an earlier process left at an enclave. It must come before
-// the first request of the channel there. The caller holds a.loading.
-func (h *Host) resume(ctx context.Context, a *account, e *upstream) error {
-	a.mu.Lock()
-	resumed := a.resumed[e.ID]
-	a.mu.Unlock()
-	if resumed {
-		return nil
-	}
-	tab, err := e.end(ctx, a.name)
-	if err != nil {
-		return err
-	}
-	due, err := h.cfg.Ledger.Resume(ctx, tab)
-	if err != nil {
-		return err
-	}
-	if due > 0 {
-		h.cfg.Log.Info("settled what a killed process left", "channel", a.name, "enclave", e.ID, "cost", due)
-	}
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	a.resumed[e.ID] = true
-	if a.loaded {
-		a.spent += due
-	}
-	return nil
 }
 
 // readChannel reads a channel from the chain and refuses one that would not

@@ -59,6 +59,8 @@ func TestEviction(t *testing.T) {
 		full(why)
 		use.end()
 	}
+	full("the ledger says that it is in use")
+	r.h.letGo(t.Context(), r.now())
 	if status, code := session(); status != 200 {
 		t.Fatal("nobody uses the other account: ", status, code)
 	}
@@ -70,6 +72,7 @@ func TestEviction(t *testing.T) {
 
 	// It comes back with what it had.
 	r.advance(tokenLifetime)
+	r.h.letGo(t.Context(), r.now())
 	auth = r.open()
 	if b := r.h.accounts.open[first.Address().Raw()].balances(); b != (balances{Authorised: 500, Spent: 120}) {
 		t.Errorf("%+v", b)

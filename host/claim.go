@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 	"time"
 
 	"github.com/xssnick/tonutils-go/tlb"
@@ -94,11 +95,17 @@ func (t *TON) CloseTogether(ctx context.Context, a *channel.SignedAgreement) err
 
 const closePoll = 300 * time.Millisecond
 
-// Run claims until ctx ends. It looks at every open channel each Claims.Every,
-// so nothing depends on this process having been up. It returns
+// Run claims, and lets go of channels that are not in use, until ctx ends. It
+// looks at every open channel each Claims.Every, so nothing depends on this
+// process having been up. It returns
 // [ledger.ErrTaken] when another process has taken over an enclave: this one
 // can serve no longer.
 func (h *Host) Run(ctx context.Context) error {
+	ctx, stop := context.WithCancel(ctx)
+	var keeping sync.WaitGroup
+	keeping.Go(func() { h.housekeep(ctx) })
+	defer keeping.Wait()
+	defer stop()
 	tick := time.NewTicker(h.cfg.Claims.Every)
 	defer tick.Stop()
 	for {
@@ -143,9 +150,9 @@ func (h *Host) claim(ctx context.Context, row *ledger.Channel) error {
 	}
 	// What was delivered is what is claimed, so first what an earlier process
 	// left is booked.
-	a, err := h.use(ctx, row.Address, address)
-	if err != nil {
-		return err
+	a, fault := h.use(ctx, row.Address, address)
+	if fault != nil {
+		return fault
 	}
 	on, err := h.cfg.Chain.Channel(ctx, address)
 	now := h.cfg.Now()
@@ -203,6 +210,21 @@ func (h *Host) claim(ctx context.Context, row *ledger.Channel) error {
 	case on.Closing(), near, due >= h.cfg.Claims.Threshold, now.Sub(pick.At) >= h.cfg.Claims.Age:
 	default:
 		return nil
+	}
+	// Of a fleet the process claims that serves the channel, or the one that comes
+	// first; but where there is no later chance, every one.
+	if !near && !on.Closing() && a != nil {
+		if fault := h.tryHold(ctx, a); fault == errHeld {
+			return nil
+		} else if fault != nil {
+			return fault
+		}
+		if on, err = h.cfg.Chain.Channel(ctx, address); err != nil {
+			return err
+		}
+		if on.Claimable(on.Balance, v.Total) == 0 {
+			return nil
+		}
 	}
 	if near {
 		h.cfg.Log.Warn("deadline is near", "channel", row.Address, "deadline", deadline.UTC(), "due", due)

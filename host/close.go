@@ -65,6 +65,9 @@ func (h *Host) closeTogether(ctx context.Context, a *account, wire []byte) *apie
 		return apierror.New(409, "wrong_agreement", fmt.Sprintf("the channel has paid %d nanogram and holds %d, and the agreement is over %d", on.Paid, on.Balance, g.Total),
 			"sign what the receipts add up to, or close alone")
 	}
+	if fault := h.hold(ctx, a); fault != nil {
+		return fault
+	}
 	if fault := a.beginClose(g.Total, h.cfg.Now()); fault != nil {
 		return fault
 	}
@@ -108,6 +111,8 @@ func (a *account) beginClose(total uint64, now time.Time) *apierror.Error {
 		return apierror.New(409, "closing", "the channel is being closed already", "wait for the chain")
 	case len(a.streams) > 0:
 		return apierror.New(409, "streams_running", fmt.Sprintf("%d requests are running", len(a.streams)), "let them end first")
+	case a.held == 0 || a.stale || a.abandoned:
+		return errHeld
 	case total < a.spent:
 		return apierror.New(402, "underpaid", fmt.Sprintf("the agreement is over %d nanogram, and %d were spent", total, a.spent), "sign for all of it, or close alone")
 	}

@@ -97,8 +97,11 @@ type Host struct {
 	enclaves map[string]*upstream
 	accounts accounts
 	reads    *reads
+	began    time.Time
 
 	bodyWithin time.Duration // that a sealed request may take to arrive
+	holdWithin time.Duration // that it may wait for another process
+	holdFor    time.Duration // that a channel is held when it is not used
 
 	recording sync.WaitGroup // costs on their way to the ledger
 	ending    sync.RWMutex   // none sets out while Close begins to wait for them
@@ -134,7 +137,7 @@ func New(ctx context.Context, cfg Config) (*Host, error) {
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
-	h := &Host{cfg: cfg, key: [32]byte(cfg.Identity.Public().(ed25519.PublicKey)), enclaves: map[string]*upstream{}, quit: make(chan struct{}), bodyWithin: 2 * time.Minute}
+	h := &Host{cfg: cfg, key: [32]byte(cfg.Identity.Public().(ed25519.PublicKey)), enclaves: map[string]*upstream{}, began: cfg.Now(), quit: make(chan struct{}), bodyWithin: 2 * time.Minute, holdWithin: holdWithin, holdFor: holdFor}
 	h.reads = newReads(cfg.Chain, cfg.Now)
 	h.accounts.most = maxAccounts
 	h.accounts.open = map[string]*account{}
@@ -158,7 +161,8 @@ func New(ctx context.Context, cfg Config) (*Host, error) {
 func (h *Host) Key() ed25519.PublicKey { return h.key[:] }
 
 // Close waits for the costs that are on their way to the ledger, unless it or
-// the enclave does not answer. Stop the server first.
+// the enclave does not answer, and lets go of the channels of which everything is
+// booked. Stop the server first.
 func (h *Host) Close() {
 	h.once.Do(func() {
 		h.ending.Lock()
@@ -166,6 +170,9 @@ func (h *Host) Close() {
 		h.ending.Unlock()
 	})
 	h.recording.Wait()
+	ctx, cancel := context.WithTimeout(context.Background(), holdWithin)
+	defer cancel()
+	h.letGo(ctx, h.cfg.Now())
 }
 
 // aside runs what Close waits for, beside the caller until the host ends.

@@ -154,6 +154,9 @@ func (h *Host) raise(ctx context.Context, a *account, id, amount string) *apierr
 	if fault != nil {
 		return fault
 	}
+	if fault := h.sure(ctx, a); fault != nil {
+		return fault
+	}
 	if fault := a.admit(id, allot, nil, h.cfg.Now()); fault != nil {
 		return fault
 	}
@@ -291,8 +294,8 @@ func (h *Host) serveSealed(w http.ResponseWriter, r *http.Request) {
 // errCut means that an answer broke off after its header.
 var errCut = errors.New("host: the answer broke off")
 
-// ready makes sure that the chain was read lately, and that nothing of an
-// earlier process is left at the enclave.
+// ready makes sure that the chain was read lately, that no other process serves
+// the channel, and that nothing of an earlier one is left at the enclave.
 func (h *Host) ready(ctx context.Context, a *account, e *upstream) *apierror.Error {
 	select {
 	case <-h.cfg.Ledger.Taken():
@@ -300,6 +303,9 @@ func (h *Host) ready(ctx context.Context, a *account, e *upstream) *apierror.Err
 	default:
 	}
 	if fault := h.refresh(ctx, a); fault != nil {
+		return fault
+	}
+	if fault := h.hold(ctx, a); fault != nil {
 		return fault
 	}
 	a.mu.Lock()
@@ -310,10 +316,7 @@ func (h *Host) ready(ctx context.Context, a *account, e *upstream) *apierror.Err
 	}
 	a.loading.Lock()
 	defer a.loading.Unlock()
-	if err := h.resume(ctx, a, e); err != nil {
-		return h.upstreamFault(e, err)
-	}
-	return nil
+	return h.resume(ctx, a, e)
 }
 
 // An ending is what the enclave says of a request that has ended, or runs: then
@@ -333,9 +336,11 @@ const (
 // where the cost is not known yet, until the enclave tells; what it has not
 // done when the host ends is left to the next process.
 func (h *Host) record(a *account, s *admission, id string, end ending, known bool) {
+	booked := false
 	defer func() {
 		a.mu.Lock()
 		a.recording--
+		a.abandoned = a.abandoned || !booked
 		a.mu.Unlock()
 	}()
 	s.books.Lock()
@@ -366,9 +371,8 @@ func (h *Host) record(a *account, s *admission, id string, end ending, known boo
 				err = h.cfg.Ledger.Book(ctx, tab, kept...)
 			case kept != nil:
 				err = h.cfg.Ledger.Lose(ctx, a.name, id)
-			default:
-				return
 			}
+			booked = err == nil
 			if err == nil || errors.Is(err, ledger.ErrClosed) || errors.Is(err, ledger.ErrTaken) {
 				return // the next process hears of it from the enclave
 			}
@@ -452,6 +456,9 @@ func (h *Host) relay(w http.ResponseWriter, r *http.Request, a *account, e *upst
 	for {
 		n, err := resp.Body.Read(*p)
 		if n > 0 {
+			if h.sure(r.Context(), a) != nil {
+				return ending{}, false, errCut
+			}
 			if _, werr := w.Write((*p)[:n]); werr != nil {
 				return ending{}, false, errors.Join(errCut, werr)
 			}

@@ -12,14 +12,18 @@ import (
 	"time"
 )
 
-// A write is a voucher, a booking, or any other: do. What do returns first
-// refuses this write, before it changed a row; what it returns second is the
-// store's failure.
+// A write is a voucher, a booking, a hold, or any other: do. What do returns
+// first refuses this write, before it changed a row; what it returns second is
+// the store's failure. A write that names a channel which is not there is
+// refused, but for one that adds it.
 type write struct {
-	voucher *voucher
-	booking *booking
-	do      func(context.Context, *transaction) (refused, failed error)
-	err     chan error
+	channels []string // all of which it touches a row
+	adds     bool
+	voucher  *voucher
+	booking  *booking
+	hold     *hold
+	do       func(context.Context, *transaction) (refused, failed error)
+	err      chan error
 }
 
 type voucher struct {
@@ -32,6 +36,8 @@ type booking struct {
 	Tab
 	ended []string // streams
 }
+
+type hold struct{ row *Channel }
 
 // put hands a write to the writer and waits until it is durable, or refused.
 func (l *Ledger) put(ctx context.Context, w *write) error {
@@ -56,8 +62,13 @@ func (l *Ledger) put(ctx context.Context, w *write) error {
 	}
 }
 
-func (l *Ledger) write(ctx context.Context, do func(context.Context, *transaction) (refused, failed error)) error {
-	return l.put(ctx, &write{do: do})
+// write is one that concerns a channel, or none.
+func (l *Ledger) write(ctx context.Context, channel string, do func(context.Context, *transaction) (refused, failed error)) error {
+	w := &write{do: do}
+	if channel != "" {
+		w.channels = []string{channel}
+	}
+	return l.put(ctx, w)
 }
 
 // patience is how long a booking may wait for a transaction to share.
@@ -66,10 +77,17 @@ const patience = 20 * time.Millisecond
 // run is the only writer.
 func (l *Ledger) run() {
 	defer close(l.done)
+	tick := time.NewTicker(leaseRenewed)
+	defer tick.Stop()
 	for {
 		select {
 		case w := <-l.writes:
 			l.commit(l.gather(w))
+		case <-tick.C:
+			if l.lease.Load() != nil {
+				l.renewed = time.Time{}
+				l.commit(nil)
+			}
 		case <-l.quit:
 			for {
 				select {
@@ -121,53 +139,76 @@ func (l *Ledger) gather(w *write) []*write {
 const commitTimeout = 30 * time.Second
 
 // commit applies a batch in one transaction. A write that is refused does not
-// spoil the others; a store that fails fails them all. Vouchers go together,
-// and bookings: nobody has been told yet that one came before the other.
+// spoil the others; a store that fails fails them all. Holds go together, and
+// vouchers, and bookings, and the rest in the order of its channels: nobody has
+// been told yet that one came before the other.
 func (l *Ledger) commit(batch []*write) {
 	ctx, cancel := context.WithTimeout(context.Background(), commitTimeout)
 	defer cancel()
 	results := make(map[*write]error, len(batch))
+	began := l.now()
+	renew := began.Sub(l.renewed) >= leaseRenewed
 	err := func() error {
 		begun, err := l.db.BeginTx(ctx, nil)
 		if err != nil {
 			return err
 		}
 		defer begun.Rollback()
-		tx := &transaction{begun, l}
-		if err := tx.own(ctx); err != nil {
+		tx := &transaction{Tx: begun, l: l}
+		if err := tx.own(ctx, renew); err != nil {
 			return err
 		}
-		var vouchers, bookings []*write
+		if err := tx.lock(ctx, batch); err != nil {
+			return err
+		}
+		var others, holds, vouchers, bookings []*write
 		for _, w := range batch {
 			switch {
+			case !w.adds && !tx.knows(w.channels):
+				results[w] = ErrUnknown
 			case w.voucher != nil:
 				vouchers = append(vouchers, w)
 			case w.booking != nil:
 				bookings = append(bookings, w)
+			case w.hold != nil:
+				holds = append(holds, w)
 			default:
-				if results[w], err = w.do(ctx, tx); err != nil {
+				others = append(others, w)
+			}
+		}
+		slices.SortStableFunc(others, func(a, b *write) int { return slices.Compare(a.channels, b.channels) })
+		for _, w := range others {
+			if results[w], err = w.do(ctx, tx); err != nil {
+				return err
+			}
+		}
+		for _, together := range []struct {
+			batch []*write
+			do    func(context.Context, []*write, map[*write]error) error
+		}{{vouchers, tx.putVouchers}, {bookings, tx.book}, {holds, tx.hold}} { // holds read what the others write
+			if len(together.batch) > 0 {
+				if err := together.do(ctx, together.batch, results); err != nil {
 					return err
 				}
 			}
 		}
-		if len(vouchers) > 0 {
-			if err := tx.putVouchers(ctx, vouchers, results); err != nil {
-				return err
-			}
-		}
-		if len(bookings) > 0 {
-			if err := tx.book(ctx, bookings); err != nil {
-				return err
-			}
-		}
 		return tx.Commit()
 	}()
-	if errors.Is(err, ErrTaken) {
+	switch {
+	case errors.Is(err, ErrTaken):
+		l.lease.Store(nil)
 		select {
 		case <-l.taken:
 		default:
 			close(l.taken)
 		}
+	case err == nil && renew:
+		number := l.lease.Load().number
+		if l.Lease() == 0 {
+			number++ // meanwhile others may have held what this process did
+		}
+		l.lease.Store(&lease{number, began.Add(leaseFor)})
+		l.renewed = began
 	}
 	for _, w := range batch {
 		if err != nil {
@@ -183,7 +224,14 @@ func (l *Ledger) commit(batch []*write) {
 // it unpacks the first.
 type transaction struct {
 	*sql.Tx
-	l *Ledger
+	l      *Ledger
+	locked map[string]locked // channels of the batch that are there
+}
+
+// locked is what a channel's row said when it was locked.
+type locked struct {
+	authorised uint64
+	process    string
 }
 
 type rows [][]any
@@ -225,28 +273,150 @@ func (t *transaction) QueryContext(ctx context.Context, query string, args ...an
 	return s.QueryContext(ctx, args...)
 }
 
+// strings returns a statement's only column.
+func (t *transaction) strings(ctx context.Context, query string, args ...any) (list []string, err error) {
+	rows, err := t.QueryContext(ctx, query, args...)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	for rows.Next() {
+		var s string
+		if err := rows.Scan(&s); err != nil {
+			return nil, err
+		}
+		list = append(list, s)
+	}
+	return list, rows.Err()
+}
+
 // own fences off a process whose enclaves another has taken: it fails when that
-// has happened, and keeps it from happening until the transaction ends.
-func (t *transaction) own(ctx context.Context) error {
+// has happened, and keeps it from happening until the transaction ends. With
+// renew it also says that this process lives.
+func (t *transaction) own(ctx context.Context, renew bool) error {
 	if t.l.enclaves == 0 {
 		return errors.New("this ledger is open for reading: nothing was taken")
 	}
-	list, err := t.QueryContext(ctx, `SELECT enclave FROM owners WHERE process = $1 ORDER BY enclave`+t.l.forShare, t.l.process)
+	how := t.l.forShare
+	if renew {
+		how = t.l.forUpdate
+	}
+	mine, err := t.strings(ctx, `SELECT enclave FROM owners WHERE process = $1 ORDER BY enclave`+how, t.l.process)
+	if err != nil {
+		return err
+	}
+	if len(mine) != t.l.enclaves {
+		return ErrTaken
+	}
+	if renew {
+		_, err = t.ExecContext(ctx, `UPDATE owners SET seen = `+t.l.clock+` WHERE process = $1`, t.l.process)
+	}
+	return err
+}
+
+// lock keeps the other processes of a fleet off all channels of a batch, before
+// any is read or written, in one order: else two processes would wait for each
+// other, and the database would end one of them with everything in its batch.
+// SQLite has one writer anyway.
+func (t *transaction) lock(ctx context.Context, batch []*write) error {
+	addresses := map[string]bool{}
+	for _, w := range batch {
+		for _, address := range w.channels {
+			addresses[address] = true
+		}
+	}
+	t.locked = make(map[string]locked, len(addresses))
+	if len(addresses) == 0 {
+		return nil
+	}
+	list, err := t.QueryContext(ctx, `SELECT address, authorised, process FROM channels WHERE address IN (SELECT value ->> 0 FROM ROWS) ORDER BY address`+t.l.forUpdate,
+		sorted(addresses, func(address string, _ bool) []any { return []any{address} }))
 	if err != nil {
 		return err
 	}
 	defer list.Close()
-	n := 0
 	for list.Next() {
-		n++
+		var address string
+		var authorised int64
+		var c locked
+		if err := list.Scan(&address, &authorised, &c.process); err != nil {
+			return err
+		}
+		c.authorised = uint64(authorised)
+		t.locked[address] = c
 	}
-	if err := list.Err(); err != nil {
+	return list.Err()
+}
+
+func (t *transaction) knows(addresses []string) bool {
+	for _, address := range addresses {
+		if _, ok := t.locked[address]; !ok {
+			return false
+		}
+	}
+	return true
+}
+
+// hold takes channels that no living process holds.
+func (t *transaction) hold(ctx context.Context, batch []*write, results map[*write]error) error {
+	var living map[string]bool
+	granted := map[string]*Channel{}
+	for _, w := range batch {
+		switch process := t.locked[w.channels[0]].process; process {
+		case "", t.l.process:
+		default:
+			if living == nil {
+				list, err := t.strings(ctx, `SELECT process FROM owners WHERE seen > `+t.l.clock+` - CAST($1 AS BIGINT)`, int64(leaseGone/time.Second))
+				if err != nil {
+					return err
+				}
+				living = map[string]bool{}
+				for _, process := range list {
+					living[process] = true
+				}
+			}
+			if living[process] {
+				results[w] = ErrHeld
+				continue
+			}
+		}
+		granted[w.channels[0]] = nil
+	}
+	if len(granted) == 0 {
+		return nil
+	}
+	addresses := func() rows { return sorted(granted, func(address string, _ *Channel) []any { return []any{address} }) }
+	if _, err := t.ExecContext(ctx, `UPDATE channels SET process = $2 WHERE process <> $2 AND address IN (SELECT value ->> 0 FROM ROWS)`, addresses(), t.l.process); err != nil {
 		return err
 	}
-	if n != t.l.enclaves {
-		return ErrTaken
+	found, err := t.QueryContext(ctx, `SELECT `+columns+` FROM channels WHERE address IN (SELECT value ->> 0 FROM ROWS)`, addresses())
+	list, err := scan(found, err)
+	if err != nil {
+		return err
 	}
-	return nil
+	for _, c := range list {
+		granted[c.Address] = c
+	}
+	left, err := t.QueryContext(ctx, `SELECT address, CAST(SUM(cost) AS BIGINT) FROM streams
+		WHERE address IN (SELECT value ->> 0 FROM ROWS) AND enclave NOT IN (SELECT enclave FROM owners WHERE process = $2) GROUP BY address`, addresses(), t.l.process)
+	if err != nil {
+		return err
+	}
+	defer left.Close()
+	for left.Next() {
+		var address string
+		var cost int64
+		if err := left.Scan(&address, &cost); err != nil {
+			return err
+		}
+		granted[address].Spent += uint64(cost)
+	}
+	for _, w := range batch {
+		if results[w] == nil {
+			w.hold.row = granted[w.channels[0]]
+		}
+	}
+	return left.Err()
 }
 
 // sorted is a set of values as rows, in one order: else two processes of a
@@ -265,30 +435,10 @@ func (t *transaction) putVouchers(ctx context.Context, batch []*write, results m
 	for _, w := range batch {
 		highest[w.voucher.address] = max(highest[w.voucher.address], w.voucher.total)
 	}
-	list, err := t.QueryContext(ctx, `SELECT address, authorised FROM channels WHERE address IN (SELECT value ->> 0 FROM ROWS)`,
-		sorted(highest, func(address string, _ uint64) []any { return []any{address} }))
-	if err != nil {
-		return err
-	}
-	defer list.Close()
-	authorised := map[string]uint64{}
-	for list.Next() {
-		var address string
-		var total int64
-		if err := list.Scan(&address, &total); err != nil {
-			return err
-		}
-		authorised[address] = uint64(total)
-	}
-	if err := list.Err(); err != nil {
-		return err
-	}
 	var keep rows
 	for _, w := range batch {
 		v := w.voucher
-		if was, known := authorised[v.address]; !known {
-			results[w] = ErrUnknown
-		} else if v.total > was {
+		if v.total > t.locked[v.address].authorised {
 			keep = append(keep, []any{v.address, v.total, hex.EncodeToString(v.wire)})
 			t.l.unpruned[v.address]++
 		}
@@ -328,7 +478,7 @@ func (t *transaction) prune(ctx context.Context, address string) error {
 }
 
 // book applies bookings. Of a tab only its highest total matters.
-func (t *transaction) book(ctx context.Context, batch []*write) error {
+func (t *transaction) book(ctx context.Context, batch []*write, _ map[*write]error) error {
 	last, answers := map[string]Tab{}, map[string]uint64{}
 	var ended rows
 	for _, w := range batch {
@@ -359,13 +509,6 @@ func (t *Tab) key() string { return t.Channel + " " + t.Enclave + " " + t.ID }
 // grow records the totals of tabs and returns by how much they have grown,
 // those that have.
 func (t *transaction) grow(ctx context.Context, tabs map[string]Tab) ([]cost, error) {
-	channels := map[string]bool{}
-	for _, tab := range tabs {
-		channels[tab.Channel] = true
-	}
-	if err := t.lock(ctx, channels); err != nil {
-		return nil, err
-	}
 	list, err := t.QueryContext(ctx, `SELECT address, enclave, tab, total FROM tabs
 		WHERE (address, enclave, tab) IN (SELECT value ->> 1, value ->> 2, value ->> 3 FROM ROWS)`, sorted(tabs, tabRow))
 	if err != nil {
@@ -403,20 +546,6 @@ func (t *transaction) grow(ctx context.Context, tabs map[string]Tab) ([]cost, er
 
 func tabRow(key string, t Tab) []any { return []any{key, t.Channel, t.Enclave, t.ID, t.Total} }
 
-// lock keeps the other processes of a fleet off channels whose costs are about
-// to be read and written. SQLite has one writer anyway.
-func (t *transaction) lock(ctx context.Context, channels map[string]bool) error {
-	list, err := t.QueryContext(ctx, `SELECT address FROM channels WHERE address IN (SELECT value ->> 0 FROM ROWS) ORDER BY address`+t.l.forUpdate,
-		sorted(channels, func(address string, _ bool) []any { return []any{address} }))
-	if err != nil {
-		return err
-	}
-	defer list.Close()
-	for list.Next() {
-	}
-	return list.Err()
-}
-
 // A cost is what an enclave has earned from a channel.
 type cost struct {
 	tab           Tab
@@ -434,16 +563,11 @@ func (t *transaction) spend(ctx context.Context, costs []cost) error {
 		return nil
 	}
 	row := func(key string, c cost) []any { return []any{key, c.nano, c.answers} }
-	r, err := t.ExecContext(ctx, `UPDATE channels SET spent = channels.spent + v.nano, answers = channels.answers + v.answers
+	_, err := t.ExecContext(ctx, `UPDATE channels SET spent = channels.spent + v.nano, answers = channels.answers + v.answers
 		FROM (SELECT value ->> 0 AS address, CAST(value ->> 1 AS BIGINT) AS nano, CAST(value ->> 2 AS BIGINT) AS answers FROM ROWS) AS v
 		WHERE channels.address = v.address`, sorted(channels, row))
 	if err != nil {
 		return err
-	}
-	if n, err := r.RowsAffected(); err != nil {
-		return err
-	} else if n != int64(len(channels)) {
-		return ErrUnknown // the host books only what it has admitted
 	}
 	_, err = t.ExecContext(ctx, `INSERT INTO earnings (day, enclave, answers, earned)
 		SELECT CAST($2 AS BIGINT), value ->> 0, CAST(value ->> 2 AS BIGINT), CAST(value ->> 1 AS BIGINT) FROM ROWS WHERE true

@@ -14,13 +14,13 @@ import (
 	"database/sql"
 	"embed"
 	"encoding/hex"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
 	"math"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/bombyx-network/bombyx/internal/sqlite"
@@ -38,6 +38,14 @@ const (
 	maxVouchers = 128
 	// pruneEvery so many vouchers of a channel the rest is looked through.
 	pruneEvery = 64
+
+	// leaseRenewed this often, a process says in the ledger that it lives;
+	// leaseFor so long after it last did it serves from memory. One that has
+	// been silent for leaseGone, and whose enclaves no other has taken over,
+	// is gone: then its channels may be held by others.
+	leaseRenewed = 5 * time.Second
+	leaseFor     = time.Minute
+	leaseGone    = 5 * time.Minute
 )
 
 // Errors that callers act on.
@@ -46,6 +54,7 @@ var (
 	ErrStale   = errors.New("ledger: session request is not newer than the last")
 	ErrClosed  = errors.New("ledger: closed")
 	ErrTaken   = errors.New("ledger: another process has taken over an enclave of this one")
+	ErrHeld    = errors.New("ledger: another process serves the channel")
 )
 
 // A Channel is one row of the ledger. Amounts are in nanogram.
@@ -101,10 +110,18 @@ type Ledger struct {
 	process  string // random: this one
 	enclaves int    // that Take has taken
 	taken    chan struct{}
+	lease    atomic.Pointer[lease]
 
 	// The writer's alone:
 	statements map[string]*sql.Stmt // prepared
 	unpruned   map[string]int       // vouchers that came since a channel was last pruned
+	renewed    time.Time            // when the lease last was
+}
+
+// A lease is for how long a process may rely on what it holds.
+type lease struct {
+	number uint64 // another one after a lapse
+	until  time.Time
 }
 
 // A dialect is what the stores' SQL differs in.
@@ -113,12 +130,14 @@ type dialect struct {
 	forUpdate string // locks the rows of a SELECT
 	forShare  string // keeps others from changing them
 	patient   string // lets a statement wait for locks as long as another process may hold them
+	clock     string // one for all processes, Unix seconds
 }
 
 var (
 	// SQLite has one writer, and what a killed process left is gone.
-	sqliteDialect   = dialect{unpack: "json_each($1)", patient: "SELECT 1"}
-	postgresDialect = dialect{"json_array_elements(CAST($1 AS json))", " FOR UPDATE", " FOR SHARE", fmt.Sprintf("SET LOCAL statement_timeout = %d", 3*orphanTimeout.Milliseconds())}
+	sqliteDialect   = dialect{unpack: "json_each($1)", patient: "SELECT 1", clock: "unixepoch()"}
+	postgresDialect = dialect{"json_array_elements(CAST($1 AS json))", " FOR UPDATE", " FOR SHARE",
+		fmt.Sprintf("SET LOCAL statement_timeout = %d", 3*orphanTimeout.Milliseconds()), "CAST(EXTRACT(EPOCH FROM clock_timestamp()) AS BIGINT)"}
 )
 
 // Open opens or creates a ledger for reading; [Ledger.Take] opens it for
@@ -157,7 +176,8 @@ func (l *Ledger) Close() error {
 // comes once, before the first write. It waits for what an earlier process has
 // under way, which PostgreSQL ends within a minute even if that process was
 // killed or its machine is gone; from then on everything that the earlier one
-// writes fails with ErrTaken.
+// writes fails with ErrTaken, and this one holds the channels that it held, if
+// it took the last of its enclaves.
 func (l *Ledger) Take(ctx context.Context, enclaves ...string) error {
 	ids := map[string]bool{}
 	for _, id := range enclaves {
@@ -166,23 +186,51 @@ func (l *Ledger) Take(ctx context.Context, enclaves ...string) error {
 	if len(ids) == 0 {
 		return errors.New("ledger: no enclave to take")
 	}
+	began := l.now()
 	err := func() error {
-		tx, err := l.db.BeginTx(ctx, nil)
+		begun, err := l.db.BeginTx(ctx, nil)
 		if err != nil {
 			return err
 		}
-		defer tx.Rollback()
-		if _, err := tx.ExecContext(ctx, l.patient); err != nil {
+		defer begun.Rollback()
+		tx := &transaction{Tx: begun, l: l}
+		if _, err := begun.ExecContext(ctx, l.patient); err != nil {
 			return err
 		}
-		list, err := json.Marshal(sorted(ids, func(id string, _ bool) []any { return []any{id} }))
+		mine := func() rows { return sorted(ids, func(id string, _ bool) []any { return []any{id} }) }
+		// Rows that all who start at once can see, and wait for.
+		if _, err := tx.ExecContext(ctx, `INSERT INTO owners (enclave, process, since, seen) SELECT value ->> 0, '', 0, 0 FROM ROWS WHERE true ORDER BY 1 ON CONFLICT (enclave) DO NOTHING`, mine()); err != nil {
+			return err
+		}
+		before, err := tx.strings(ctx, `SELECT process FROM owners WHERE enclave IN (SELECT value ->> 0 FROM ROWS) ORDER BY enclave`+l.forUpdate, mine())
 		if err != nil {
 			return err
 		}
-		if _, err := tx.ExecContext(ctx, `INSERT INTO owners (enclave, process, since)
-			SELECT value ->> 0, CAST($2 AS TEXT), CAST($3 AS BIGINT) FROM `+l.unpack+` WHERE true ORDER BY 1
-			ON CONFLICT (enclave) DO UPDATE SET process = excluded.process, since = excluded.since`, string(list), l.process, l.now().Unix()); err != nil {
+		if _, err := tx.ExecContext(ctx, `UPDATE owners SET process = CAST($2 AS TEXT), since = CAST($3 AS BIGINT), seen = `+l.clock+` WHERE enclave IN (SELECT value ->> 0 FROM ROWS)`,
+			mine(), l.process, l.now().Unix()); err != nil {
 			return err
+		}
+		var gone rows
+		for _, process := range before {
+			if process != "" {
+				gone = append(gone, []any{process})
+			}
+		}
+		if gone == nil {
+			return tx.Commit()
+		}
+		held, err := tx.strings(ctx, `SELECT address FROM channels WHERE process IN (SELECT value ->> 0 FROM ROWS) AND process NOT IN (SELECT process FROM owners) ORDER BY address`+l.forUpdate, gone)
+		if err != nil {
+			return err
+		}
+		var left rows
+		for _, address := range held {
+			left = append(left, []any{address})
+		}
+		if left != nil {
+			if _, err := tx.ExecContext(ctx, `UPDATE channels SET process = $2 WHERE address IN (SELECT value ->> 0 FROM ROWS)`, left, l.process); err != nil {
+				return err
+			}
 		}
 		return tx.Commit()
 	}()
@@ -190,6 +238,7 @@ func (l *Ledger) Take(ctx context.Context, enclaves ...string) error {
 		return fmt.Errorf("ledger: cannot take over from an earlier process: %w", err)
 	}
 	l.enclaves = len(ids)
+	l.lease.Store(&lease{1, began.Add(leaseFor)})
 	return nil
 }
 
@@ -198,24 +247,81 @@ func (l *Ledger) Taken() <-chan struct{} { return l.taken }
 
 // Confirm is an empty write: ErrTaken when another process has taken over.
 func (l *Ledger) Confirm(ctx context.Context) error {
-	return l.write(ctx, func(context.Context, *transaction) (refused, failed error) { return nil, nil })
+	return l.write(ctx, "", func(context.Context, *transaction) (refused, failed error) { return nil, nil })
+}
+
+// Lease numbers the time in which what Hold has returned may be relied on. It
+// is another one after this process could not tell the ledger for a minute that
+// it lives, and 0 until it can again: see Holds.
+func (l *Ledger) Lease() uint64 {
+	if at := l.lease.Load(); at != nil && l.now().Before(at.until) {
+		return at.number
+	}
+	return 0
+}
+
+// Hold makes this process the one that serves a channel, and returns the channel
+// as it then is: nobody else adds to what it has spent before Release. Its
+// Spent includes what was last recorded of requests of a process that is gone,
+// at enclaves that nobody has taken over. It is ErrHeld while another process
+// serves the channel, or may have costs of it to book.
+func (l *Ledger) Hold(ctx context.Context, address string) (*Channel, error) {
+	h := &hold{}
+	err := l.put(ctx, &write{channels: []string{address}, hold: h})
+	return h.row, err
+}
+
+// Holds confirms that a channel is this process's: ErrHeld when it is not.
+func (l *Ledger) Holds(ctx context.Context, address string) error {
+	return l.write(ctx, address, func(_ context.Context, tx *transaction) (refused, failed error) {
+		if tx.locked[address].process != l.process {
+			return ErrHeld, nil
+		}
+		return nil, nil
+	})
+}
+
+// Held lists the channels that this process holds, or has taken over.
+func (l *Ledger) Held(ctx context.Context) ([]*Channel, error) {
+	rows, err := l.db.QueryContext(ctx, `SELECT `+columns+` FROM channels WHERE process = $1`, l.process)
+	return scan(rows, err)
+}
+
+// Release lets others hold channels. Everything that they have cost must be
+// booked.
+func (l *Ledger) Release(ctx context.Context, addresses ...string) error {
+	return l.put(ctx, &write{channels: addresses, do: func(ctx context.Context, tx *transaction) (refused, failed error) {
+		var list rows
+		for _, address := range addresses {
+			list = append(list, []any{address})
+		}
+		_, err := tx.ExecContext(ctx, `UPDATE channels SET process = '' WHERE process = $2 AND address IN (SELECT value ->> 0 FROM ROWS)`, list, l.process)
+		return nil, err
+	}})
 }
 
 // AddChannel records a channel that the chain has shown; one that is already
 // known is left as it is.
 func (l *Ledger) AddChannel(ctx context.Context, address string, key ed25519.PublicKey) error {
-	return l.write(ctx, func(ctx context.Context, tx *transaction) (refused, failed error) {
+	return l.put(ctx, &write{channels: []string{address}, adds: true, do: func(ctx context.Context, tx *transaction) (refused, failed error) {
 		_, err := tx.ExecContext(ctx, `INSERT INTO channels (address, key, opened_at) VALUES ($1, $2, $3) ON CONFLICT (address) DO NOTHING`,
 			address, hex.EncodeToString(key), l.now().Unix())
 		return nil, err
-	})
+	}})
 }
 
 // BeginSession records the time of a session request; one that is not later
 // than the channel's last is a replay and ErrStale.
 func (l *Ledger) BeginSession(ctx context.Context, address string, unixNano int64) error {
-	return l.write(ctx, func(ctx context.Context, tx *transaction) (refused, failed error) {
-		return one(ErrStale)(tx.ExecContext(ctx, `UPDATE channels SET session_time = $1 WHERE address = $2 AND session_time < $1`, unixNano, address))
+	return l.write(ctx, address, func(ctx context.Context, tx *transaction) (refused, failed error) {
+		r, err := tx.ExecContext(ctx, `UPDATE channels SET session_time = $1 WHERE address = $2 AND session_time < $1`, unixNano, address)
+		if err != nil {
+			return nil, err
+		}
+		if n, err := r.RowsAffected(); err != nil || n != 1 {
+			return ErrStale, err
+		}
+		return nil, nil
 	})
 }
 
@@ -225,7 +331,7 @@ func (l *Ledger) PutVoucher(ctx context.Context, address string, total uint64, w
 	if total > math.MaxInt64 {
 		return fmt.Errorf("ledger: total %d nanogram is out of range", total)
 	}
-	return l.put(ctx, &write{voucher: &voucher{address, total, wire}})
+	return l.put(ctx, &write{channels: []string{address}, voucher: &voucher{address, total, wire}})
 }
 
 // The enclaves have said that channel $1 owes at least delivered and at most
@@ -271,7 +377,7 @@ func (l *Ledger) SetStream(ctx context.Context, s Stream) error {
 	if s.Cost > math.MaxInt64 || s.Booked > math.MaxInt64 {
 		return fmt.Errorf("ledger: cost %d or total %d nanogram is out of range", s.Cost, s.Booked)
 	}
-	return l.write(ctx, func(ctx context.Context, tx *transaction) (refused, failed error) {
+	return l.write(ctx, s.Channel, func(ctx context.Context, tx *transaction) (refused, failed error) {
 		_, err := tx.ExecContext(ctx, `INSERT INTO streams (address, stream, enclave, tab, booked, cost) VALUES ($1, $2, $3, $4, $5, $6)
 			ON CONFLICT (address, stream) DO UPDATE SET cost = excluded.cost, tab = excluded.tab, booked = excluded.booked`, s.Channel, s.ID, s.Enclave, s.Tab, int64(s.Booked), int64(s.Cost))
 		return nil, err
@@ -305,7 +411,7 @@ func (l *Ledger) Book(ctx context.Context, t Tab, ended ...string) error {
 	if t.Total > math.MaxInt64 {
 		return fmt.Errorf("ledger: total %d nanogram is out of range", t.Total)
 	}
-	return l.put(ctx, &write{booking: &booking{t, ended}})
+	return l.put(ctx, &write{channels: []string{t.Channel}, booking: &booking{t, ended}})
 }
 
 // Resume books what an earlier process left at an enclave and returns it. A
@@ -316,10 +422,7 @@ func (l *Ledger) Resume(ctx context.Context, t Tab) (due uint64, err error) {
 	if t.Total > math.MaxInt64 {
 		return 0, fmt.Errorf("ledger: total %d nanogram is out of range", t.Total)
 	}
-	err = l.write(ctx, func(ctx context.Context, tx *transaction) (refused, failed error) {
-		if err := tx.lock(ctx, map[string]bool{t.Channel: true}); err != nil {
-			return nil, err
-		}
+	err = l.write(ctx, t.Channel, func(ctx context.Context, tx *transaction) (refused, failed error) {
 		if err := tx.prune(ctx, t.Channel); err != nil { // the count of what came ended with its process
 			return nil, err
 		}
@@ -345,10 +448,7 @@ func (l *Ledger) Resume(ctx context.Context, t Tab) (due uint64, err error) {
 // Lose ends a request whose cost nobody knows any more, at what was last
 // recorded of it.
 func (l *Ledger) Lose(ctx context.Context, channel, id string) error {
-	return l.write(ctx, func(ctx context.Context, tx *transaction) (refused, failed error) {
-		if err := tx.lock(ctx, map[string]bool{channel: true}); err != nil {
-			return nil, err
-		}
+	return l.write(ctx, channel, func(ctx context.Context, tx *transaction) (refused, failed error) {
 		_, err := tx.lose(ctx, `address = $1 AND stream = $2`, channel, id)
 		return nil, err
 	})
@@ -363,16 +463,18 @@ func (l *Ledger) SetChainState(ctx context.Context, address string, claimed uint
 	if closed {
 		at = l.now().Unix()
 	}
-	return l.write(ctx, func(ctx context.Context, tx *transaction) (refused, failed error) {
-		return one(ErrUnknown)(tx.ExecContext(ctx, `UPDATE channels SET claimed = $1, closed_at = CASE WHEN closed_at = 0 THEN $2 ELSE closed_at END WHERE address = $3`,
-			int64(claimed), at, address))
+	return l.write(ctx, address, func(ctx context.Context, tx *transaction) (refused, failed error) {
+		_, err := tx.ExecContext(ctx, `UPDATE channels SET claimed = $1, closed_at = CASE WHEN closed_at = 0 THEN $2 ELSE closed_at END WHERE address = $3`,
+			int64(claimed), at, address)
+		return nil, err
 	})
 }
 
 // SetDeadline records when a channel ends, so that a host without the chain knows.
 func (l *Ledger) SetDeadline(ctx context.Context, address string, at time.Time) error {
-	return l.write(ctx, func(ctx context.Context, tx *transaction) (refused, failed error) {
-		return one(ErrUnknown)(tx.ExecContext(ctx, `UPDATE channels SET deadline = $1 WHERE address = $2`, at.Unix(), address))
+	return l.write(ctx, address, func(ctx context.Context, tx *transaction) (refused, failed error) {
+		_, err := tx.ExecContext(ctx, `UPDATE channels SET deadline = $1 WHERE address = $2`, at.Unix(), address)
+		return nil, err
 	})
 }
 
@@ -383,22 +485,10 @@ func (l *Ledger) SetClosing(ctx context.Context, address string, until time.Time
 	if !until.IsZero() {
 		at = until.Unix()
 	}
-	return l.write(ctx, func(ctx context.Context, tx *transaction) (refused, failed error) {
-		return one(ErrUnknown)(tx.ExecContext(ctx, `UPDATE channels SET closing_until = $1 WHERE address = $2`, at, address))
+	return l.write(ctx, address, func(ctx context.Context, tx *transaction) (refused, failed error) {
+		_, err := tx.ExecContext(ctx, `UPDATE channels SET closing_until = $1 WHERE address = $2`, at, address)
+		return nil, err
 	})
-}
-
-// one refuses a write that changed no row.
-func one(otherwise error) func(sql.Result, error) (refused, failed error) {
-	return func(r sql.Result, err error) (refused, failed error) {
-		if err != nil {
-			return nil, err
-		}
-		if n, err := r.RowsAffected(); err != nil || n != 1 {
-			return otherwise, err
-		}
-		return nil, nil
-	}
 }
 
 const columns = `address, key, authorised, spent, answers, claimed, closed_at, closing_until, deadline,

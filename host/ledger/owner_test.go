@@ -114,7 +114,7 @@ func TestOrphan(t *testing.T) {
 	}
 	taken := make(chan error, 1)
 	go func() { taken <- l.Take(t.Context(), "e") }()
-	until("the successor's wait for the orphan", "INSERT INTO owners%")
+	until("the successor's wait for the orphan", "SELECT process FROM owners%")
 	select {
 	case err := <-taken:
 		t.Fatal("the successor begins before the orphan has ended: ", err)

@@ -29,16 +29,17 @@ func openPostgres(ctx context.Context, source string, migrations fs.FS) (*sql.DB
 	for _, name := range []string{"statement_timeout", "idle_in_transaction_session_timeout"} {
 		config.RuntimeParams[name] = strconv.FormatInt(orphanTimeout.Milliseconds(), 10)
 	}
-	return stdlib.OpenDB(*config), nil
+	// Transactions wait for each other's locks and then see what the others did:
+	// a stricter level would end one of them instead.
+	config.RuntimeParams["default_transaction_isolation"] = "read committed"
+	// Every connection may be to a server that was started anew.
+	return stdlib.OpenDB(*config, stdlib.OptionAfterConnect(durable)), nil
 }
 
 func migrate(ctx context.Context, config *pgx.ConnConfig, migrations fs.FS) error {
-	db := stdlib.OpenDB(*config)
+	db := stdlib.OpenDB(*config, stdlib.OptionAfterConnect(durable))
 	defer db.Close()
 	p, err := goose.NewProvider(goose.DialectPostgres, db, migrations, goose.WithSessionLocker(oneAtATime{}))
-	if err == nil {
-		err = durable(ctx, db)
-	}
 	if err == nil {
 		_, err = p.Up(ctx)
 	}
@@ -46,10 +47,10 @@ func migrate(ctx context.Context, config *pgx.ConnConfig, migrations fs.FS) erro
 }
 
 // durable refuses a server, or a role, that acknowledges before the disk does.
-func durable(ctx context.Context, db *sql.DB) error {
+func durable(ctx context.Context, c *pgx.Conn) error {
 	for _, setting := range []string{"fsync", "full_page_writes", "synchronous_commit"} {
 		var v string
-		if err := db.QueryRowContext(ctx, "SHOW "+setting).Scan(&v); err != nil {
+		if err := c.QueryRow(ctx, "SHOW "+setting).Scan(&v); err != nil {
 			return err
 		}
 		if v == "off" {
