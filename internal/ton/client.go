@@ -619,7 +619,7 @@ func (c *Client) SendExternal(ctx context.Context, boc []byte, expires time.Time
 			return nil, fmt.Errorf("ton: send to %s: %w; it may still take effect until %s: %w", msg.DstAddr, ErrUnconfirmed, expires.UTC().Format(time.RFC3339), errors.Join(ctx.Err(), err))
 		case err == nil:
 			seen = h.Seqno
-		case !errors.Is(err, ErrUnreachable):
+		case !errors.Is(err, ErrUnreachable), c.opts.Now().After(expires.Add(settle + c.opts.MaxLag)): // nobody is left to ask
 			return nil, fmt.Errorf("ton: send to %s: %w: %w", msg.DstAddr, ErrUnconfirmed, err)
 		}
 	}

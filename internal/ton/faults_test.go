@@ -5,11 +5,13 @@ import (
 	"encoding/json"
 	"errors"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/xssnick/tonutils-go/address"
 	"github.com/xssnick/tonutils-go/liteclient"
+	"github.com/xssnick/tonutils-go/tl"
 	"github.com/xssnick/tonutils-go/tlb"
 	tonapi "github.com/xssnick/tonutils-go/ton"
 
@@ -343,6 +345,37 @@ func TestSentAgainAfterItsEffect(t *testing.T) {
 	}
 	if again, err := order.Send(t.Context(), c); err != nil || string(again.Hash) != string(first.Hash) {
 		t.Fatalf("%v", err)
+	}
+}
+
+// When every liteserver goes away in the middle, sending ends, and does not say more than is known.
+func TestSendEndsWithoutLiteservers(t *testing.T) {
+	chain, servers, _ := start(t, 1)
+	var late atomic.Bool
+	now := chain.Now()
+	c, err := ton.Dial(t.Context(), chain.GlobalConfig(), ton.Options{Timeout: 50 * time.Millisecond, Resend: 50 * time.Millisecond, Now: func() time.Time {
+		if late.Load() {
+			return now.Add(wallet.TTL + 10*time.Minute)
+		}
+		return now
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(c.Close)
+	w := funded(t, chain)
+	servers[0].Watch(func(q tl.Serializable) {
+		if _, ok := q.(tonapi.SendMessage); ok {
+			late.Store(true)
+			if err := servers[0].SetFaults(devnet.Faults{Dead: true}); err != nil {
+				t.Error(err)
+			}
+		}
+	})
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	if _, err = w.Send(ctx, c, wallet.Message{To: someone, Amount: 5}); !errors.Is(err, ton.ErrUnconfirmed) || ctx.Err() != nil {
+		t.Fatalf("%v, %v", err, ctx.Err())
 	}
 }
 
