@@ -132,18 +132,21 @@ func (p *payer) candidates(ctx context.Context, args []string) (all []channel.Ad
 	if len(args) > 0 {
 		return all, nil
 	}
-	txs, err := p.chain.Transactions(ctx, p.wallet.Address(), 0)
+	acc, err := p.chain.Account(ctx, p.wallet.Address())
 	if err != nil {
 		return nil, chainFault(err)
 	}
+	// One by one: strangers can add as many as they pay for.
 	seen := map[channel.Address]bool{}
-	for _, tx := range txs {
+	var malformed error
+	err = p.chain.EachTransaction(ctx, acc, func(tx *tlb.Transaction) bool {
 		if tx.IO.Out == nil {
-			continue
+			return true
 		}
 		out, err := tx.IO.Out.ToSlice()
 		if err != nil {
-			return nil, chainFault(err)
+			malformed = err
+			return false
 		}
 		for _, m := range out {
 			if m.MsgType != tlb.MsgTypeInternal {
@@ -154,6 +157,10 @@ func (p *payer) candidates(ctx context.Context, args []string) (all []channel.Ad
 				all = append(all, a)
 			}
 		}
+		return true
+	})
+	if err = errors.Join(err, malformed); err != nil {
+		return nil, chainFault(err)
 	}
 	return all, nil
 }

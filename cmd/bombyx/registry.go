@@ -91,7 +91,7 @@ func loadRegistry(ctx context.Context, chain ton.Chain, at *address.Address) (*r
 	r, err := registry.Load(ctx, chain, at)
 	switch {
 	case errors.Is(err, registry.ErrNotRegistry):
-		return nil, cli.Errorf(cli.Refused, "check the address, and whether its rent is paid (any transfer to it pays)", "%s: %w", at, err)
+		return nil, cli.Errorf(cli.Refused, "check the address; a registry whose rent ran out is frozen, and nobody reads it", "%s: %w", at, err)
 	case err != nil:
 		return nil, chainFault(err)
 	}
