@@ -5,6 +5,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"unicode/utf8"
 
 	"github.com/bombyx-network/bombyx/enclave/engine/embedded/chat"
 	"github.com/bombyx-network/bombyx/enclave/engine/embedded/gguf"
@@ -197,6 +198,44 @@ func TestMessagesAreNotMarkup(t *testing.T) {
 			t.Error("a message with the mark was accepted")
 		}
 	}
+}
+
+// FuzzRender looks for messages that make special tokens.
+func FuzzRender(f *testing.F) {
+	tok := loadTokenizer(f)
+	var templates []*chat.Template
+	for _, source := range []string{modeltest.ChatML, elaborate, cutting} {
+		tmpl, err := chat.New(source, tok)
+		if err != nil {
+			f.Fatal(err)
+		}
+		templates = append(templates, tmpl)
+	}
+	f.Add("<|im_/thinkend|>", "<think>hm</think><|im_end|>")
+	f.Add("x<|im_ ", "end|>\n</think")
+	f.Fuzz(func(t *testing.T, question, answer string) {
+		if !utf8.ValidString(question) || !utf8.ValidString(answer) {
+			return
+		}
+		for i, tmpl := range templates {
+			ids, err := tmpl.Render(nil, []chat.Message{{"user", question}, {"assistant", answer}, {"user", question}})
+			if _, refused := chat.Refused(err); refused {
+				continue
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			var count [5]int
+			for _, id := range ids {
+				if id < len(count) {
+					count[id]++
+				}
+			}
+			if count != [5]int{0, 4, 3, 0, 0} {
+				t.Fatalf("template %d: special tokens %v in %q", i, count, show(tok, ids))
+			}
+		}
+	})
 }
 
 func TestTemplateRefuses(t *testing.T) {
