@@ -10,12 +10,17 @@ import (
 func TestAllotmentTellsNoLength(t *testing.T) {
 	prices := Prices{Prompt: 2_000_000, Cached: 1_000_000, Completion: 3_000_000, Reasoning: 3_000_000}
 	allot := func(bytesLong int) uint64 {
-		a := ask{body: bytes.Repeat([]byte{' '}, bytesLong), MaxTokens: 100}
-		n, _, fault := a.allotment(prices, 4096, 1)
+		a := ask{body: bytes.Repeat([]byte{' '}, bytesLong), Stream: true, MaxTokens: 100}
+		n, fault := a.needs(prices, 4096, 1_000_000)
 		if fault != nil {
 			t.Fatal(fault)
 		}
-		return n
+		a.Stream = false
+		whole, fault := a.needs(prices, 4096, 1_000_000)
+		if fault != nil {
+			t.Fatal(fault)
+		}
+		return n.want(1_000_000) + whole.want(1_000_000)
 	}
 	if short, long := allot(40), allot(1000); short != long {
 		t.Errorf("%d bytes ask for %d nanogram, %d for %d", 40, short, 1000, long)
@@ -27,19 +32,31 @@ func TestAllotmentTellsNoLength(t *testing.T) {
 
 // Without streaming and without a limit of its own a request can cost what the
 // model's context holds.
-func TestAllotmentWithoutLimit(t *testing.T) {
-	prices := Prices{Completion: 1_000_000, Reasoning: 1_000_000} // one nanogram a token
+func TestNeeds(t *testing.T) {
+	prices := Prices{Prompt: 1_000_000, Completion: 1_000_000, Reasoning: 1_000_000} // one nanogram a token
+	body := make([]byte, 800)
 	for _, x := range []struct {
-		ask                  ask
-		wantAllot, wantBound uint64
+		name  string
+		ask   ask
+		want  needs
+		gets  uint64 // beginning alone
+		gets2 uint64 // with little free
 	}{
-		{ask{}, 4096, 4096},
-		{ask{MaxCompl: 9}, 9, 9},
-		{ask{Stream: true, MaxTokens: 9}, 5, 9},
+		{"whole, no limit", ask{}, needs{bound: 5120, whole: 5120, least: 5120, bare: 4096, window: 12_800}, 5120, 5120},
+		{"whole", ask{MaxCompl: 9}, needs{bound: 1033, whole: 1033, least: 1033, bare: 9, window: 12_800}, 1033, 1033},
+		{"stream", ask{Stream: true}, needs{bound: 1<<53 - 1, least: 1224, bare: 101, prompt: 1024, step: 200, window: 12_800}, 1424, 1224},
+		{"short stream", ask{Stream: true, MaxTokens: 9}, needs{bound: 1033, least: 1033, bare: 101, prompt: 1024, step: 200, window: 12_800}, 1033, 1033},
 	} {
-		allot, bound, fault := x.ask.allotment(prices, 4096, 5)
-		if fault != nil || allot != x.wantAllot || bound != x.wantBound {
-			t.Errorf("%+v: %d of %d, %v", x.ask, allot, bound, fault)
+		x.ask.body = body
+		n, fault := x.ask.needs(prices, 4096, 12_800)
+		if fault != nil {
+			t.Fatal(fault)
+		}
+		if !x.ask.Stream {
+			n.prompt = 0
+		}
+		if n != x.want || n.want(12_800) != x.gets || n.want(300) != x.gets2 {
+			t.Errorf("%s: %+v, %d, %d", x.name, n, n.want(12_800), n.want(300))
 		}
 	}
 }

@@ -183,7 +183,7 @@ func (b *answerBody) meter(s string) {
 			v[2] = n
 		}
 	}
-	b.s.metered(b.ctx, v[0], v[1], v[2])
+	b.s.metered(v[0], v[1], v[2])
 }
 
 // finish checks the receipt and settles.

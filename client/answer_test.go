@@ -37,7 +37,7 @@ func TestAnswerIsSorted(t *testing.T) {
 			"whole": func(r io.Reader) io.Reader { return r }, "bytes": iotest.OneByteReader, "halves": iotest.HalfReader, "end with data": iotest.DataErrReader,
 		} {
 			src := pieces(strings.NewReader(strings.Join(c.in, "")))
-			b := &answerBody{s: &exchange{t: &Transport{}}, src: io.NopCloser(src), hash: sha256.New(), events: true}
+			b := &answerBody{s: &exchange{t: &Transport{}, ended: true}, src: io.NopCloser(src), hash: sha256.New(), events: true}
 			var got []byte
 			var err error
 			for err == nil {

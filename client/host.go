@@ -131,6 +131,29 @@ func (t *Transport) closeTogether(ctx context.Context) *apierror.Error {
 	return fault
 }
 
+// Forgive asks the host what has been spent and takes its word for it: what it says beyond what was delivered no longer counts
+// against the limit. It returns how much that was. This is for users who know why answers broke off: a host that lies gets
+// another limit by it.
+func (t *Transport) Forgive(ctx context.Context) (uint64, error) {
+	if fault := t.purse.ask(ctx); fault != nil {
+		return 0, fault
+	}
+	return t.purse.forgive()
+}
+
+// Forgive is [Transport.Forgive] where no Transport pays from the channel. Policy, MaxPrices and Window of the configuration
+// are not used.
+func Forgive(ctx context.Context, cfg Config) (uint64, error) {
+	t, err := connect(cfg)
+	if err != nil {
+		return 0, err
+	}
+	if t.purse, err = newPurse(t, cfg.Payment); err != nil {
+		return 0, err
+	}
+	return t.Forgive(ctx)
+}
+
 // connect is a Transport that can talk to its host, and no more than that.
 func connect(cfg Config) (*Transport, error) {
 	if strings.HasPrefix(cfg.Host, adnl.Scheme) {

@@ -10,8 +10,10 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"strconv"
 	"sync"
+	"time"
 
 	"github.com/bombyx-network/bombyx/internal/apierror"
 	"github.com/bombyx-network/bombyx/internal/card"
@@ -32,22 +34,28 @@ type Payment struct {
 	// channel.
 	State PaymentState
 	// Save records progress. It is called often, in order, from one goroutine
-	// at a time, and not waited for by answers; receipt is empty when only a
-	// voucher was signed. Nil keeps no record: after a restart the host's word
-	// bounds the loss to one window.
+	// at a time, and not waited for by answers; receipt is empty when none came
+	// with it. Nil keeps no record: then every start of the client puts another
+	// limit at risk.
 	Save func(s PaymentState, receipt string)
+	// Flush returns once all that was saved survives a crash. No voucher leaves
+	// before that: what the record lacks could be taken again. Nil where Save
+	// is, or where Save itself waits.
+	Flush func() error
 }
 
 // PaymentState is the progress of a channel.
 type PaymentState struct {
 	Signed  uint64   // total of the highest voucher
-	Settled uint64   // sum of the costs on the receipts
+	Settled uint64   // delivered: the costs on receipts and, without one, the enclave's last word
 	Head    [32]byte // of the receipts' hash chain
 }
 
-// A purse pays for concurrent requests from one channel. What is signed and
-// not yet settled is the client's risk: the allotments of running requests, or
-// one window when they are less.
+// A purse pays for concurrent requests from one channel, within one limit: it
+// never signs for more than that beyond what was delivered. The limit is the
+// window, or what one request needs where that is more; it then runs alone.
+// What runs shares it with what was lost before, and nothing that a host says
+// makes it larger.
 type purse struct {
 	t       *Transport
 	p       Payment
@@ -55,16 +63,20 @@ type purse struct {
 	name    string // raw address
 	salt    string // partition of the engine's prefix cache, secret to this channel
 
-	mu       sync.Mutex
-	state    PaymentState
-	reserved uint64
-	offered  uint64 // most that the host was told the running requests of this era may cost
-	doubt    uint64 // most that others may have cost, unknown to us: what is settled never grows by more on the host's word
-	era      uint64 // grows when the host's books are taken over: what began before is in state.Settled
-	token    string
-	sent     uint64     // total of the highest voucher that the host has acknowledged
-	closed   bool       // by agreement, or about to be
-	talk     sync.Mutex // one session or voucher exchange at a time
+	mu      sync.Mutex
+	state   PaymentState
+	lost    uint64 // spent by the host's word, beyond what was delivered
+	limbo   uint64 // most that answers which broke off may have cost beyond that, until the host says
+	held    uint64 // kept for running requests, beyond what they are known to have cost
+	acked   uint64 // of it, what the host is known to have on its books
+	running int
+	dear    uint64          // most that the one that runs alone may need, in all
+	short   []*exchange     // running requests that wait for more, the first come first
+	queue   []chan struct{} // requests that wait to begin, likewise; each has room for one signal
+	token   string
+	sent    uint64     // total of the highest voucher that the host has acknowledged
+	closed  bool       // by agreement, or about to be
+	talk    sync.Mutex // one session or voucher exchange at a time
 }
 
 func newPurse(t *Transport, p Payment) (*purse, error) {
@@ -78,7 +90,6 @@ func newPurse(t *Transport, p Payment) (*purse, error) {
 		return nil, errors.New("client: key is not the channel's")
 	}
 	u := &purse{t: t, p: p, address: p.Channel.Address(), state: p.State}
-	u.doubt = p.State.Signed - min(p.State.Signed, p.State.Settled) // of an earlier life
 	u.name = u.address.Raw()
 	salt, err := hkdf.Key(sha256.New, p.Key.Seed(), u.address[:], "bombyx/1 cache salt", 32)
 	if err != nil {
@@ -107,53 +118,233 @@ func (u *purse) suits(c *card.Card) *apierror.Error {
 	return nil
 }
 
-// reserve sets allot aside for a request and makes sure that the host holds a
-// voucher that covers it. It returns the session's token, and the era in which
-// the request begins.
-func (u *purse) reserve(ctx context.Context, allot uint64) (token string, era uint64, fault *apierror.Error) {
-	u.mu.Lock()
-	if u.closed {
-		u.mu.Unlock()
-		return "", 0, apierror.New(402, "channel_closed", "the channel is closed", "open another")
-	}
-	u.reserved += allot
-	token, era = u.token, u.era
-	enough := u.sent >= u.state.Settled+u.reserved
-	u.mu.Unlock()
-	if token != "" && enough {
-		return token, era, nil
-	}
-	if token, fault = u.fund(ctx, nil); fault != nil {
-		u.release(allot)
-		return "", 0, fault
-	}
-	u.mu.Lock()
-	defer u.mu.Unlock()
-	return token, u.era, nil
+// limit is how far vouchers may go. What has been signed can be used, whatever
+// the limit is now.
+func (u *purse) limit() uint64 {
+	return max(u.state.Signed, min(u.state.Settled+max(u.t.cfg.Window, u.dear), u.p.Deposit))
 }
 
-// offer notes that the host is about to be told that a request may cost more.
-func (u *purse) offer(more, era uint64) {
-	u.mu.Lock()
-	defer u.mu.Unlock()
-	if era == u.era {
-		u.offered += more
-	} else {
-		u.doubt += more
-	}
-}
+// used is how far they must go for all that is held.
+func (u *purse) used() uint64 { return u.state.Settled + u.lost + u.limbo + u.held }
 
-// hold sets more aside for a running request, as far as the deposit goes, and
-// returns how much. Less than least would buy nothing, and none is set aside.
-func (u *purse) hold(more, least uint64) uint64 {
-	u.mu.Lock()
-	defer u.mu.Unlock()
-	more = min(more, u.p.Deposit-min(u.p.Deposit, u.state.Settled+u.reserved))
-	if more < least {
+// free is how much more may be held.
+func (u *purse) free() uint64 { return u.limit() - min(u.limit(), u.used()) }
+
+// covered reports whether the host has the voucher that it needs, or all that
+// it gets.
+func (u *purse) covered() bool { return u.sent >= min(u.used(), u.limit()) }
+
+// take begins a request, if there is room, and returns what it holds for it. It
+// begins only with enough to go on without waiting for others; alone, once the
+// host has been asked, it makes do with what there is.
+func (u *purse) take(n needs, alone bool) uint64 {
+	least := n.least
+	if u.running == 0 {
+		if u.dear = n.whole; alone {
+			least = n.bare
+		}
+	} else if u.dear > u.t.cfg.Window {
 		return 0
 	}
-	u.reserved += more
-	return more
+	free := u.free()
+	if free < least {
+		if u.running == 0 {
+			u.dear = 0
+		}
+		return 0
+	}
+	keep := min(n.want(free), free)
+	u.running++
+	u.held += keep
+	return keep
+}
+
+// reserve waits for a request's turn, holds what it begins with, and makes sure
+// that the host has a voucher that covers it. It returns the session's token.
+func (u *purse) reserve(ctx context.Context, n needs) (keep uint64, token string, fault *apierror.Error) {
+	if fault := u.session(ctx); fault != nil {
+		return 0, "", fault
+	}
+	if keep, fault = u.begin(ctx, n); fault != nil {
+		return 0, "", fault
+	}
+	u.mu.Lock()
+	token = u.token
+	covered := token != "" && u.covered()
+	u.mu.Unlock()
+	if covered {
+		return keep, token, nil
+	}
+	if token, fault = u.fund(ctx, nil); fault != nil {
+		u.mu.Lock()
+		defer u.mu.Unlock()
+		u.drop(keep)
+		return 0, "", fault
+	}
+	return keep, token, nil
+}
+
+// begin takes, in the order in which requests came.
+func (u *purse) begin(ctx context.Context, n needs) (uint64, *apierror.Error) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if len(u.queue)+len(u.short) == 0 && !u.closed {
+		if keep := u.take(n, false); keep > 0 {
+			return keep, nil
+		}
+	}
+	turn := make(chan struct{}, 1)
+	u.queue = append(u.queue, turn)
+	defer func() {
+		u.queue = slices.DeleteFunc(u.queue, func(c chan struct{}) bool { return c == turn })
+		u.kick()
+	}()
+	for asked, alone := false, false; ; {
+		if u.closed {
+			return 0, apierror.New(402, "channel_closed", "the channel is closed", "open another")
+		}
+		if u.queue[0] == turn && len(u.short) == 0 {
+			if keep := u.take(n, alone); keep > 0 {
+				return keep, nil
+			}
+			if alone {
+				return 0, u.spentUp(n)
+			}
+			alone = u.running == 0
+			if alone || u.doubtful() && !asked {
+				asked = true
+				u.mu.Unlock()
+				fault := u.ask(ctx)
+				u.mu.Lock()
+				if fault != nil {
+					return 0, fault
+				}
+				continue
+			}
+		}
+		u.mu.Unlock()
+		select {
+		case <-turn:
+		case <-ctx.Done():
+		}
+		u.mu.Lock()
+		if err := ctx.Err(); err != nil {
+			return 0, u.t.unreachable(ctx, err)
+		}
+	}
+}
+
+// spentUp says why a request that runs alone cannot begin.
+func (u *purse) spentUp(n needs) *apierror.Error {
+	if gone := u.state.Settled + u.lost + u.limbo; gone+n.bare > u.p.Deposit {
+		return apierror.New(402, "channel_exhausted",
+			fmt.Sprintf("the channel's deposit of %d nanogram does not cover %d spent and %d for this request", u.p.Deposit, gone, n.bare),
+			"top it up (bombyx channel top-up), or limit max_completion_tokens")
+	}
+	return apierror.New(402, "window_spent",
+		fmt.Sprintf("by the host's word, answers that broke off cost %d nanogram; no more than %d is put at risk with it, and this request needs %d",
+			u.lost+u.limbo, max(u.t.cfg.Window, n.whole), n.bare),
+		"close the channel and use another host, or believe this one: bombyx channel forgive")
+}
+
+// doubtful reports whether it is worth to ask the host what answers that broke
+// off have cost.
+func (u *purse) doubtful() bool {
+	return u.limbo > 0 && (u.running == 0 || u.limbo > u.t.cfg.Window/8)
+}
+
+// ask has the host say what has been spent. What ends there just now is waited
+// for.
+func (u *purse) ask(ctx context.Context) *apierror.Error {
+	for pause := 20 * time.Millisecond; ; pause *= 2 {
+		u.mu.Lock()
+		u.token = ""
+		u.mu.Unlock()
+		if fault := u.session(ctx); fault != nil {
+			return fault
+		}
+		u.mu.Lock()
+		doubtful := u.doubtful()
+		u.mu.Unlock()
+		if !doubtful || pause > time.Second {
+			return nil
+		}
+		select {
+		case <-time.After(pause):
+		case <-ctx.Done():
+			return nil
+		}
+	}
+}
+
+// acknowledged notes that the host has an allotment on its books.
+func (u *purse) acknowledged(s *exchange, allot uint64) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.acked -= s.counted()
+	s.acked = max(s.acked, allot)
+	u.acked += s.counted()
+}
+
+// advance takes the enclave's word on what a running request has cost and, if
+// need is not zero, needs to go on, and holds for it what it is to get ahead.
+// What it held before it gets again without waiting: so running requests do
+// not wait for each other, unless one needs more at once than any request
+// begins with.
+func (u *purse) advance(s *exchange, cost, need uint64) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if more := cost - min(cost, s.cost); more > 0 {
+		u.acked -= s.counted()
+		s.cost = cost
+		u.acked += s.counted()
+		u.state.Settled += more
+		u.save("")
+		more = min(more, s.keep)
+		s.keep -= more
+		u.held -= more
+	}
+	s.need = max(s.need, need)
+	if !u.extend(s) && !slices.Contains(u.short, s) {
+		u.short = append(u.short, s)
+	}
+	u.kick()
+}
+
+// extend holds more for a running request, and reports false if that is less
+// than it needs: then it is nothing.
+func (u *purse) extend(s *exchange) bool {
+	need := s.need - min(s.need, s.cost)
+	if u.running == 1 {
+		u.dear = max(need, s.whole)
+	}
+	free := u.free()
+	if need > s.keep+free {
+		return false
+	}
+	want := max(need, min(s.ahead(free+s.keep), s.bound-min(s.bound, s.cost)))
+	more := min(want-min(want, s.keep), free)
+	s.keep += more
+	u.held += more
+	return true
+}
+
+// kick hands out what has become free: to running requests first, then to the
+// next that wants to begin.
+func (u *purse) kick() {
+	for len(u.short) > 0 {
+		if !u.extend(u.short[0]) {
+			return
+		}
+		go u.short[0].relieved()
+		u.short = u.short[1:]
+	}
+	if len(u.queue) > 0 {
+		select {
+		case u.queue[0] <- struct{}{}:
+		default:
+		}
+	}
 }
 
 // raise has the host give a running request credit up to want, which is held
@@ -163,53 +354,55 @@ func (u *purse) raise(ctx context.Context, stream string, want uint64) *apierror
 	return fault
 }
 
-// release takes back a part of a reservation.
-func (u *purse) release(allot uint64) {
-	u.mu.Lock()
-	defer u.mu.Unlock()
-	u.reserved -= allot
-}
-
 // An outcome is what a request has come to.
 type outcome struct {
-	era     uint64 // in which it began
-	allot   uint64 // what it held
-	offered uint64 // most that the host was told it may cost
+	of      *exchange
+	told    uint64 // what the enclave said that it cost, while it ran
 	cost    uint64
-	unsure  bool // it may have cost more, up to what was offered
+	offered uint64 // most that the host was told it may cost
+	unsure  bool   // it may have cost more, up to what was offered
 }
 
 // end ends a request without a receipt.
 func (u *purse) end(o outcome) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	if u.spend(o); o.cost > 0 && o.era == u.era {
-		u.save("")
-	}
+	u.spend(o)
 }
 
 // settle ends a request with a verified receipt.
 func (u *purse) settle(o outcome, serialized string) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	u.spend(o)
 	u.state.Head = receipt.NextHead(u.state.Head, serialized)
+	u.state.Settled = u.state.Settled - o.told + o.cost // less than was told, if the engine found its prompt cached
 	u.save(serialized)
+	u.spend(o)
 }
 
 func (u *purse) spend(o outcome) {
-	u.reserved -= o.allot
-	rest := o.offered - min(o.cost, o.offered)
-	switch {
-	case o.era != u.era && !o.unsure: // it was in doubt since that era ended
-		u.doubt -= min(u.doubt, rest)
-	case o.era == u.era:
-		u.offered -= o.offered
-		u.state.Settled += o.offered - rest
-		if o.unsure {
-			u.doubt += rest
-		}
+	if o.unsure {
+		u.limbo += o.offered - min(o.cost, o.offered)
 	}
+	u.short = slices.DeleteFunc(u.short, func(s *exchange) bool { return s == o.of })
+	u.acked -= o.of.counted()
+	u.drop(o.of.keep)
+}
+
+// drop ends what take has begun.
+func (u *purse) drop(keep uint64) {
+	u.held -= keep
+	if u.running--; u.running == 0 {
+		u.dear = 0
+	}
+	u.kick()
+}
+
+// most is the credit that a request may be given.
+func (u *purse) most(s *exchange) uint64 {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	return s.cost + s.keep
 }
 
 func (u *purse) save(receipt string) {
@@ -225,18 +418,32 @@ func (t *Transport) State() PaymentState {
 	return t.purse.state
 }
 
-// Settlement signs a voucher for exactly what the receipts add up to, for a
-// close by agreement.
+// Settlement signs an agreement over what was delivered and what else the host,
+// when it was last asked, said had been spent: no more than was signed already.
 func (t *Transport) Settlement() channel.SignedAgreement {
 	u := t.purse
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	return channel.Agreement{GlobalID: u.p.Network, Channel: u.address, Total: u.state.Settled, Head: u.state.Head}.Sign(u.p.Key)
+	return channel.Agreement{GlobalID: u.p.Network, Channel: u.address, Total: u.state.Settled + u.lost, Head: u.state.Head}.Sign(u.p.Key)
+}
+
+// session opens a session where there is none.
+func (u *purse) session(ctx context.Context) *apierror.Error {
+	u.mu.Lock()
+	open := u.token != ""
+	u.mu.Unlock()
+	if open {
+		return nil
+	}
+	u.talk.Lock()
+	defer u.talk.Unlock()
+	_, fault := u.openSession(ctx)
+	return fault
 }
 
 // fund opens a session where there is none and sends a voucher that covers all
-// reservations. With headers, it sends one in any case: they
-// raise a stream's credit.
+// that is held. With headers, it sends one in any case: they raise a stream's
+// credit.
 func (u *purse) fund(ctx context.Context, headers []string) (string, *apierror.Error) {
 	u.talk.Lock()
 	defer u.talk.Unlock()
@@ -245,16 +452,16 @@ func (u *purse) fund(ctx context.Context, headers []string) (string, *apierror.E
 		if fault != nil {
 			return "", fault
 		}
-		v, covered, fault := u.sign()
-		if fault != nil {
-			return "", fault
-		}
+		v, covered := u.sign()
 		if covered && headers == nil {
 			return token, nil
 		}
 		wire, err := v.MarshalBinary()
+		if err == nil && !covered && u.p.Flush != nil {
+			err = u.p.Flush()
+		}
 		if err != nil {
-			return "", apierror.New(500, "internal", err.Error(), "")
+			return "", apierror.New(500, "internal", "no voucher can be given: "+err.Error(), "")
 		}
 		_, fault = u.t.call(ctx, http.MethodPost, "/v1/voucher", wire,
 			append([]string{"Authorization", "Bearer " + token, "Content-Type", "application/octet-stream"}, headers...)...)
@@ -272,29 +479,20 @@ func (u *purse) fund(ctx context.Context, headers []string) (string, *apierror.E
 	}
 }
 
-// sign returns a voucher over what is settled and either what is reserved or
-// one window, whichever is more, as far as the deposit goes; covered says that
-// the host has as much already.
-func (u *purse) sign() (v channel.SignedVoucher, covered bool, fault *apierror.Error) {
+// sign returns a voucher as far as one may go now; covered says that the host
+// needs no other than it has.
+func (u *purse) sign() (v channel.SignedVoucher, covered bool) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	need := u.state.Settled + u.reserved
-	if need > u.p.Deposit {
-		return v, false, apierror.New(402, "channel_exhausted",
-			fmt.Sprintf("the channel's deposit of %d nanogram does not cover %d settled and %d reserved", u.p.Deposit, u.state.Settled, u.reserved),
-			"top it up (bombyx channel top-up), or limit max_completion_tokens")
-	}
-	if u.sent >= need {
-		covered = true
-	} else {
-		u.state.Signed = max(u.state.Signed, min(u.state.Settled+max(u.reserved, u.t.cfg.Window), u.p.Deposit))
+	if covered = u.covered(); !covered {
+		u.state.Signed = u.limit()
 		u.save("")
 	}
 	v = channel.Voucher{GlobalID: u.p.Network, Channel: u.address, Total: u.state.Signed, Head: u.state.Head}.Sign(u.p.Key)
 	if !covered && u.t.cfg.Trace.Voucher != nil {
 		u.t.cfg.Trace.Voucher(&v)
 	}
-	return v, covered, nil
+	return v, covered
 }
 
 // close stops further requests and drops the session: a new one says what the
@@ -305,7 +503,7 @@ func (u *purse) close() *apierror.Error {
 	if u.closed {
 		return apierror.New(409, "channel_closed", "the channel is closed, or about to be", "")
 	}
-	if u.reserved > 0 {
+	if u.running > 0 || len(u.queue) > 0 {
 		return apierror.New(409, "requests_running", "requests are running on the channel", "let them end first")
 	}
 	u.closed, u.token = true, ""
@@ -357,8 +555,9 @@ func (u *purse) openSession(ctx context.Context) (string, *apierror.Error) {
 	if err := json.Unmarshal(b, &s); err != nil || s.Token == "" || len(s.Token) > 200 {
 		return "", apierror.New(502, "bad_session", "the host's session is malformed", "use another host")
 	}
-	// A voucher beyond our record is one that a crash made us forget: our own
-	// signature proves it.
+	// A voucher beyond our record says that the record was lost or is an old
+	// copy, for no voucher leaves before it is recorded. Our own signature
+	// proves it; what it paid for, only the host can tell.
 	known := uint64(0)
 	if s.Voucher != "" {
 		wire, err := hex.DecodeString(s.Voucher)
@@ -372,11 +571,15 @@ func (u *purse) openSession(ctx context.Context) (string, *apierror.Error) {
 		known = v.Total
 	}
 	u.mu.Lock()
+	defer u.mu.Unlock()
 	u.token, u.sent = s.Token, known
-	u.doubt += known - min(known, u.state.Signed)
-	u.state.Signed = max(u.state.Signed, known)
-	u.mu.Unlock()
-	u.resync(s.balances)
+	if known > u.state.Signed {
+		spent := min(s.Spent, known)
+		u.state.Settled += min(spent-min(spent, u.state.Settled), known-u.state.Signed)
+		u.state.Signed = known
+		u.save("")
+	}
+	u.believe(s.balances)
 	return s.Token, nil
 }
 
@@ -388,34 +591,44 @@ func (u *purse) dropSession(token string) {
 	}
 }
 
-// resync takes over the host's view of what has been spent, which may be ahead
-// of ours after a crash or a cut, as far as we are in doubt ourselves: a host
-// that makes it up gets no second voucher for what the first has paid, and no
-// more than was at risk. It reports whether that changed anything.
-//
-// Requests that end here later must not count twice. When nothing runs at the
-// host, its view includes all that began; otherwise any of those that run here
-// may be in it, up to what they were allotted.
-func (u *purse) resync(b balances) bool {
+// believe takes the host's word on what has been spent. It is never worth more
+// than room within the limit: a host that makes it up, or that cuts answers,
+// leaves less for itself.
+func (u *purse) believe(b balances) {
+	spent, reserved := min(b.Spent, u.state.Signed), min(b.Reserved, receipt.MaxCost)
+	if u.running == 0 {
+		u.lost = spent - min(spent, u.state.Settled)
+		u.limbo = reserved
+		return
+	}
+	// What ends just now counts there and not yet here, or the other way: this
+	// says only how much of what broke off is certainly over.
+	ours := u.state.Settled + u.lost + u.acked
+	u.limbo = min(u.limbo, spent+reserved-min(spent+reserved, ours))
+}
+
+// forgive counts what is lost as delivered.
+func (u *purse) forgive() (lost uint64, err error) {
+	u.mu.Lock()
+	lost, u.lost = u.lost, 0
+	u.state.Settled += lost
+	u.save("")
+	u.kick()
+	u.mu.Unlock()
+	if u.p.Flush != nil {
+		err = u.p.Flush()
+	}
+	return lost, err
+}
+
+// refused notes that the host wants more credit than it has for an allotment:
+// by its books, less is free than by ours.
+func (u *purse) refused(b balances, allot uint64) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	spent := b.Spent
-	if b.Reserved > 0 {
-		spent -= min(spent, u.reserved)
+	u.sent = min(u.sent, b.Authorised)
+	if u.believe(b); u.running > 0 {
+		used := min(b.Spent, receipt.MaxCost) + min(b.Reserved, receipt.MaxCost) + allot
+		u.limbo += min(used-min(used, u.state.Signed), allot)
 	}
-	if spent < u.state.Settled || spent > u.state.Signed {
-		return false
-	}
-	if b.Reserved == 0 {
-		u.era++
-		u.doubt, u.offered = u.doubt+u.offered, 0
-	}
-	more := min(spent-u.state.Settled, u.doubt)
-	if more == 0 {
-		return false
-	}
-	u.doubt -= more
-	u.state.Settled += more
-	u.save("")
-	return true
 }

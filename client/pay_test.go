@@ -1,67 +1,194 @@
 package client
 
-import "testing"
+import (
+	"context"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+)
 
-// What the host's books include when they are taken over does not count again
-// when it ends here, and what cannot have been spent is not taken over. Two
-// requests run, others have left 110 in doubt.
-func TestResyncCountsOnce(t *testing.T) {
-	for _, c := range []struct {
-		name    string
-		host    balances
-		adopts  bool
-		settled uint64 // then
-		ended   uint64 // after two requests that cost 70 each have ended here
+func testPurse(window, signed, settled uint64) *purse {
+	return &purse{t: &Transport{cfg: Config{Window: window}}, p: Payment{Deposit: 1 << 40}, token: "t",
+		state: PaymentState{Signed: signed, Settled: settled}, sent: 1 << 50}
+}
+
+// atRisk is what the purse could sign for beyond delivery.
+func (u *purse) atRisk() uint64 { return u.limit() - u.state.Settled }
+
+// What breaks off is lost to the limit until the host says what it cost, and
+// then as far as nothing was delivered for it: never more can be signed.
+func TestLossesShareTheLimit(t *testing.T) {
+	u := testPurse(1000, 500, 0)
+	n := needs{bound: 100, whole: 100, least: 100, bare: 100, window: 1000}
+	a, b, c := &exchange{keep: u.take(n, true), needs: n}, &exchange{keep: u.take(n, true), needs: n}, &exchange{keep: u.take(n, true), needs: n}
+	if u.held != 300 || u.running != 3 {
+		t.Fatalf("%+v", u)
+	}
+	u.end(outcome{of: a, offered: 100, unsure: true}) // cut
+	u.end(outcome{of: b, offered: 100})               // refused
+	u.settle(outcome{of: c, offered: 100, cost: 60}, "receipt")
+	if u.state.Settled != 60 || u.limbo != 100 || u.held != 0 || u.free() != 900 {
+		t.Fatalf("%+v", u)
+	}
+	for _, x := range []struct {
+		host balances
+		free uint64
 	}{
-		{"everything has ended there", balances{Spent: 240}, true, 240, 240},
-		{"as here", balances{Spent: 100}, false, 100, 100},
-		{"behind", balances{Spent: 99}, false, 100, 240},
-		{"beyond what was signed", balances{Spent: 1001}, false, 100, 240},
-		{"beyond what was offered", balances{Spent: 1000}, true, 350, 350},
-		{"beyond what is in doubt", balances{Spent: 1000, Reserved: 70}, true, 210, 350},
-		{"one runs", balances{Spent: 350, Reserved: 70}, true, 210, 350},
-		{"both run", balances{Spent: 100, Reserved: 140}, false, 100, 240},
+		{balances{Spent: 90}, 970}, // the cut one cost 30
+		{balances{Spent: 60, Reserved: 100}, 900},
+		{balances{Spent: 10}, 1000},
+		{balances{Spent: 1 << 60}, 560}, // no more than was ever signed
+		{balances{Spent: 60, Reserved: 1 << 62}, 0},
 	} {
-		t.Run(c.name, func(t *testing.T) {
-			u := &purse{state: PaymentState{Signed: 1000, Settled: 100}, reserved: 140, offered: 140, doubt: 110}
-			if got := u.resync(c.host); got != c.adopts || u.state.Settled != c.settled {
-				t.Errorf("%v, settled %d; want %v and %d", got, u.state.Settled, c.adopts, c.settled)
-			}
-			u.end(outcome{allot: 70, offered: 70, cost: 70, unsure: true}) // cut
-			u.settle(outcome{allot: 70, offered: 70, cost: 70}, "receipt")
-			if u.state.Settled != c.ended || u.reserved != 0 {
-				t.Errorf("settled %d, want %d", u.state.Settled, c.ended)
-			}
-			u.offer(5, u.era)
-			u.end(outcome{era: u.era, offered: 5, cost: 5}) // one that began since
-			if u.state.Settled != c.ended+5 {
-				t.Errorf("settled %d, want %d", u.state.Settled, c.ended+5)
-			}
-		})
+		if u.believe(x.host); u.free() != x.free || u.atRisk() != 1000 {
+			t.Errorf("%+v: %d free of %d, want %d", x.host, u.free(), u.atRisk(), x.free)
+		}
+	}
+	u.state.Signed = u.limit()
+	if u.believe(balances{Spent: 1 << 60}); u.free() != 0 || u.limit() != 1060 {
+		t.Errorf("a host that says that all is spent: %d free, %d to be signed", u.free(), u.limit())
+	}
+	if u.take(n, true) != 0 {
+		t.Error("a request begins with nothing")
+	}
+	if lost, err := u.forgive(); lost != 1000 || err != nil || u.free() != 1000 {
+		t.Errorf("forgiven: %d, %d free, %v", lost, u.free(), err)
 	}
 }
 
-// A cut leaves in doubt what it was offered and has not cost, a refusal
-// nothing, and what was in doubt is taken over once.
-func TestDoubtIsBounded(t *testing.T) {
-	u := &purse{state: PaymentState{Signed: 1000}, reserved: 300}
-	u.offer(300, 0)
-	u.end(outcome{allot: 100, offered: 100, cost: 30, unsure: true})
-	u.end(outcome{allot: 100, offered: 100}) // refused
-	u.settle(outcome{allot: 100, offered: 100, cost: 60}, "receipt")
-	if u.state.Settled != 90 || u.doubt != 70 || u.offered != 0 {
-		t.Fatalf("settled %d, in doubt %d, offered %d", u.state.Settled, u.doubt, u.offered)
+// What the enclave says while it runs is delivered, and a receipt may say less.
+func TestReceiptCorrectsTheMeter(t *testing.T) {
+	u := testPurse(1000, 0, 0)
+	n := needs{bound: 1 << 50, least: 100, bare: 1, prompt: 50, step: 50, window: 1000}
+	s := &exchange{keep: u.take(n, true), needs: n, offered: 100}
+	if s.keep != 100 {
+		t.Fatal(s.keep)
 	}
-	for range 3 {
-		u.resync(balances{Spent: u.state.Signed})
+	u.advance(s, 80, 0)
+	if u.state.Settled != 80 || u.held != s.keep || s.keep < 50 || s.cost+s.keep <= 100 {
+		t.Fatalf("%d settled, %d held, %d kept", u.state.Settled, u.held, s.keep)
 	}
-	if u.state.Settled != 160 || u.doubt != 0 {
-		t.Fatalf("settled %d, in doubt %d", u.state.Settled, u.doubt)
+	u.settle(outcome{of: s, told: 80, cost: 70, offered: 200}, "receipt")
+	if u.state.Settled != 70 || u.held != 0 || u.running != 0 {
+		t.Fatalf("%+v", u)
 	}
-	// One of an era that has ended: the host's view may lack it still.
-	u.offer(50, 0)
-	u.end(outcome{allot: 0, offered: 50, cost: 20})
-	if u.state.Settled != 160 || u.doubt != 20 {
-		t.Fatalf("settled %d, in doubt %d", u.state.Settled, u.doubt)
+}
+
+// Many that run share one limit and never wait for each other for what they
+// had; who comes later waits for its turn.
+func TestManyShareOneLimit(t *testing.T) {
+	u := testPurse(6400, 0, 0)
+	n := needs{bound: 1 << 50, least: 100, bare: 1, step: 100, window: 6400}
+	var running []*exchange
+	for {
+		keep := u.take(n, true)
+		if keep == 0 {
+			break
+		}
+		running = append(running, &exchange{keep: keep, needs: n})
 	}
+	if len(running) < 32 || u.held > 6400 {
+		t.Fatalf("%d run at once, %d held", len(running), u.held)
+	}
+	for round := range 50 {
+		for _, s := range running {
+			had := s.keep
+			u.advance(s, s.cost+had, s.cost+had+1) // it has used up what it had, and waits
+			if len(u.short) > 0 || s.keep < min(had, 100) {
+				t.Fatalf("round %d: one that had %d has %d, %d wait", round, had, s.keep, len(u.short))
+			}
+		}
+		if u.used()-u.state.Settled > 6400 || u.atRisk() > 6400 {
+			t.Fatalf("%d at risk", u.atRisk())
+		}
+	}
+}
+
+// Requests begin in the order in which they came: a small one does not overtake
+// a dear one, which runs alone. One that is given up leaves the queue.
+func TestTurns(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		u := testPurse(1000, 0, 0)
+		n := func(whole uint64) needs {
+			return needs{bound: whole, whole: whole, least: whole, bare: whole, window: 1000}
+		}
+		var mu sync.Mutex
+		var order []string
+		begin := func(ctx context.Context, name string, n needs) *exchange {
+			s := &exchange{needs: n}
+			go func() {
+				keep, fault := u.begin(ctx, n)
+				if s.keep = keep; fault != nil {
+					name += "!"
+				}
+				mu.Lock()
+				defer mu.Unlock()
+				order = append(order, name)
+			}()
+			synctest.Wait()
+			return s
+		}
+		want := func(list string) {
+			t.Helper()
+			synctest.Wait()
+			mu.Lock()
+			defer mu.Unlock()
+			if got := strings.Join(order, " "); got != list {
+				t.Fatalf("%q, want %q", got, list)
+			}
+		}
+		end := func(s *exchange) { u.settle(outcome{of: s, offered: s.keep}, "receipt") }
+		ctx, cancel := context.WithCancel(t.Context())
+		a := begin(t.Context(), "a", n(600))
+		b := begin(t.Context(), "b", n(600))
+		begin(ctx, "c", n(600))
+		dear := begin(t.Context(), "dear", n(5000))
+		e, f := begin(t.Context(), "e", n(400)), begin(t.Context(), "f", n(400))
+		want("a")
+		cancel()
+		want("a c!")
+		end(a)
+		want("a c! b")
+		end(b)
+		want("a c! b dear")
+		if u.limit() != 5000 {
+			t.Errorf("%d may be signed for the dear one", u.limit())
+		}
+		end(dear)
+		want("a c! b dear e f")
+		end(e)
+		end(f)
+		if u.limit() != 1000 || u.held != 0 || len(u.queue) != 0 {
+			t.Errorf("%d may be signed, %d held, %d wait", u.limit(), u.held, len(u.queue))
+		}
+	})
+}
+
+// A running request that needs more than any began with waits for others to
+// end, and newcomers for it.
+func TestRunningComesFirst(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		u := testPurse(1000, 0, 0)
+		n := needs{bound: 1 << 50, least: 400, bare: 1, prompt: 300, step: 100, window: 1000}
+		a, b := &exchange{keep: u.take(n, true), needs: n, ended: true}, &exchange{keep: u.take(n, true), needs: n}
+		u.advance(a, 0, 800)
+		if len(u.short) != 1 || a.keep > 400 {
+			t.Fatalf("%d wait, %d kept", len(u.short), a.keep)
+		}
+		began := false
+		go func() {
+			_, fault := u.begin(t.Context(), needs{bound: 10, whole: 10, least: 10, bare: 10, window: 1000})
+			began = fault == nil
+		}()
+		synctest.Wait()
+		if began {
+			t.Fatal("a newcomer overtakes it")
+		}
+		u.end(outcome{of: b, offered: b.keep})
+		synctest.Wait()
+		if a.keep < 800 || len(u.short) != 0 || !began {
+			t.Fatalf("%d kept, %d wait, newcomer %v", a.keep, len(u.short), began)
+		}
+	})
 }

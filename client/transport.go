@@ -95,8 +95,11 @@ type Config struct {
 	Payment Payment
 	// MaxPrices are the highest prices that the user accepts, for any model.
 	MaxPrices Prices
-	// Window is how much credit, in nanogram, a streaming answer gets ahead of
-	// its delivery: the most that a host can take without delivering.
+	// Window is how much, in nanogram, is signed for ahead of delivery, by all
+	// requests together: the most that a host can take without delivering, now
+	// and over the life of the channel. A request that needs more at once still
+	// runs, alone. Some thirty run at once if it is a hundred times what their
+	// prompts cost at one token a byte; others wait for their turn.
 	Window uint64
 	// Timeout bounds the wait for the next sign of life of host and enclave,
 	// the prompt's processing included. Zero is two minutes.
@@ -266,6 +269,7 @@ type ask struct {
 
 	enclave *attested
 	session string
+	allot   uint64
 	resync  balances
 }
 
@@ -277,7 +281,7 @@ func (t *Transport) recover(a *ask, f *apierror.Error) bool {
 	case "unknown_evidence", "unknown_key":
 		t.forget(a.enclave)
 	case "insufficient_credit":
-		return t.purse.resync(a.resync)
+		t.purse.refused(a.resync, a.allot)
 	default:
 		return false
 	}
@@ -291,16 +295,16 @@ func (t *Transport) try(ctx context.Context, a *ask) (*http.Response, *apierror.
 		return nil, fault
 	}
 	a.enclave = e
-	allot, bound, fault := a.allotment(e.prices, e.models[a.Model], t.cfg.Window)
+	n, fault := a.needs(e.prices, e.models[a.Model], t.cfg.Window)
 	if fault != nil {
 		return nil, fault
 	}
-	token, era, fault := t.purse.reserve(ctx, allot)
+	keep, token, fault := t.purse.reserve(ctx, n)
 	if fault != nil {
 		return nil, fault
 	}
-	a.session = token
-	s := &exchange{t: t, e: e, allot: allot, granted: allot, bound: bound, token: token, era: era, path: a.path, id: randomHex(16), stream: randomHex(16), request: sha256.Sum256(a.body), model: a.Model}
+	a.session, a.allot = token, keep
+	s := &exchange{t: t, e: e, needs: n, keep: keep, allot: keep, granted: keep, token: token, path: a.path, id: randomHex(16), stream: randomHex(16), request: sha256.Sum256(a.body), model: a.Model}
 	resp, fault := s.send(ctx, a)
 	if fault != nil {
 		t.purse.end(s.end())
@@ -309,31 +313,64 @@ func (t *Transport) try(ctx context.Context, a *ask) (*http.Response, *apierror.
 	return resp, nil
 }
 
-// allotment is the credit that a request starts with, and what it can cost at
-// most. One that streams starts with no more than the window; one that does not
-// and that sets no limit has the model's context length as its limit.
-func (a *ask) allotment(p Prices, context, window uint64) (allot, bound uint64, fault *apierror.Error) {
+// needs are amounts, in nanogram, that a request is given credit by.
+type needs struct {
+	bound  uint64 // what it can cost at most
+	whole  uint64 // of it, what it needs at once: all, unless it streams
+	least  uint64 // what it begins with beside others
+	bare   uint64 // what the enclave wants before it runs anything
+	prompt uint64 // what its prompt costs at most
+	step   uint64 // least that an answer gets ahead of its delivery
+	window uint64
+}
+
+// ahead is how much an answer gets ahead of its delivery when so much is free:
+// a thirty-second, so that few seldom have to ask for more, and many can run.
+func (n *needs) ahead(free uint64) uint64 { return max(n.step, free/32) }
+
+// want is what a request begins with when so much is free.
+func (n *needs) want(free uint64) uint64 {
+	if n.whole > 0 {
+		return n.whole
+	}
+	return min(n.bound, n.window, n.prompt+n.ahead(free))
+}
+
+// needs works out what a request needs. No token is shorter than a byte;
+// templates add a few, for which the enclave asks if it comes to that. The host
+// reads the allotment: the length is taken as padded, or it would undo the
+// padding. One that does not stream and that sets no limit has the model's
+// context length as its limit.
+func (a *ask) needs(p Prices, context, window uint64) (n needs, fault *apierror.Error) {
 	most := max(a.MaxTokens, a.MaxCompl)
 	if !a.Stream && most == 0 {
 		most = context
 	}
-	bound = receipt.MaxCost
+	dear := Prices{Prompt: max(p.Prompt, p.Cached), Completion: max(p.Completion, p.Reasoning)}
+	cost := func(prompt int64, completion uint64) uint64 {
+		c, err := dear.Cost(price.Usage{Prompt: uint64(prompt), Completion: completion})
+		if err != nil || c > receipt.MaxCost {
+			return receipt.MaxCost + 1
+		}
+		return max(c, 1)
+	}
+	size := int64(len(a.body))
+	padded := envelope.PaddedLen(size)
+	n = needs{bound: receipt.MaxCost, window: window, prompt: cost(padded, 0)}
 	if most > 0 {
-		// No token is shorter than a byte; templates add a few, for which the
-		// enclave asks if it comes to that. The host reads the allotment: the
-		// length is taken as padded, or it would undo the padding.
-		var err error
-		bound, err = Prices{Prompt: max(p.Prompt, p.Cached), Completion: max(p.Completion, p.Reasoning)}.Cost(
-			price.Usage{Prompt: uint64(envelope.PaddedLen(int64(len(a.body)))), Completion: most})
-		if err != nil || bound > receipt.MaxCost {
-			return 0, 0, apierror.New(400, "max_tokens_out_of_range", "max_tokens is out of range", "ask for less")
+		if n.bound = cost(padded, most); n.bound > receipt.MaxCost {
+			return n, apierror.New(400, "max_tokens_out_of_range", "max_tokens is out of range", "ask for less")
 		}
 	}
-	allot = bound
-	if a.Stream {
-		allot = min(bound, window)
+	if !a.Stream {
+		n.whole, n.least, n.bare = n.bound, n.bound, cost(0, most)
+		return n, nil
 	}
-	return max(allot, 1), bound, nil
+	// A sixty-fourth of the window; where that is little, sixteen tokens.
+	n.step = max(window/64, min(window/4, cost(0, 16)), 1)
+	n.least = min(n.bound, window, n.prompt+n.step)
+	n.bare = min(n.least, cost(size/8, 1))
+	return n, nil
 }
 
 // An exchange is one sealed request and its answer.
@@ -344,18 +381,22 @@ type exchange struct {
 	id      string
 	stream  string
 	token   string
-	era     uint64
 	model   string
 	request [32]byte
+	ctx     context.Context // of the answer
+	needs
 
-	bound uint64 // what it can cost at most
+	// The purse's lock guards these.
+	keep  uint64 // what is held for it, beyond its cost
+	need  uint64 // cost at which the enclave goes on
+	acked uint64 // allotment that the host has on its books
 
 	mu      sync.Mutex
 	allot   uint64
 	granted uint64 // part of allot that the host has acknowledged
 	offered uint64 // most that it was ever told: it may have acted on what it did not acknowledge
 	raising bool
-	cost    uint64 // as the enclave last said
+	cost    uint64 // as the enclave last said; changed under the purse's lock, too
 	refused bool   // and so without cost
 	ended   bool
 }
@@ -378,6 +419,7 @@ func (s *exchange) send(ctx context.Context, a *ask) (*http.Response, *apierror.
 		return nil, apierror.New(500, "not_sealed", "the request cannot be sealed: "+err.Error(), "")
 	}
 	ctx, cancel := context.WithCancelCause(ctx)
+	s.ctx = ctx
 	post, err := http.NewRequestWithContext(ctx, http.MethodPost, s.t.base+"/v1/enclaves/"+s.e.id+"/sealed", nil)
 	if err != nil {
 		cancel(nil)
@@ -390,7 +432,7 @@ func (s *exchange) send(ctx context.Context, a *ask) (*http.Response, *apierror.
 	if s.t.cfg.Trace.Sealed != nil {
 		s.t.cfg.Trace.Sealed(sealed.Len())
 	}
-	s.offer(s.allot)
+	s.offered = s.allot
 	life := newWatchdog(s.t.cfg.Timeout, func() { cancel(errSilence) })
 	resp, err := s.t.cfg.Base.RoundTrip(post)
 	if err != nil {
@@ -414,7 +456,8 @@ func (s *exchange) send(ctx context.Context, a *ask) (*http.Response, *apierror.
 		s.refused = resp.StatusCode < 500 && resp.StatusCode != http.StatusConflict
 		return fail(apierror.Read(resp))
 	}
-	answer, err := opener.Open(&living{resp.Body, life}, func(_ int, h http.Header) { s.informed(ctx, h) })
+	s.t.purse.acknowledged(s, s.allot)
+	answer, err := opener.Open(&living{resp.Body, life}, func(_ int, h http.Header) { s.informed(h) })
 	if err != nil {
 		return fail(s.t.broken(ctx, err))
 	}
@@ -431,66 +474,71 @@ func (s *exchange) send(ctx context.Context, a *ask) (*http.Response, *apierror.
 }
 
 // informed handles a 102: before its header, an answer waits for credit.
-func (s *exchange) informed(ctx context.Context, h http.Header) {
+func (s *exchange) informed(h http.Header) {
 	cost, err1 := strconv.ParseUint(h.Get("Bombyx-Cost"), 10, 63)
 	credit, err2 := strconv.ParseUint(h.Get("Bombyx-Credit"), 10, 63)
 	need, err3 := strconv.ParseUint(h.Get("Bombyx-Need"), 10, 63)
 	if errors.Join(err1, err2, err3) == nil {
-		s.metered(ctx, cost, credit, need)
+		s.metered(cost, credit, need)
 	}
 }
 
 // metered learns the running cost and, where credit runs low, pays ahead.
-func (s *exchange) metered(ctx context.Context, cost, credit, need uint64) {
+func (s *exchange) metered(cost, credit, need uint64) {
 	if s.t.cfg.Trace.Metered != nil {
 		s.t.cfg.Trace.Metered(cost, credit)
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.cost = max(s.cost, cost)
-	// What the request can cost at most is enough, unless the enclave says
-	// that it is not.
-	want := max(need, min(s.cost+s.t.cfg.Window, s.bound))
-	if s.ended || want <= s.allot {
-		return
+	if !s.ended {
+		s.t.purse.advance(s, min(cost, s.offered), min(need, receipt.MaxCost))
+		s.lift()
 	}
-	more := s.t.purse.hold(want-s.allot, need-min(need, s.allot))
-	s.allot += more
-	if more > 0 && !s.raising {
+}
+
+// relieved tells a request that waited for more that there is.
+func (s *exchange) relieved() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.ended {
+		s.lift()
+	}
+}
+
+// lift allots what is held.
+func (s *exchange) lift() {
+	if s.allot = max(s.allot, s.t.purse.most(s)); s.granted < s.allot && !s.raising {
 		s.raising = true
-		go s.raise(ctx)
+		go s.raise()
 	}
 }
 
 // raise has the host raise the credit to what is allotted, one step after the
 // other: an overtaken step that fails would take back what the next has given.
-func (s *exchange) raise(ctx context.Context) {
+func (s *exchange) raise() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for !s.ended && s.granted < s.allot {
 		want := s.allot
-		s.offer(want)
+		s.offered = max(s.offered, want)
 		s.mu.Unlock()
-		fault := s.t.purse.raise(ctx, s.stream, want)
+		fault := s.t.purse.raise(s.ctx, s.stream, want)
 		s.mu.Lock()
-		if fault == nil {
-			s.granted = want
-		} else if !s.ended {
+		if fault != nil {
 			// The failure shows in the answer, which ends for want of credit.
-			s.t.purse.release(s.allot - s.granted)
 			s.allot = s.granted
+			break
+		}
+		if s.granted = want; !s.ended {
+			s.t.purse.acknowledged(s, want)
 		}
 	}
 	s.raising = false
 }
 
-// offer comes before the host is told of an allotment.
-func (s *exchange) offer(allot uint64) {
-	if allot > s.offered {
-		s.t.purse.offer(allot-s.offered, s.era)
-		s.offered = allot
-	}
-}
+// counted is what the host has on its books for it beyond its cost, as far as
+// that is known.
+func (s *exchange) counted() uint64 { return s.acked - min(s.acked, s.cost) }
 
 // end is what the exchange has come to without a receipt; nothing changes
 // afterwards.
@@ -498,7 +546,7 @@ func (s *exchange) end() outcome {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.ended = true
-	return outcome{era: s.era, allot: s.allot, offered: s.offered, cost: s.cost, unsure: !s.refused}
+	return outcome{of: s, told: s.cost, cost: s.cost, offered: s.offered, unsure: !s.refused}
 }
 
 // models answers GET /v1/models from the card.

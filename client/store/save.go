@@ -16,8 +16,8 @@ import (
 const gather = 50 * time.Millisecond
 
 // Save returns a function for client.Payment.Save. It records progress and receipts in the order of the calls and returns at
-// once; Flush and Close wait until everything is on disk. A crash loses at most what was still on its way there: the host
-// then shows the client's own vouchers, and the next receipts continue the chain from the last one saved.
+// once; Flush and Close wait until everything is on disk. A crash loses at most what was still on its way there, which is never
+// a voucher that has left (client.Payment.Flush): the next receipts continue the chain from the last one saved.
 //
 // When the disk fails, the store records nothing more and Failed is closed: stop paying.
 func (s *Store) Save(a channel.Address) func(client.PaymentState, string) {
@@ -130,8 +130,8 @@ func (r *recorder) open(ctx context.Context, db *sql.DB) (err error) {
 	if r.conn, err = db.Conn(ctx); err != nil {
 		return err
 	}
-	// Totals only ever rise.
-	if r.advance, err = r.conn.PrepareContext(ctx, `UPDATE channels SET signed = max(signed, ?), settled = max(settled, ?), head = ? WHERE address = ?`); err != nil {
+	// A signature cannot be taken back.
+	if r.advance, err = r.conn.PrepareContext(ctx, `UPDATE channels SET signed = max(signed, ?), settled = ?, head = ? WHERE address = ?`); err != nil {
 		return err
 	}
 	r.receipt, err = r.conn.PrepareContext(ctx, `INSERT INTO receipts (channel, seq, receipt, head)
@@ -160,8 +160,7 @@ func (r *recorder) record(db *sql.DB, batch []save) error {
 	advance, receipt := tx.StmtContext(ctx, r.advance), tx.StmtContext(ctx, r.receipt)
 	reached := map[string]client.PaymentState{}
 	for _, w := range batch {
-		before := reached[w.address]
-		w.state.Signed, w.state.Settled = max(w.state.Signed, before.Signed), max(w.state.Settled, before.Settled)
+		w.state.Signed = max(w.state.Signed, reached[w.address].Signed)
 		reached[w.address] = w.state
 	}
 	for address, state := range reached {

@@ -31,7 +31,7 @@ func payment(w *wallet.Wallet, s *store.Store, c store.Channel) (client.Payment,
 		clear(key)
 		return client.Payment{}, cli.Errorf(cli.Usage, "use the wallet that opened it", "%s was opened from another wallet", c.Address())
 	}
-	return client.Payment{Network: c.Network, Channel: c.Params, Key: key, Deposit: c.Deposit, State: c.Progress, Save: s.Save(c.Address())}, nil
+	return client.Payment{Network: c.Network, Channel: c.Params, Key: key, Deposit: c.Deposit, State: c.Progress, Save: s.Save(c.Address()), Flush: s.Flush}, nil
 }
 
 // A line is what chat and proxy talk through: an attested, paid connection to a host. Close it.
