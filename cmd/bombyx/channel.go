@@ -24,11 +24,12 @@ import (
 func channelCommand(h *home) *cobra.Command {
 	c := &cobra.Command{Use: "channel", Short: "Deposit money that pays one host, and get the rest back",
 		Long: `A channel is a small contract on TON that can pay one host and returns everything else to
-you. Answers are paid for with vouchers off chain, a window ahead of their delivery. You
-can close it whenever you like: at once when the host agrees, alone after the closing
-delay when it does not. The contract leaves nobody else a say.`,
+you. Answers are paid for with vouchers off chain, one window ahead of their delivery, and
+that window is all that the host can take without delivering. You can close it
+whenever you like: at once when the host agrees, alone after the closing delay when it does
+not. The contract leaves nobody else a say.`,
 		Example: "  bombyx channel open 2\n  bombyx channel list\n  bombyx channel close --wait"}
-	c.AddCommand(channelOpen(h), channelTopUp(h), channelList(h), channelShow(h), channelClose(h), channelRecover(h))
+	c.AddCommand(channelOpen(h), channelTopUp(h), channelList(h), channelShow(h), channelClose(h), channelForgive(h), channelRecover(h))
 	return c
 }
 

@@ -20,7 +20,8 @@ import (
 func channelClose(h *home) *cobra.Command {
 	var alone, wait, asJSON bool
 	c := &cobra.Command{Use: "close [CHANNEL]", Short: "Close a channel and get the rest back", Args: cobra.MaximumNArgs(1), ValidArgsFunction: h.completeChannels,
-		Long: `close asks the host to close at once, for exactly what the receipts add up to. When the host
+		Long: `close asks the host to close at once, for what the receipts add up to and what, by its word,
+answers that broke off have cost, as far as that was signed for. When the host
 does not, or with --alone, it starts a close that nobody can stop: the host may claim for
 the closing delay, then everything else comes back. Finish it with --wait, or by calling
 close again after the delay.
@@ -50,6 +51,50 @@ finish. Each message carries 0.02 GRAM for gas, and what is left of it comes bac
 		}
 		defer release()
 		return p.leave(c, alone, wait)
+	}
+	return c
+}
+
+func channelForgive(h *home) *cobra.Command {
+	c := &cobra.Command{Use: "forgive [CHANNEL]", Short: "Let a host have what answers that broke off cost", Args: cobra.MaximumNArgs(1), ValidArgsFunction: h.completeChannels,
+		Long: `When an answer breaks off, the host may say that it cost more than what arrived. Who is right
+nobody can tell, so it counts as lost, and all that is lost on a channel is never more than
+one window: then requests end with window_spent. forgive takes the host's word for what was
+lost so far, which puts another window at risk. Do it if you know why answers broke off;
+else close the channel and use another host. It moves no money.`,
+		Example: "  bombyx channel forgive\n  bombyx channel forgive EQ... --yes"}
+	h.passphraseFlag(c)
+	h.yesFlag(c)
+	c.RunE = func(cmd *cobra.Command, args []string) error {
+		p, err := h.payer(cmd)
+		if err != nil {
+			return err
+		}
+		defer p.close()
+		c, err := findChannel(cmd.Context(), p.store, args)
+		if err != nil {
+			return err
+		}
+		release, err := p.store.Acquire(c.Address())
+		if err != nil {
+			return busy(c, err)
+		}
+		defer release()
+		most := c.Progress.Signed - min(c.Progress.Signed, c.Progress.Settled)
+		if err := h.confirm(cmd, fmt.Sprintf("Take the word of %s for what %s has paid without an answer, at most %s GRAM?", c.Host, c.Address(), ton.Nano(most))); err != nil {
+			return err
+		}
+		cfg, err := p.reach(c)
+		if err != nil {
+			return err
+		}
+		defer clear(cfg.Payment.Key)
+		lost, err := client.Forgive(cmd.Context(), cfg)
+		if err != nil {
+			return fault(err)
+		}
+		fmt.Fprintf(cmd.OutOrStdout(), "forgiven: %s GRAM\n", ton.Nano(lost))
+		return nil
 	}
 	return c
 }
@@ -89,7 +134,8 @@ func (p *payer) leave(c store.Channel, alone, wait bool) error {
 		return chainFault(err)
 	}
 	if !on.Closing() && !alone {
-		if err := p.h.confirm(p.cmd, fmt.Sprintf("Close %s: pay the host %s GRAM in all and get the rest back?", a, ton.Nano(c.Progress.Settled))); err != nil {
+		if err := p.h.confirm(p.cmd, fmt.Sprintf("Close %s: pay the host %s GRAM, at most %s if it says that answers which broke off cost more, and get the rest back?",
+			a, ton.Nano(c.Progress.Settled), ton.Nano(max(c.Progress.Signed, c.Progress.Settled)))); err != nil {
 			return err
 		}
 		err := p.together(c)
@@ -143,18 +189,22 @@ func (p *payer) leave(c store.Channel, alone, wait bool) error {
 	return p.ended(a)
 }
 
+// reach is what it takes to talk to a channel's host about it. Clear the key.
+func (p *payer) reach(c store.Channel) (client.Config, error) {
+	cfg, err := p.h.reach(c.Host, c.HostKey)
+	if err == nil {
+		cfg.Payment, err = payment(p.wallet, p.store, c)
+	}
+	return cfg, err
+}
+
 // together asks the host to close at once.
 func (p *payer) together(c store.Channel) error {
-	pay, err := payment(p.wallet, p.store, c)
+	cfg, err := p.reach(c)
 	if err != nil {
 		return err
 	}
-	defer clear(pay.Key)
-	cfg, err := p.h.reach(c.Host, c.HostKey)
-	if err != nil {
-		return err
-	}
-	cfg.Payment = pay
+	defer clear(cfg.Payment.Key)
 	if err := client.CloseTogether(p.cmd.Context(), cfg); err != nil {
 		return err
 	}

@@ -31,8 +31,8 @@ func hostAdd(h *home) *cobra.Command {
 	c := &cobra.Command{Use: "add URL KEY | add adnl:ID | add --registry REGISTRY NAME", Short: "Pin a host and accept its prices", Args: cobra.RangeArgs(1, 2),
 		Long: `add asks the host for its card, verifies it under KEY (64 hexadecimal digits, from a
 registry or from the provider itself), and records in host.json: URL, key, the model to
-use, its present prices as the limit, and the credit that an answer gets ahead of its
-delivery. A host that raises its prices is refused until you add it again. It replaces the
+use, its present prices as the limit, and the window: the credit that all running requests
+together get ahead of delivery. A host that raises its prices is refused until you add it again. It replaces the
 host that was there before; channels with that one stay.
 
 A host that is named by its ADNL id needs no key: the id is its hash. It is found in the DHT
@@ -44,7 +44,7 @@ registry is read, and a host that it no longer lists, or lists otherwise, is ref
 Which registries to believe is up to you.`,
 		Example: "  bombyx host add https://host.example 5f3c... --model qwen3-8b\n  bombyx host add adnl:3b6a...\n  bombyx host add --registry EQ... alice"}
 	c.Flags().StringVarP(&model, "model", "m", "", "model to use unless a request names another (default the first on the card)")
-	c.Flags().StringVar(&window, "window", "", "the most, in GRAM, that the host can take without delivering (default the card's)")
+	c.Flags().StringVar(&window, "window", "", "the most, in GRAM, that the host can take without delivering, all requests together (default the card's)")
 	c.Flags().StringVar(&from, "registry", "", "take the host from this registry: EQ... or 0:...")
 	h.yesFlag(c)
 	c.RunE = func(cmd *cobra.Command, args []string) error {
