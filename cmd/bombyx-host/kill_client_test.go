@@ -65,7 +65,7 @@ func (p *payer) run(mode string) error {
 	}
 	a := attestationtest.New(p.Authority)
 	cfg := client.Config{Host: p.Host, HostKey: p.HostKey, Policy: a.Policy(time.Now()), MaxPrices: killPrices, Window: killWindow, Timeout: 5 * time.Second,
-		Payment: client.Payment{Network: p.Network, Channel: p.Channel, Key: ed25519.NewKeyFromSeed(p.Key), Deposit: p.Deposit, State: known.Progress, Save: s.Save(address)},
+		Payment: client.Payment{Network: p.Network, Channel: p.Channel, Key: ed25519.NewKeyFromSeed(p.Key), Deposit: p.Deposit, State: known.Progress, Save: s.Save(address), Flush: s.Flush},
 		Base:    &acknowledged{http.DefaultTransport.(*http.Transport).Clone(), note},
 		Trace: client.Trace{
 			Voucher: func(v *channel.SignedVoucher) { note("signed %d", v.Total) },
@@ -83,6 +83,9 @@ func (p *payer) run(mode string) error {
 		return err
 	}
 	if mode == "look" {
+		if _, err := t.Forgive(ctx); err != nil {
+			return err
+		}
 		resp, err := p.ask(t, `{"model":"m","stream":true,"max_tokens":1,"messages":[]}`)
 		if err == nil {
 			io.Copy(io.Discard, resp.Body)
@@ -135,6 +138,12 @@ func (p *payer) work(t *client.Transport, note func(string, ...any)) {
 	}
 	if resp.StatusCode != 200 {
 		note("refused %d %s", resp.StatusCode, bytes.ReplaceAll(content, []byte("\n"), []byte(" ")))
+		if bytes.Contains(content, []byte("window_spent")) {
+			// It has had a window of answers that a kill kept from it.
+			n, err := t.Forgive(context.Background())
+			note("forgiven %d %v", n, err)
+			return
+		}
 		time.Sleep(20 * time.Millisecond) // the host may be down
 		return
 	}

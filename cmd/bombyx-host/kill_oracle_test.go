@@ -286,8 +286,8 @@ func (k *killer) check(c *killChannel) {
 		k.fault("TWICE: the ledger says %d were delivered, the tap saw %d at most", row.spent, most)
 	}
 	_, most, _ := k.tap.state(c.name)
-	if slack := uint64(killWorkers) * killWindow; signed > most+slack {
-		k.fault("OVERPAID: %d were signed, %d released at most, and %d may run ahead", signed, most, slack)
+	if signed > most+killWindow {
+		k.fault("OVERPAID: %d were signed, %d released at most, and %d may run ahead", signed, most, killWindow)
 	}
 	if on, err := channel.Load(k.ctx, k.api, channel.Address(c.params.Address())); err == nil && !c.closing {
 		if _, most, _ := k.tap.state(c.name); on.Paid > most {
