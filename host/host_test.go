@@ -622,7 +622,7 @@ func TestSealedBodies(t *testing.T) {
 	r := newRig(t)
 	auth := r.open()
 	r.pay(auth, 1000)
-	for i, size := range []int{1, relayBuffer, relayBuffer + 1, maxUnread} {
+	for i, size := range []int{1, relayBuffer, relayBuffer + 1, 256 << 10} {
 		body := bytes.Repeat([]byte{'a' + byte(i)}, size)
 		for round := range 5 {
 			for _, early := range []bool{false, true} {

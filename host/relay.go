@@ -270,8 +270,8 @@ func (h *Host) serveSealed(w http.ResponseWriter, r *http.Request) {
 		h.refuse(w, a, fault)
 		return
 	}
-	end, abort, err := h.relay(w, r, a, e, id, allot)
-	abort = abort || errors.Is(err, errCut)
+	end, lent, err := h.relay(w, r, a, e, id, allot)
+	cut := errors.Is(err, errCut)
 	if err != nil {
 		// The client or the enclave went away: only the enclave knows the cost.
 		if end, err = e.settle(id); err != nil {
@@ -284,9 +284,10 @@ func (h *Host) serveSealed(w http.ResponseWriter, r *http.Request) {
 	}
 	s := a.settle(id, cost)
 	h.aside(func() { h.record(a, s, id, end, err == nil) })
-	if abort {
-		// The client must see a cut, not an end, whatever repairs framing in
-		// between. Only now: what it holds must be given back.
+	// Only now: what the request holds has been given back.
+	if recalled := lent == nil || lent.recall(cut); cut || !recalled {
+		// A client whose answer broke off must see that, not an end, whatever
+		// repairs framing in between.
 		panic(http.ErrAbortHandler)
 	}
 }
@@ -389,13 +390,13 @@ func (h *Host) record(a *account, s *admission, id string, end ending, known boo
 var buffers = sync.Pool{New: func() any { b := make([]byte, relayBuffer); return &b }}
 
 // relay passes the sealed request on and the sealed answer back, a piece at a
-// time, and returns what the enclave states at its end, and whether the
-// connection has no future.
-func (h *Host) relay(w http.ResponseWriter, r *http.Request, a *account, e *upstream, id string, allot uint64) (end ending, abort bool, err error) {
+// time. It returns what the enclave states at its end, and the request's body if
+// the transport may still hold it.
+func (h *Host) relay(w http.ResponseWriter, r *http.Request, a *account, e *upstream, id string, allot uint64) (end ending, lent *lentBody, err error) {
 	if allot > h.cfg.Window {
 		if fault := h.keepStream(r.Context(), a, a.running(id), id, ending{}); fault != nil {
 			fault.Write(w)
-			return ending{}, false, nil
+			return ending{}, nil, nil
 		}
 	}
 	rc := http.NewResponseController(w)
@@ -411,23 +412,23 @@ func (h *Host) relay(w http.ResponseWriter, r *http.Request, a *account, e *upst
 				f = errSlow
 			}
 			f.Write(w)
-			return ending{}, false, nil
+			return ending{}, nil, nil
 		}
 		on.ended()
 		if req, err = e.request(r.Context(), http.MethodPost, "/sealed", bytes.NewReader(whole)); err != nil {
-			return ending{}, false, err
+			return ending{}, nil, err
 		}
 	} else {
 		// An HTTP/1 server would close the request's body when the answer begins,
 		// under the hands of the transport that is still looking for its end.
 		if err := rc.EnableFullDuplex(); err != nil {
-			return ending{}, false, err
+			return ending{}, nil, err
 		}
-		body := &lentBody{src: r.Body, left: r.ContentLength, on: on, back: make(chan struct{})}
+		body := &lentBody{src: r.Body, left: r.ContentLength, on: on, back: make(chan struct{}), rc: rc, http1: r.ProtoMajor == 1}
 		if req, err = e.request(r.Context(), http.MethodPost, "/sealed", body); err != nil {
-			return ending{}, false, err
+			return ending{}, nil, err
 		}
-		defer func() { abort = !body.recall(rc, r.ProtoMajor == 1) }()
+		lent = body
 		req.ContentLength = r.ContentLength
 	}
 	req.Header["Content-Type"] = []string{requestType}
@@ -440,14 +441,13 @@ func (h *Host) relay(w http.ResponseWriter, r *http.Request, a *account, e *upst
 		if on.late() {
 			f = errSlow
 		}
-		f.Write(w)
-		return ending{}, false, err
+		early(w, f)
+		return ending{}, lent, err
 	}
 	defer resp.Body.Close()
 	if resp.StatusCode != http.StatusOK {
-		f := apierror.Read(resp)
-		f.Write(w)
-		return ending{}, false, nil // the enclave refused before it ran anything
+		early(w, apierror.Read(resp))
+		return ending{}, lent, nil // the enclave refused before it ran anything
 	}
 	w.Header()["Content-Type"] = []string{responseType}
 	w.WriteHeader(http.StatusOK)
@@ -457,14 +457,14 @@ func (h *Host) relay(w http.ResponseWriter, r *http.Request, a *account, e *upst
 		n, err := resp.Body.Read(*p)
 		if n > 0 {
 			if h.sure(r.Context(), a) != nil {
-				return ending{}, false, errCut
+				return ending{}, lent, errCut
 			}
 			if _, werr := w.Write((*p)[:n]); werr != nil {
-				return ending{}, false, errors.Join(errCut, werr)
+				return ending{}, lent, errors.Join(errCut, werr)
 			}
 			if err == nil {
 				if ferr := rc.Flush(); ferr != nil {
-					return ending{}, false, errors.Join(errCut, ferr)
+					return ending{}, lent, errors.Join(errCut, ferr)
 				}
 			}
 		}
@@ -472,23 +472,25 @@ func (h *Host) relay(w http.ResponseWriter, r *http.Request, a *account, e *upst
 			break
 		}
 		if err != nil {
-			return ending{}, false, errors.Join(errCut, err)
+			return ending{}, lent, errors.Join(errCut, err)
 		}
 	}
 	end, err = readEnding(resp.Trailer)
-	return end, false, err
+	return end, lent, err
 }
 
 // A lentBody is a request's body in the hands of a transport, which may read it
 // and close it after RoundTrip has returned. The server must not go on to the
 // connection's next request meanwhile: both would read from it.
 type lentBody struct {
-	src  io.Reader
-	left int64 // bytes to come, negative if unknown; the transport's
-	end  bool  // seen; likewise
-	once sync.Once
-	on   *arrival
-	back chan struct{} // closed by Close
+	src   io.Reader
+	left  int64 // bytes to come, negative if unknown; the transport's
+	end   bool  // seen; likewise
+	once  sync.Once
+	on    *arrival
+	rc    *http.ResponseController
+	http1 bool
+	back  chan struct{} // closed by Close
 }
 
 func (b *lentBody) Read(p []byte) (int, error) {
@@ -506,36 +508,41 @@ func (b *lentBody) Close() error {
 	return nil
 }
 
-// recall waits until the transport has let go of the body. What is left of the
-// request must be read before the handler ends, as far as it is on its way: an
-// HTTP/1 server with full duplex does not survive to look for it itself. Else
-// the connection has no future: recall reports false.
-func (b *lentBody) recall(rc *http.ResponseController, http1 bool) bool {
+// recall waits until the transport has let go of the body, and reports whether
+// the connection has a future. An HTTP/1 server with full duplex does not survive
+// to look for the rest of a request itself, and one that closed the connection on
+// it would take from the client an answer that it has not read yet. So unless the
+// answer is cut anyway the rest is read here, as far as a request goes and in the
+// time that it has.
+func (b *lentBody) recall(cut bool) bool {
+	grace, rest := graceForBody, b.http1 && !cut
+	if rest {
+		b.rc.Flush()
+		grace = time.Until(b.on.until) // the transport lets go when it sees the next piece
+	}
 	select {
 	case <-b.back:
-	case <-time.After(graceForBody):
-		rc.SetReadDeadline(time.Unix(1, 0))
+	case <-time.After(grace):
+		b.rc.SetReadDeadline(time.Unix(1, 0))
 		<-b.back
 	}
-	if b.end || !http1 {
+	if b.end || !rest {
 		return true
 	}
-	rc.SetReadDeadline(time.Now().Add(graceForBody))
-	io.CopyN(io.Discard, b, maxUnread)
-	if !b.end {
-		rc.Flush()
-	}
+	b.rc.SetReadDeadline(b.on.until)
+	io.CopyN(io.Discard, b, maxSealed)
 	return b.end
 }
 
 // An arrival ends the reading of a request that takes too long to come.
 type arrival struct {
+	until time.Time
 	clock *time.Timer
 	state atomic.Int32 // 0 while it comes, 1 once that has ended, 2 if it is late
 }
 
 func newArrival(rc *http.ResponseController, within time.Duration) *arrival {
-	a := new(arrival)
+	a := &arrival{until: time.Now().Add(within)}
 	a.clock = time.AfterFunc(within, func() {
 		if a.state.CompareAndSwap(0, 2) {
 			rc.SetReadDeadline(time.Unix(1, 0))
@@ -555,8 +562,8 @@ func (a *arrival) late() bool { return a.state.Load() == 2 }
 var errSlow = apierror.New(408, "slow_request", "the request did not arrive in time", "send it again, over a faster link")
 
 const (
-	graceForBody = 100 * time.Millisecond // that the rest of a request may take once it is answered
-	maxUnread    = 256 << 10              // bytes of it that are worth reading
+	graceForBody = 100 * time.Millisecond // for a transport to let go of the body of a request that is answered
+	maxSealed    = 9 << 20                // bytes of a sealed request: 8 MiB of content, and padding
 )
 
 // readEnding reads the fields Bombyx-Cost and Bombyx-Tab.
@@ -575,6 +582,13 @@ func readTab(h http.Header) (t ledger.Tab, err error) {
 	}
 	t.ID = id
 	return t, nil
+}
+
+// early answers with a fault while the client may still be sending. It is whole
+// before the handler ends.
+func early(w http.ResponseWriter, f *apierror.Error) {
+	w.Header().Set("Content-Length", strconv.Itoa(len(f.JSON())))
+	f.Write(w)
 }
 
 // refuse answers with a fault; for want of credit it says what the host knows.
