@@ -147,7 +147,7 @@ func (s *server) head(ctx context.Context, c *Client) (*tonapi.BlockIDExt, Head,
 		return nil, Head{}, err
 	}
 	if lag := c.opts.Now().Sub(h.Time); lag > c.opts.MaxLag {
-		return nil, Head{}, fmt.Errorf("its newest block is %s old", lag.Round(time.Second))
+		return nil, Head{}, fmt.Errorf("its newest block is %s old by this machine's clock", lag.Round(time.Second))
 	}
 	return id, h, nil
 }
