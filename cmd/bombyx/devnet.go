@@ -51,8 +51,8 @@ The control endpoint takes JSON, on loopback:
 	f.StringVar(&config, "config", "", "write the network's global.config.json here")
 	f.DurationVar(&blockTime, "block-time", time.Second, "time between blocks")
 	c.RunE = func(cmd *cobra.Command, _ []string) error {
-		if blockTime < 10*time.Millisecond {
-			return cli.Errorf(cli.Usage, "use 10ms or more", "block time %s is too short", blockTime)
+		if blockTime < 10*time.Millisecond || blockTime > time.Minute {
+			return cli.Errorf(cli.Usage, "use 10ms to 1m: clients refuse a newest block of two minutes ago", "block time %s is out of range", blockTime)
 		}
 		if liteservers == 0 {
 			return cli.Errorf(cli.Usage, "use 1 or more", "a network without liteservers cannot be reached")

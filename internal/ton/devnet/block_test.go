@@ -381,3 +381,32 @@ func FuzzQuery(f *testing.F) {
 		}
 	})
 }
+
+// A client refuses a chain whose newest block is old: one that comes back after a night, or whose blocks are rare, has a new one at once.
+func TestNewestBlockIsRecent(t *testing.T) {
+	dir, now := t.TempDir(), time.Unix(1_800_000_000, 0)
+	cfg := Config{Dir: dir, Clock: func() time.Time { return now }}
+	c, err := New(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err = c.Close(); err != nil {
+		t.Fatal(err)
+	}
+	now = now.Add(8 * time.Hour)
+	if c, err = New(cfg); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { c.Close() })
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	next := c.head().id.SeqNo + 1
+	go func() { done <- c.Run(ctx, time.Hour) }()
+	if !c.wait(t.Context(), next, 10*time.Second) || c.head().utime != uint32(now.Unix()) {
+		t.Errorf("block %d of %d, at %d", c.head().id.SeqNo, c.head().utime, now.Unix())
+	}
+	cancel()
+	if err = <-done; err != nil {
+		t.Fatal(err)
+	}
+}

@@ -6,30 +6,34 @@ import (
 	"time"
 )
 
-// idleBlocks is how many intervals may pass without a block when nothing waits.
-const idleBlocks = 10
+// When nothing waits, so many intervals may pass without a block, but no more
+// than a minute: clients refuse a chain whose newest block is old.
+const (
+	idleBlocks = 10
+	idleMost   = time.Minute
+)
 
-// Run seals a block each interval in which something waits, and now and then
-// an empty one, so that the newest block stays recent. It returns when ctx ends
-// (nil) or a block cannot be made.
+// Run seals a block at once, one each interval in which something waits, and
+// now and then an empty one, so that the newest block stays recent. It returns
+// when ctx ends (nil) or a block cannot be made.
 func (c *Chain) Run(ctx context.Context, interval time.Duration) error {
 	if interval <= 0 {
 		return errors.New("devnet: the block interval must be positive")
 	}
 	tick := time.NewTicker(interval)
 	defer tick.Stop()
-	for idle := 1; ; idle++ {
+	longest := min(idleBlocks*interval, idleMost)
+	for idle := longest; ; idle += interval {
+		if idle >= longest || c.waiting() {
+			idle = 0
+			if err := c.Seal(); err != nil {
+				return err
+			}
+		}
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-tick.C:
-		}
-		if idle < idleBlocks && !c.waiting() {
-			continue
-		}
-		idle = 0
-		if err := c.Seal(); err != nil {
-			return err
 		}
 	}
 }
