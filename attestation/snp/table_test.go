@@ -33,6 +33,11 @@ func TestParseTable(t *testing.T) {
 	if s := strings.Join([]string{string(got[0]), string(got[1]), string(got[2])}, " "); len(got) != 3 || s != "vcek ask ark" {
 		t.Errorf("%q", got)
 	}
+	// It may point into itself, and end with its end.
+	short := append(append(slices.Clone(guidVCEK[:]), 0, 0, 0, 0, 1, 0, 0, 0), make([]byte, 24)...)
+	if got, err := ParseTable(short); err != nil || len(got) != 1 || len(got[0]) != 1 {
+		t.Errorf("%q, %v", got, err)
+	}
 	many := slices.Repeat([]entry{{der: "x"}}, MaxTableCertificates)
 	for i := range many {
 		many[i].id = [16]byte{0: 1, 1: byte(i)}

@@ -10,7 +10,6 @@ import (
 	"crypto/sha512"
 	"crypto/x509"
 	_ "embed"
-	"encoding/binary"
 	"encoding/pem"
 	"errors"
 	"fmt"
@@ -262,10 +261,7 @@ func (v *Verifier) verify(issuer *x509.Certificate, digest [48]byte, sig []byte)
 		return false
 	}
 	h := sha256.New()
-	var n [4]byte
-	binary.BigEndian.PutUint32(n[:], uint32(len(issuer.RawSubjectPublicKeyInfo)))
-	h.Write(n[:])
-	h.Write(issuer.RawSubjectPublicKeyInfo)
+	h.Write(issuer.RawSubjectPublicKeyInfo) // DER says itself where it ends
 	h.Write(digest[:])
 	h.Write(sig)
 	key := [32]byte(h.Sum(nil))

@@ -1,13 +1,18 @@
 package snp
 
 import (
+	"bytes"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
+	"crypto/rsa"
+	"crypto/sha512"
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/asn1"
+	"encoding/binary"
 	"errors"
+	"maps"
 	"math/big"
 	"slices"
 	"strings"
@@ -47,6 +52,10 @@ func TestRejected(t *testing.T) {
 	keyChecks := []string{CheckKeyKind, CheckKeyProduct, CheckKeyChip, CheckKeyTCB}
 	noCRL := []string{CheckRevocation}
 	noRoot := []string{CheckCRL, CheckRevocation}
+	good, err := newWorld(Genoa, VCEK).appraise(t)
+	if err != nil {
+		t.Fatal(err)
+	}
 	for _, c := range []struct {
 		name string
 		bend func(*world)
@@ -88,6 +97,18 @@ func TestRejected(t *testing.T) {
 		{"product that is not printable", func(w *world) { w.extensions["2"] = []byte{0x16, 2, 'x', 7} }, CheckChain, keyChecks},
 		{"chain longer than the ARK allows", func(w *world) { w.ark.MaxPathLen, w.ark.MaxPathLenZero = 0, true }, CheckChain, nil},
 
+		{"ASK with a short key", func(w *world) {
+			small, err := rsa.GenerateKey(rand.Reader, 2048)
+			if err != nil {
+				t.Fatal(err)
+			}
+			keys := *w.keys
+			keys.ask, w.keys, w.ekBy = small, &keys, small
+		}, CheckChain, nil},
+		{"ASK with a key of another kind", func(w *world) {
+			w.bendCollateral = func(c *Collateral) { c.Intermediates[0] = w.issue(t, w.ask, w.ark, &k.otherEK.PublicKey, k.ark) }
+		}, CheckChain, nil},
+
 		{"key expired", func(w *world) { w.ek.NotAfter = w.now.Add(-time.Second) }, CheckChainValidity, nil},
 		{"key not yet valid", func(w *world) { w.ek.NotBefore = w.now.Add(time.Second) }, CheckChainValidity, nil},
 		{"ASK expired", func(w *world) { w.ask.NotAfter = w.now.Add(-time.Second) }, CheckChainValidity, nil},
@@ -97,6 +118,12 @@ func TestRejected(t *testing.T) {
 		{"CRL stale", func(w *world) { w.crl.NextUpdate = w.now.Add(-time.Second) }, CheckCRL, noCRL},
 		{"CRL from the future", func(w *world) { w.crl.ThisUpdate = w.now.Add(time.Second) }, CheckCRL, noCRL},
 		{"CRL signed with PKCS #1 v1.5", func(w *world) { w.crl.SignatureAlgorithm = x509.SHA384WithRSA }, CheckCRL, noCRL},
+		{"CRL that says another algorithm", func(w *world) {
+			w.bendCollateral = func(c *Collateral) {
+				list := *c.CRLs[0].List
+				list.SignatureAlgorithm, c.CRLs[0].List = x509.SHA384WithRSA, &list
+			}
+		}, CheckCRL, noCRL},
 		{"ARK may not sign CRLs", func(w *world) { w.ark.KeyUsage = x509.KeyUsageCertSign }, CheckCRL, noCRL},
 
 		{"ASK revoked", func(w *world) { revoke(w, w.ask) }, CheckRevocation, nil},
@@ -133,6 +160,8 @@ func TestRejected(t *testing.T) {
 			w.ekKey = &p256.PublicKey
 		}, CheckSignature, nil},
 
+		{"key of another kind", func(w *world) { w.ekKey = &k.other.PublicKey }, CheckSignature, nil},
+
 		{"committed TCB beyond the current", func(w *world) { w.report[0x1e7]++ }, CheckTCB, nil},
 		{"launch TCB beyond the current", func(w *world) { w.report[0x1f6]++ }, CheckTCB, nil},
 		{"reported TCB beyond the current", func(w *world) { w.report[0x3f]--; w.report[0x1e7]--; w.report[0x1f7]-- }, CheckTCB, nil},
@@ -148,6 +177,14 @@ func TestRejected(t *testing.T) {
 			if got := with(r, check.Skip); !slices.Equal(got, c.skip) {
 				t.Errorf("skipped %v, want %v", got, c.skip)
 			}
+			if got := listed(r); !slices.Equal(got, listed(good)) {
+				t.Errorf("listed %v", got)
+			}
+			for _, seen := range r.Checks {
+				if want := map[bool]string{true: `CRL of "ARK-Genoa"`}[c.name == "CRL stale" && seen.ID == CheckCRL]; seen.Stale != want {
+					t.Errorf("%s is stale for %q, want %q", seen.ID, seen.Stale, want)
+				}
+			}
 			var ce *check.Error
 			if !errors.As(err, &ce) || ce.Check.Status != check.Fail || errors.Is(err, check.ErrMissing) {
 				t.Errorf("error %v", err)
@@ -155,6 +192,14 @@ func TestRejected(t *testing.T) {
 			t.Log(err)
 		})
 	}
+}
+
+// listed returns the identifiers of all checks: none may be left out, whatever fails.
+func listed(r *Result) (ids []string) {
+	for _, c := range r.Checks {
+		ids = append(ids, c.ID)
+	}
+	return ids
 }
 
 func revoke(w *world, cert *x509.Certificate) {
@@ -286,6 +331,17 @@ func TestMissingCollateral(t *testing.T) {
 		if !errors.Is(err, check.ErrMissing) || !errors.As(err, &ce) || ce.Check.Missing != what || len(with(r, check.Fail)) != 0 {
 			t.Errorf("without %s: %v", what, err)
 		}
+		if want := []string{CheckParse, CheckChain, CheckChainValidity, CheckCRL, CheckRevocation, CheckKeyKind, CheckKeyProduct, CheckKeyChip, CheckKeyTCB, CheckSignature, CheckTCB}; !slices.Equal(listed(r), want) {
+			t.Errorf("without %s: listed %v", what, listed(r))
+		}
+		for _, c := range r.Checks {
+			lacks := map[string]string{"endorsement key certificate": "chain ek report.signature", `certificate of "SEV-Genoa"`: "chain", `CRL of "ARK-Genoa"`: "crl revocation"}[what]
+			for prefix := range strings.FieldsSeq(lacks) {
+				if strings.HasPrefix(c.ID, "snp."+prefix) && c.Missing != what {
+					t.Errorf("without %s: %s misses %q", what, c.ID, c.Missing)
+				}
+			}
+		}
 	}
 	w := newWorld(Genoa, VCEK)
 	v, b, _ := w.build(t)
@@ -373,6 +429,14 @@ func TestNewVerifierRefuses(t *testing.T) {
 	if _, err := NewVerifier(AMDIntermediates()[0]); err == nil {
 		t.Error("intermediate accepted as a trust anchor")
 	}
+	w := newWorld(Milan, VCEK)
+	if _, err := NewVerifier(w.issue(t, w.ark, w.ark, &w.keys.ek.PublicKey, w.keys.ark)); err == nil {
+		t.Error("root with an ECDSA key accepted")
+	}
+	w.ark.IsCA = false
+	if _, err := NewVerifier(w.issue(t, w.ark, w.ark, &w.keys.ark.PublicKey, w.keys.ark)); err == nil {
+		t.Error("root that is no CA accepted")
+	}
 }
 
 func TestUntrustedRoot(t *testing.T) {
@@ -431,6 +495,127 @@ func TestParseRefuses(t *testing.T) {
 		if _, err := ParseReport(make([]byte, n)); err == nil {
 			t.Errorf("%d bytes accepted", n)
 		}
+	}
+}
+
+// Every extension of the product's is required, and nothing may hide in one.
+func TestEndorsementKeyRefuses(t *testing.T) {
+	for _, p := range []Product{Milan, Genoa, Turin} {
+		for _, kind := range []SigningKey{VCEK, VLEK} {
+			parse := func(extensions map[string][]byte, more ...pkix.Extension) (*EndorsementKey, error) {
+				c := &x509.Certificate{Subject: amdName("SEV-" + kind.String()), Extensions: more}
+				for id, value := range extensions {
+					arcs := slices.Clone(oidAMD)
+					for arc := range strings.SplitSeq(id, ".") {
+						arcs = append(arcs, int(arc[0]-'0'))
+					}
+					c.Extensions = append(c.Extensions, pkix.Extension{Id: arcs, Value: value})
+				}
+				return ParseEndorsementKey(c)
+			}
+			good := newWorld(p, kind).extensions
+			if _, err := parse(good, pkix.Extension{Id: asn1.ObjectIdentifier{1, 3, 6, 1, 4, 1, 3705, 1, 9, 9}}, pkix.Extension{Id: oidAMD}); err != nil {
+				t.Errorf("%s %s with extensions of others: %v", p, kind, err)
+			}
+			for id := range good {
+				less := maps.Clone(good)
+				delete(less, id)
+				if _, err := parse(less); err == nil {
+					t.Errorf("%s %s without extension %s", p, kind, id)
+				}
+				less[id] = append(slices.Clone(good[id]), 0)
+				if _, err := parse(less); err == nil {
+					t.Errorf("%s %s with more in extension %s", p, kind, id)
+				}
+			}
+		}
+	}
+	for text, ok := range map[string]bool{" ~": true, "\x1f": false, "\x7f": false, strings.Repeat("x", 256): true, strings.Repeat("x", 257): false} {
+		b := asn1.RawValue{Tag: asn1.TagIA5String, Bytes: []byte(text)}
+		if got, err := ia5(der(b, "")); (err == nil) != ok || ok && got != text {
+			t.Errorf("%q: %q, %v", text, got, err)
+		}
+	}
+	if _, err := ia5(der("text", "utf8")); err == nil {
+		t.Error("UTF8String taken for an IA5String")
+	}
+}
+
+// Every field is read from where the specification has it (ABI, ATTESTATION_REPORT).
+func TestFields(t *testing.T) {
+	b := make([]byte, ReportSize)
+	for i := range b {
+		b[i] = byte(i) ^ byte(i>>8)*0x5b
+	}
+	// What must have some value has it.
+	clear(b[0:4])
+	b[0] = 5
+	copy(b[0x08:], []byte{7, 8, 0xfe, 3, 0, 0, 0, 0})
+	copy(b[0x30:], []byte{3, 0, 0, 0, 1, 0, 0, 0})
+	copy(b[0x48:], []byte{1 | 2 | 1<<2, 0, 0, 0, 0, 0, 0, 0})
+	clear(b[0x18b:0x1a0])
+	b[0x1eb], b[0x1ef] = 0, 0
+	clear(b[0x208:signedSize])
+	clear(b[0x2d0:0x2e8])
+	clear(b[0x318:])
+	r, err := ParseReport(b)
+	if err != nil {
+		t.Fatal(err)
+	}
+	version := func(v FirmwareVersion) []byte { return []byte{v.Build, v.Minor, v.Major, 0} }
+	flags := uint64(r.SigningKey) << 2
+	if r.AuthorKeyEnabled {
+		flags |= 1
+	}
+	if r.MaskChipKey {
+		flags |= 2
+	}
+	slices.Reverse(r.r[:])
+	slices.Reverse(r.s[:])
+	var again []byte
+	for _, v := range []any{r.Version, r.GuestSVN, r.Policy, r.FamilyID, r.ImageID, r.VMPL, uint32(1), r.CurrentTCB, r.PlatformInfo, flags, r.ReportData, r.Measurement, r.HostData,
+		r.IDKeyDigest, r.AuthorKeyDigest, r.ReportID, r.ReportIDMA, r.ReportedTCB, r.CPUID, make([]byte, 21), r.ChipID, r.CommittedTCB, version(r.CurrentVersion),
+		version(r.CommittedVersion), r.LaunchTCB, r.LaunchMitigations, r.CurrentMitigations, make([]byte, signedSize-0x208), r.r, make([]byte, 24), r.s, make([]byte, ReportSize-0x318)} {
+		again, _ = binary.Append(again, binary.LittleEndian, v)
+	}
+	if !bytes.Equal(again, b) || !bytes.Equal(r.Raw, b) {
+		t.Errorf("report\n%x\nis read as\n%x", b, again)
+	}
+	if clear(b); r.Raw[0] != 5 {
+		t.Error("shares memory with the input")
+	}
+	if p := PlatformInfo(PlatformTSME | PlatformECC); !p.Has(PlatformECC) || p.Has(PlatformECC|PlatformSMT) {
+		t.Error("platform information is misread")
+	}
+}
+
+func TestProducts(t *testing.T) {
+	for cpu, want := range map[[2]uint8]Product{{0x19, 0}: Milan, {0x19, 0x0f}: Milan, {0x19, 0x10}: Genoa, {0x19, 0x1f}: Genoa, {0x19, 0x20}: "", {0x19, 0x9f}: "", {0x19, 0xa0}: Genoa,
+		{0x19, 0xaf}: Genoa, {0x19, 0xb0}: "", {0x1a, 0}: Turin, {0x1a, 0x1f}: Turin, {0x1a, 0x20}: "", {0x18, 0}: "", {0x1b, 0}: ""} {
+		r := &Report{Version: 3, CPUID: [3]uint8{cpu[0], cpu[1]}}
+		if p, err := r.Product(); p != want || (err == nil) != (want != "") {
+			t.Errorf("%x: %q, %v", cpu, p, err)
+		}
+		r.Version = 2
+		if _, err := r.Product(); err == nil || !strings.Contains(err.Error(), "does not name") {
+			t.Error(err)
+		}
+	}
+}
+
+// What one key has signed, no other is taken to have.
+func TestSignatureMemory(t *testing.T) {
+	w := newWorld(Genoa, VCEK)
+	v, _, c := w.build(t)
+	digest := sha512.Sum384(c.Key.RawTBSCertificate)
+	ask := c.Intermediates[0]
+	if !v.verify(ask, digest, c.Key.Signature) || !v.verify(ask, digest, c.Key.Signature) {
+		t.Fatal("a good signature is refused")
+	}
+	other := digest
+	other[0] ^= 1
+	if v.verify(v.anchors[0], digest, c.Key.Signature) || v.verify(ask, other, c.Key.Signature) || v.verify(ask, digest, ask.Signature) {
+		t.Error("a signature was mistaken for another")
 	}
 }
 
