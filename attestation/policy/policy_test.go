@@ -637,3 +637,288 @@ func FuzzParseHardware(f *testing.F) {
 		policy.ParseProofOfCloudToken(in)
 	})
 }
+
+// Every rule about a policy as a whole, broken alone.
+func TestMakesSense(t *testing.T) {
+	soon := time.Date(2027, 1, 1, 0, 0, 0, 0, time.UTC)
+	sgx := func() *policy.SGX {
+		return &policy.SGX{TCB: policy.IntelTCB{MinEvaluation: 1, MinDate: soon, Tolerated: []policy.Tolerance{}}, Enclaves: []policy.SGXEnclave{{Name: "e", Reason: "r"}}}
+	}
+	tolerance := policy.Tolerance{Status: "OutOfDate", Until: soon, Advisories: []string{}, Reason: "r"}
+	for _, c := range []struct {
+		want string
+		bend func(*policy.Policy)
+	}{
+		{"", func(p *policy.Policy) {}},
+		{"", func(p *policy.Policy) { p.SGX, p.TDX = sgx(), nil }},
+		{"", func(p *policy.Policy) { p.SNP.MaxVMPL = 3 }},
+		{"", func(p *policy.Policy) { p.Devices.Modes, p.Devices.GPU, p.Devices.Switch = []string{"cpu"}, nil, nil }},
+		{"", func(p *policy.Policy) {
+			p.Devices.Modes, p.Devices.Switch, p.Devices.GPU.MinCount = []string{"single-gpu"}, nil, 0
+		}},
+		{"", func(p *policy.Policy) { p.Devices.Switch.MinCount, p.Devices.Switch.MaxCount = 0, 0 }},
+		{"not_after is missing", func(p *policy.Policy) { p.NotAfter = time.Time{} }},
+		{"roots.intel is empty", func(p *policy.Policy) { p.SGX, p.TDX, p.Roots.Intel = sgx(), nil, nil }},
+		{"roots.amd is empty", func(p *policy.Policy) { p.Roots.AMD = nil }},
+		{"tdx.tcb.tolerated_statuses[1]: \"OutOfDate\" again", func(p *policy.Policy) { p.TDX.TCB.Tolerated = []policy.Tolerance{tolerance, tolerance} }},
+		{"sgx.tcb.min_evaluation_data_number", func(p *policy.Policy) { p.SGX = sgx(); p.SGX.TCB.MinEvaluation = 0 }},
+		{"sgx.enclaves: empty", func(p *policy.Policy) { p.SGX = sgx(); p.SGX.Enclaves = nil }},
+		{"sgx.enclaves[0]: needs", func(p *policy.Policy) { p.SGX = sgx(); p.SGX.Enclaves[0].Name = "" }},
+		{"sgx.enclaves[0]: needs", func(p *policy.Policy) { p.SGX = sgx(); p.SGX.Enclaves[0].Reason = "" }},
+		{"tdx.images[0]: needs", func(p *policy.Policy) { p.TDX.Images[0].Name = "" }},
+		{"tdx.images[0]: needs", func(p *policy.Policy) { p.TDX.Images[0].Reason = "" }},
+		{"again", func(p *policy.Policy) { p.TDX.Images = append(p.TDX.Images, p.TDX.Images[0]) }},
+		{"sev_snp.min_tcb: empty", func(p *policy.Policy) { p.SNP.MinTCB = nil }},
+		{"sev_snp.keys: empty", func(p *policy.Policy) { p.SNP.Keys = nil }},
+		{"sev_snp.images: empty", func(p *policy.Policy) { p.SNP.Images = nil }},
+		{"sev_snp.images[0]: needs", func(p *policy.Policy) { p.SNP.Images[0].Name = "" }},
+		{"sev_snp.images[0]: needs", func(p *policy.Policy) { p.SNP.Images[0].Reason = "" }},
+		{"gpu: missing", func(p *policy.Policy) { p.Devices.Modes, p.Devices.GPU = []string{"single-gpu"}, nil }},
+		{"gpu: missing", func(p *policy.Policy) { p.Devices.Modes, p.Devices.GPU = []string{"multi-gpu"}, nil }},
+		{"gpu.models: empty", func(p *policy.Policy) { p.Devices.GPU.Models = nil }},
+		{"gpu: counts 0 to 8", func(p *policy.Policy) { p.Devices.GPU.MinCount, p.Devices.GPU.MaxCount = 0, 8 }},
+		{"switch: missing", func(p *policy.Policy) { p.Devices.Switch = nil }},
+		{"switch.rim: required", func(p *policy.Policy) { p.Roots.NVIDIARIM, p.Devices.GPU.RIM = nil, policy.SkipUnsafe }},
+		{"switch.models: empty", func(p *policy.Policy) { p.Devices.Switch.Models = nil }},
+		{"switch: counts 2 to 1", func(p *policy.Policy) { p.Devices.Switch.MinCount, p.Devices.Switch.MaxCount = 2, 1 }},
+		{"workload.models.allow[0]: needs", func(p *policy.Policy) { p.Workload.Models.Allow[0].Name = "" }},
+		{"workload.models.allow[0]: needs", func(p *policy.Policy) { p.Workload.Models.Allow[0].Reason = "" }},
+		{"workload.models: want either", func(p *policy.Policy) { p.Workload.Models.Allow = nil }},
+		// A token speaks for a CPU alone.
+		{"hardware.list_keys: empty", func(p *policy.Policy) {
+			p.Hardware.CPU, p.Hardware.GPU, p.Hardware.ListKeys = policy.SkipUnsafe, policy.Required, nil
+		}},
+		{"hardware.list_keys: empty", func(p *policy.Policy) {
+			p.Hardware.CPU, p.Hardware.GPU, p.Hardware.ListKeys = policy.Required, policy.Required, nil
+		}},
+	} {
+		p := parse(t, "example")
+		c.bend(p)
+		if _, err := p.Encode(); (err == nil) != (c.want == "") || err != nil && !strings.Contains(err.Error(), c.want) {
+			t.Errorf("error %v, want %q", err, c.want)
+		}
+	}
+	p := parse(t, "registry")
+	p.Registries[0].Reason = ""
+	if _, err := p.Encode(); err == nil || !strings.Contains(err.Error(), "registries[0]: needs") {
+		t.Error(err)
+	}
+}
+
+func TestMode(t *testing.T) {
+	d := &policy.Devices{Modes: []string{"cpu", "single-gpu", "multi-gpu"}, GPU: &policy.GPU{MinCount: 2, MaxCount: 8}, Switch: &policy.Switch{MinCount: 1, MaxCount: 4}}
+	for _, c := range []struct {
+		mode           string
+		gpus, switches int
+		ok             bool
+	}{
+		{"cpu", 0, 0, true}, {"cpu", 1, 0, false}, {"cpu", 0, 1, false},
+		{"single-gpu", 1, 0, true}, {"single-gpu", 0, 0, false}, {"single-gpu", 2, 0, false}, {"single-gpu", 1, 1, false},
+		{"multi-gpu", 2, 1, true}, {"multi-gpu", 8, 4, true}, {"multi-gpu", 1, 1, false}, {"multi-gpu", 9, 4, false}, {"multi-gpu", 8, 0, false}, {"multi-gpu", 8, 5, false},
+		{"any", 0, 0, false},
+	} {
+		f := d.JudgeMode(c.mode, c.gpus, c.switches)
+		if (f.Err == nil) != c.ok || !strings.HasPrefix(f.Wanted, c.mode+" with ") && c.mode != "any" {
+			t.Errorf("%s with %d and %d: %+v", c.mode, c.gpus, c.switches, f)
+		}
+	}
+	d.Modes = d.Modes[:1]
+	if f := d.JudgeMode("single-gpu", 1, 0); f.Err == nil || !strings.Contains(f.Err.Error(), `mode "single-gpu"`) {
+		t.Error(f.Err)
+	}
+}
+
+func TestEpoch(t *testing.T) {
+	made := time.Date(2026, 11, 1, 0, 0, 0, 0, time.UTC)
+	p := &policy.Policy{Epoch: &policy.Epoch{MaxAge: 60}}
+	for age, ok := range map[time.Duration]bool{0: true, 59 * time.Second: true, time.Minute: false, -2 * time.Minute: true, -2*time.Minute - 1: false} {
+		if f := p.JudgeEpoch(made.Add(age), 7, made); (f.Err == nil) != ok || !f.Until.Equal(made.Add(time.Minute)) {
+			t.Errorf("%s old: %+v", age, f)
+		}
+	}
+	if f := (&policy.Policy{}).JudgeEpoch(made, 7, made); f.Err == nil {
+		t.Error("an epoch was accepted that nobody asked for")
+	}
+}
+
+func TestFreshness(t *testing.T) {
+	day := time.Date(2026, 11, 1, 0, 0, 0, 0, time.UTC)
+	p := &policy.IntelTCB{MinEvaluation: 19, MinDate: day}
+	for _, c := range []struct {
+		tcb, qe uint32
+		date    time.Time
+		ok      bool
+	}{{19, 19, day, true}, {20, 21, day.Add(1), true}, {18, 19, day, false}, {19, 18, day, false}, {19, 19, day.Add(-1), false}} {
+		if f := p.JudgeFreshness(c.tcb, c.qe, c.date); (f.Err == nil) != c.ok {
+			t.Errorf("%+v: %v", c, f.Err)
+		}
+	}
+}
+
+// A tolerated status is tolerated with the advisories that are named, until its day, and no longer is what rests on it.
+func TestTolerance(t *testing.T) {
+	day := time.Date(2026, 11, 1, 0, 0, 0, 0, time.UTC)
+	p := &policy.IntelTCB{Tolerated: []policy.Tolerance{{Status: "OutOfDate", Until: day, Advisories: []string{"INTEL-SA-1"}}}}
+	f := p.JudgeStatus(day.Add(-1), dcap.OutOfDate, []string{"INTEL-SA-1"})
+	if f.Err != nil || !f.Until.Equal(day) || f.Seen != "OutOfDate (INTEL-SA-1)" || f.Wanted != "UpToDate or OutOfDate until 2026-11-01T00:00:00Z" {
+		t.Errorf("%+v", f)
+	}
+	for why, f := range map[string]policy.Finding{
+		"tolerated OutOfDate until": p.JudgeStatus(day, dcap.OutOfDate, nil),
+		"not with INTEL-SA-2":       p.JudgeStatus(day.Add(-1), dcap.OutOfDate, []string{"INTEL-SA-1", "INTEL-SA-2"}),
+		"is not accepted":           p.JudgeStatus(day.Add(-1), dcap.ConfigurationNeeded, nil),
+		"not determined is not":     p.JudgeStatus(day.Add(-1), "", nil),
+	} {
+		if f.Err == nil || !strings.Contains(f.Err.Error(), why) {
+			t.Errorf("%v, want %q", f.Err, why)
+		}
+	}
+	if f := p.JudgeStatus(day, dcap.UpToDate, nil); f.Err != nil || !f.Until.IsZero() {
+		t.Errorf("%+v", f)
+	}
+}
+
+// Each patch level counts by itself, in each of the three TCBs.
+func TestEachPatchLevel(t *testing.T) {
+	p := &policy.SNP{MinTCB: map[string]policy.SNPTCB{"Turin": {FMC: 1, BootLoader: 1, TEE: 1, SNP: 1, Microcode: 1}}}
+	const floor = snp.TCB(0x0100000001010101)
+	good := snp.Report{Version: 3, CPUID: [3]uint8{0x1a, 2, 1}, ReportedTCB: floor, CommittedTCB: floor, LaunchTCB: floor}
+	if f := p.JudgeTCB(&good, snp.Turin); f.Err != nil || f.Wanted != "fmc 1, bootloader 1, tee 1, snp 1, microcode 1 or later" {
+		t.Errorf("%+v", f)
+	}
+	for _, at := range []int{0, 8, 16, 24, 56} {
+		for name, pick := range map[string]func(*snp.Report) *snp.TCB{"reported": func(r *snp.Report) *snp.TCB { return &r.ReportedTCB },
+			"committed": func(r *snp.Report) *snp.TCB { return &r.CommittedTCB }, "launch": func(r *snp.Report) *snp.TCB { return &r.LaunchTCB }} {
+			r := good
+			*pick(&r) -= 1 << at
+			if f := p.JudgeTCB(&r, snp.Turin); f.Err == nil || !strings.Contains(f.Err.Error(), "the "+name+" TCB") {
+				t.Errorf("%s, bit %d: %v", name, at, f.Err)
+			}
+		}
+	}
+	r := good
+	r.Version = 2
+	if f := p.JudgeTCB(&r, snp.Milan); f.Err == nil || !strings.Contains(f.Err.Error(), "does not name its stepping") {
+		t.Error(f.Err)
+	}
+	if f := p.JudgeTCB(&good, snp.Genoa); f.Err == nil || strings.Contains(f.Err.Error(), "stepping") || f.Wanted != "a floor for Genoa" {
+		t.Errorf("%+v", f)
+	}
+}
+
+// sealed is a DSSE envelope with as many signatures as there are keys.
+func sealed(payloadType, payload string, keys ...ed25519.PrivateKey) []byte {
+	var sigs []string
+	for _, k := range keys {
+		sig := ed25519.Sign(k, fmt.Appendf(nil, "DSSEv1 %d %s %d %s", len(payloadType), payloadType, len(payload), payload))
+		sigs = append(sigs, fmt.Sprintf(`{"keyid":"%x","sig":"%s"}`, k.Public(), base64.StdEncoding.EncodeToString(sig)))
+	}
+	return fmt.Appendf(nil, `{"payload":"%s","payloadType":"%s","signatures":[%s]}`, base64.StdEncoding.EncodeToString([]byte(payload)), payloadType, strings.Join(sigs, ","))
+}
+
+// What is well signed may still not be a hardware list.
+func TestHardwareListRefuses(t *testing.T) {
+	key := ed25519.NewKeyFromSeed(make([]byte, 32))
+	const list = `{"bombyx_hardware_list":1,"issuer":"i","issued":"2026-01-01T00:00:00Z","expires":"2027-01-01T00:00:00Z","machines":[],"denied":[]}`
+	if _, err := policy.ParseHardwareList(sealed(policy.HardwareListType, list, key)); err != nil {
+		t.Fatal(err)
+	}
+	for why, b := range map[string][]byte{
+		"payload type":        sealed("application/json", list, key),
+		"with 2 signatures":   sealed(policy.HardwareListType, list, key, key),
+		"with 0 signatures":   sealed(policy.HardwareListType, list),
+		"version 2":           sealed(policy.HardwareListType, strings.Replace(list, ":1", ":2", 1), key),
+		"more: unknown":       sealed(policy.HardwareListType, strings.Replace(list, `"issuer"`, `"more":1,"issuer"`, 1), key),
+		"hardware list: ":     []byte("{}"),
+		"issued: ":            sealed(policy.HardwareListType, strings.Replace(list, "2026-01-01T", "2026-01-01 ", 1), key),
+		"issuer: missing":     sealed(policy.HardwareListType, strings.Replace(list, `"issuer":"i",`, "", 1), key),
+		"issuer: ":            sealed(policy.HardwareListType, strings.Replace(list, `"issuer":"i"`, `"issuer":"i","issuer":"j"`, 1), key),
+		"signature does not ": bytes.Replace(sealed(policy.HardwareListType, list, key), []byte(`"sig":"`), []byte(`"sig":"AAAA`), 1),
+	} {
+		if _, err := policy.ParseHardwareList(b); err == nil || !strings.Contains(err.Error(), why) {
+			t.Errorf("error %v, want %q", err, why)
+		}
+	}
+	l, err := policy.ParseHardwareList(sealed(policy.HardwareListType, strings.Replace(list, `"machines":[]`, `"machines":[{"kind":"nvidia","id_sha256":"`+strings.Repeat("0", 64)+`","level":2,"label":"rack 9"}]`, 1), key))
+	if err != nil {
+		t.Fatal(err)
+	}
+	longer := *l
+	longer.Expires = l.Expires.AddDate(1, 0, 0)
+	h := &policy.Hardware{MinLevel: 2, ListKeys: []policy.PublicKey{l.Key}}
+	m := policy.Machine{Kind: policy.MachineGPU}
+	for _, lists := range [][]*policy.SignedHardwareList{{l, &longer}, {&longer, l}} {
+		f, listed := h.Judge(l.Issued, m, policy.Hash{}, policy.Registry{Lists: lists})
+		if !listed || !f.Until.Equal(longer.Expires) || !strings.HasSuffix(f.Seen, "listed by i at level 2 (rack 9)") || f.Wanted != "listed at level 2 or above" {
+			t.Errorf("%v %+v", listed, f)
+		}
+	}
+	if _, listed := h.Judge(l.Issued.Add(-1), m, policy.Hash{}, policy.Registry{Lists: []*policy.SignedHardwareList{l}}); listed {
+		t.Error("a list vouches before it is issued")
+	}
+}
+
+func TestTokenRefuses(t *testing.T) {
+	key := ed25519.NewKeyFromSeed(make([]byte, 32))
+	header := fmt.Sprintf(`{"alg":"EdDSA","kid":"%x"}`, key.Public())
+	zeros := strings.Repeat("0", 64)
+	claims := `{"quote_hash":"` + zeros + `","machine_id":"` + zeros + `","label":"rack"}`
+	if k, err := policy.ParseProofOfCloudToken(token(key, header, claims)); err != nil || k.Label != "rack" {
+		t.Fatal(k, err)
+	}
+	for why, b := range map[string][]byte{
+		"want three parts":           append(token(key, header, claims), ".AA"...),
+		"not base64url":              []byte("a.b.c"),
+		"header is not JSON":         token(key, "x", claims),
+		"claims are not JSON":        token(key, header, "x"),
+		"does not say EdDSA":         token(key, `{"alg":"EdDSA","kid":"00"}`, claims),
+		"must be SHA-256":            token(key, header, strings.Replace(claims, `"quote_hash":"00`, `"quote_hash":"`, 1)),
+		"must be SHA-256 in hexadec": token(key, header, strings.Replace(claims, `"machine_id":"00`, `"machine_id":"`, 1)),
+		"too long":                   bytes.Repeat([]byte("a"), 8<<10+1),
+		"want three parts with dots": bytes.Repeat([]byte("a"), 8<<10),
+	} {
+		if _, err := policy.ParseProofOfCloudToken(b); err == nil || !strings.Contains(err.Error(), why) {
+			t.Errorf("error %v, want %q", err, why)
+		}
+	}
+}
+
+func TestWords(t *testing.T) {
+	var w policy.Want
+	var h policy.Want32
+	if err := w.UnmarshalText([]byte(strings.Repeat("AB", 48))); err == nil {
+		t.Error("capitals accepted")
+	}
+	for _, text := range []string{"any_unsafe", strings.Repeat("ab", 48), "any_unsafe"} {
+		if err := w.UnmarshalText([]byte(text)); err != nil || w.String() != text || w.Any != (text == "any_unsafe") || w.Accepts(policy.Digest{1}) != w.Any {
+			t.Errorf("%s: %+v, %v", text, w, err)
+		}
+	}
+	for _, text := range []string{"any_unsafe", strings.Repeat("ab", 32), "any_unsafe"} {
+		if err := h.UnmarshalText([]byte(text)); err != nil || h.String() != text || h.Any != (text == "any_unsafe") || h.Accepts(policy.Hash{1}) != h.Any {
+			t.Errorf("%s: %+v, %v", text, h, err)
+		}
+	}
+	allowed := policy.Allowed{Allow: []policy.Named{{Name: "one", Digest: policy.Hash{1}}, {Name: "two", Digest: policy.Hash{2}}}}
+	if f := allowed.Judge(policy.Hash{2}); f.Err != nil || f.Seen != "two" || f.Wanted != "one of one, two" {
+		t.Errorf("%+v", f)
+	}
+	if f := allowed.Judge(policy.Hash{3}); f.Err == nil || f.Seen == "" {
+		t.Errorf("%+v", f)
+	}
+	if f := (policy.Allowed{AnyUnsafe: true}).Judge(policy.Hash{3}); f.Err != nil || !strings.HasPrefix(f.Seen, "0300") || f.Wanted != "any_unsafe" {
+		t.Errorf("%+v", f)
+	}
+	tdx := &policy.TDX{RequiredAttributes: []policy.TDAttribute{"SEPT_VE_DISABLE"}, AllowedAttributes: []policy.TDAttribute{"PKS", "KL"}}
+	for a, want := range map[dcap.TDAttributes]string{
+		dcap.TDSeptVEDisable:                          "",
+		dcap.TDSeptVEDisable | dcap.TDPKS | dcap.TDKL: "",
+		dcap.TDPKS: "attribute SEPT_VE_DISABLE is missing",
+		dcap.TDSeptVEDisable | dcap.TDPerfmon | dcap.TDMigratable: "attribute MIGRATABLE_unsafe+PERFMON is not allowed",
+		dcap.TDSeptVEDisable | 1<<40:                              "attribute 0x10000000000 is not allowed",
+	} {
+		if f := tdx.JudgeAttributes(a); fmt.Sprint(f.Err) != map[bool]string{true: "<nil>", false: want}[want == ""] || f.Wanted != "SEPT_VE_DISABLE, optional PKS+KL" {
+			t.Errorf("%#x: %+v", uint64(a), f)
+		}
+	}
+}
