@@ -922,3 +922,110 @@ func TestWords(t *testing.T) {
 		}
 	}
 }
+
+// What the host sets is no way around a revocation, where the policy leaves it open; a value that vouches has to be met in full.
+func TestReferences(t *testing.T) {
+	now := time.Date(2026, 11, 1, 0, 0, 0, 0, time.UTC)
+	values := policy.ReferenceValues{Version: 1, TDX: []policy.TDXValues{{RTMR: make([]policy.Digest, 4)}}, SNP: []policy.SNPValues{{MinGuestSVN: 5}}, Builds: []policy.Hash{{1}}, Configs: []policy.Hash{{2}}}
+	doc, err := values.Encode()
+	if err != nil {
+		t.Fatal(err)
+	}
+	references := func(change func(*policy.Snapshot)) *policy.References {
+		t.Helper()
+		s := &policy.Snapshot{Network: -239, Delay: 9, Time: now, Records: []policy.Record{
+			{Kind: policy.RecordReference, Status: policy.RecordCurrent, NotBefore: now, NotAfter: now.Add(time.Hour), Name: "guest", Version: "1", Document: doc}}}
+		change(s)
+		p := &policy.Policy{Registries: []policy.Publisher{{Name: "reg", Network: -239, MinDelay: 9, MaxAge: 60, Supplies: []policy.Supply{policy.Images, policy.Builds, policy.Configs, policy.Models}}}}
+		r, err := p.References([]*policy.Snapshot{nil, {Network: -3}, {Network: -239, Address: policy.Account{1}}, s})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return r
+	}
+	status := func(s policy.RecordStatus) *policy.References {
+		return references(func(x *policy.Snapshot) { x.Records[0].Status = s })
+	}
+	current, revoked := status(policy.RecordCurrent), status(policy.RecordRevoked)
+
+	open := policy.Want{Any: true}
+	td := &policy.TDX{Images: []policy.TDImage{{Name: "own", MRTD: policy.Want{}, RTMR: make([]policy.Want, 4), MRCONFIGID: open, MROWNER: open, MROWNERCONFIG: open}}}
+	shut := &policy.TDX{Images: []policy.TDImage{{Name: "own", MRTD: policy.Want{}, RTMR: make([]policy.Want, 4), MRCONFIGID: policy.Want{Value: policy.Digest{1}}, MROWNER: policy.Want{Value: policy.Digest{1}}, MROWNERCONFIG: policy.Want{Value: policy.Digest{1}}}}}
+	set := map[string]func(*dcap.TDReport){"MRCONFIGID": func(r *dcap.TDReport) { r.MRCONFIGID[0] = 1 }, "MROWNER": func(r *dcap.TDReport) { r.MROWNER[0] = 1 }, "MROWNERCONFIG": func(r *dcap.TDReport) { r.MROWNERCONFIG[0] = 1 }}
+	all := &dcap.TDReport{}
+	for name, set := range set {
+		r := &dcap.TDReport{}
+		set(r)
+		set(all)
+		if f := current.JudgeTD(now, &policy.TDX{}, r); f.Err == nil {
+			t.Errorf("%s is not what the registry vouches for, and it does", name)
+		}
+		if f := revoked.JudgeTD(now, td, r); f.Err == nil || f.Seen != "guest 1 (reg), revoked" {
+			t.Errorf("another %s hides a revocation: %+v", name, f)
+		}
+		if f := current.JudgeTD(now, td, r); f.Err != nil || f.Seen != "own" {
+			t.Errorf("%+v", f)
+		}
+	}
+	if f := revoked.JudgeTD(now, shut, all); f.Err != nil {
+		t.Errorf("what the policy demands is not what was revoked: %v", f.Err)
+	}
+	for name, set := range map[string]func(*dcap.TDReport){"MRTD": func(r *dcap.TDReport) { r.MRTD[0] = 1 }, "RTMR": func(r *dcap.TDReport) { r.RTMR[3][0] = 1 }} {
+		r := &dcap.TDReport{}
+		set(r)
+		if f := current.JudgeTD(now, &policy.TDX{}, r); f.Err == nil {
+			t.Errorf("another %s is vouched for", name)
+		}
+	}
+
+	guest := &policy.SNP{Images: []policy.SNPImage{{Name: "own", HostData: policy.Want32{Any: true}, IDKeyDigest: open, AuthorKeyDigest: open}}}
+	for name, set := range map[string]func(*snp.Report){"host data": func(r *snp.Report) { r.HostData[0] = 1 }, "id key": func(r *snp.Report) { r.IDKeyDigest[0] = 1 }, "author key": func(r *snp.Report) { r.AuthorKeyDigest[0] = 1 }} {
+		r := &snp.Report{GuestSVN: 5}
+		set(r)
+		if f := current.JudgeGuest(now, &policy.SNP{}, r); f.Err == nil {
+			t.Errorf("%s is not what the registry vouches for, and it does", name)
+		}
+		if f := revoked.JudgeGuest(now, guest, r); f.Err == nil || f.Seen != "guest 1 (reg), revoked" {
+			t.Errorf("another %s hides a revocation: %+v", name, f)
+		}
+	}
+	for svn, ok := range map[uint32]bool{4: false, 5: true, 6: true} {
+		if f := current.JudgeGuest(now, &policy.SNP{}, &snp.Report{GuestSVN: svn}); (f.Err == nil) != ok {
+			t.Errorf("SVN %d: %v", svn, f.Err)
+		}
+		if f := revoked.JudgeGuest(now, guest, &snp.Report{GuestSVN: svn}); f.Err == nil {
+			t.Errorf("SVN %d escapes a revocation", svn)
+		}
+	}
+
+	if f := status(policy.RecordDeprecated).JudgeTD(now, &policy.TDX{}, &dcap.TDReport{}); f.Err != nil || f.Seen != "guest 1 (reg), deprecated" || !f.Until.Equal(now.Add(time.Hour)) {
+		t.Errorf("%+v", f)
+	}
+	for why, r := range map[string]*policy.References{
+		"status 0":      status(0),
+		"status 4":      status(policy.RecordRevoked + 1),
+		"another form":  references(func(s *policy.Snapshot) { s.Records[0].Document = []byte("{}") }),
+		"an other kind": references(func(s *policy.Snapshot) { s.Records[0].Kind = 99 }),
+	} {
+		if f := r.JudgeTD(now, &policy.TDX{}, &dcap.TDReport{}); f.Err == nil {
+			t.Errorf("a record of %s vouches", why)
+		}
+		if f := r.Judge(now)[0]; f.Err != nil || strings.HasSuffix(f.Seen, "; 1 records that this program cannot read") != (why != "an other kind") {
+			t.Errorf("%s: %+v", why, f)
+		}
+	}
+	if f := current.Judge(now)[0]; f.Err != nil || f.Seen != "reg: block of 2026-11-01T00:00:00Z, 0 changes, time lock 9 s" {
+		t.Errorf("%+v", f)
+	}
+	for s, d := range map[policy.Supply]policy.Hash{policy.Builds: {1}, policy.Configs: {2}} {
+		refused := policy.Allowed{Allow: []policy.Named{}}
+		if f := current.JudgeDigest(now, s, refused.Judge(d), d); f.Err != nil {
+			t.Error(f.Err)
+		}
+		for _, other := range []policy.Supply{policy.Builds, policy.Configs, policy.Models} {
+			if f := current.JudgeDigest(now, other, refused.Judge(d), d); other != s && f.Err == nil {
+				t.Errorf("%s taken for %s", s, other)
+			}
+		}
+	}
+}
