@@ -652,6 +652,11 @@ func TestMakesSense(t *testing.T) {
 		{"", func(p *policy.Policy) {}},
 		{"", func(p *policy.Policy) { p.SGX, p.TDX = sgx(), nil }},
 		{"", func(p *policy.Policy) { p.SNP.MaxVMPL = 3 }},
+		{"", func(p *policy.Policy) { p.SNP.RequireMitigations = map[string][]int{"Turin": {0, 63}} }},
+		{"", func(p *policy.Policy) {
+			p.Devices.GPU.RIM, p.Devices.Switch.RIM, p.Roots.NVIDIARIM = policy.SkipUnsafe, policy.SkipUnsafe, nil
+		}},
+		{"gpu.rim: required", func(p *policy.Policy) { p.Devices.Switch.RIM, p.Roots.NVIDIARIM = policy.SkipUnsafe, nil }},
 		{"", func(p *policy.Policy) { p.Devices.Modes, p.Devices.GPU, p.Devices.Switch = []string{"cpu"}, nil, nil }},
 		{"", func(p *policy.Policy) {
 			p.Devices.Modes, p.Devices.Switch, p.Devices.GPU.MinCount = []string{"single-gpu"}, nil, 0
@@ -884,6 +889,14 @@ func TestTokenRefuses(t *testing.T) {
 }
 
 func TestWords(t *testing.T) {
+	var floor policy.Floor
+	var account policy.Account
+	if err := floor.UnmarshalText([]byte("1.2.3.4.5.6.7.8")); err != nil {
+		t.Error(err)
+	}
+	if floor.UnmarshalText([]byte("1.2.3.4.5.6.7.8.9")) == nil || account.UnmarshalText([]byte(strings.Repeat("0", 64))) == nil {
+		t.Error("nine parts, or an account without a workchain")
+	}
 	var w policy.Want
 	var h policy.Want32
 	if err := w.UnmarshalText([]byte(strings.Repeat("AB", 48))); err == nil {
