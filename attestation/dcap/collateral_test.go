@@ -86,6 +86,8 @@ func TestTCBInfoRefuses(t *testing.T) {
 		"no module identities":   set("tdxModuleIdentities", []any{}),
 		"module identity twice":  set("tdxModuleIdentities", []any{moduleIdentity("TDX_01", isvLevel(1, "UpToDate", date1)), moduleIdentity("TDX_01", isvLevel(2, "UpToDate", date1))}),
 		"module identity":        set("tdxModuleIdentities", []any{moduleIdentity("TDX_1", isvLevel(1, "UpToDate", date1))}),
+		"tiny module identity":   set("tdxModuleIdentities", []any{moduleIdentity("T", isvLevel(1, "UpToDate", date1))}),
+		"id of no TEE":           sgx("id", "TDY"),
 		"long module identity":   set("tdxModuleIdentities", []any{moduleIdentity("TDX_010", isvLevel(1, "UpToDate", date1))}),
 		"other module identity":  set("tdxModuleIdentities", []any{moduleIdentity("SGX_01", isvLevel(1, "UpToDate", date1))}),
 		"module not hexadecimal": set("tdxModuleIdentities", []any{moduleIdentity("TDX_0x", isvLevel(1, "UpToDate", date1))}),
