@@ -74,7 +74,8 @@ type Config struct {
 	Attempts int
 	// Progress hears of every request before it is made; nil is silence. Several goroutines call it when several fetch.
 	Progress func(url string)
-	// Client makes the requests; nil means one with a timeout of 30 s that obeys the proxy variables of the environment.
+	// Client makes the requests; nil means one with a timeout of 30 s that obeys the proxy variables of the environment. Where it
+	// leaves redirects open, three are followed, and none from HTTPS to anything else.
 	Client *http.Client
 	// Now is the clock; nil means time.Now.
 	Now func() time.Time
@@ -118,9 +119,14 @@ func New(c Config) *Fetcher {
 	if c.Attempts == 0 {
 		c.Attempts = 4
 	}
-	if c.Client == nil {
-		c.Client = &http.Client{Timeout: 30 * time.Second}
+	client := http.Client{Timeout: 30 * time.Second}
+	if c.Client != nil {
+		client = *c.Client
 	}
+	if client.CheckRedirect == nil {
+		client.CheckRedirect = redirect
+	}
+	c.Client = &client
 	if c.Now == nil {
 		c.Now = time.Now
 	}
@@ -128,6 +134,17 @@ func New(c Config) *Fetcher {
 		c.Sleep = sleep
 	}
 	return &Fetcher{config: c, next: map[string]time.Time{}, down: map[string]error{}}
+}
+
+// redirect keeps a request, which names a platform, from those on the way.
+func redirect(next *http.Request, via []*http.Request) error {
+	switch {
+	case len(via) > 3:
+		return errors.New("more than 3 redirects")
+	case via[0].URL.Scheme == "https" && next.URL.Scheme != "https":
+		return fmt.Errorf("a redirect from HTTPS to %s", next.URL.Redacted())
+	}
+	return nil
 }
 
 func sleep(ctx context.Context, d time.Duration) error {

@@ -360,6 +360,33 @@ func TestBadServices(t *testing.T) {
 	}
 }
 
+// What a request says of a platform is not for those on the way: no service can move it from HTTPS to HTTP, or about without end.
+func TestRedirects(t *testing.T) {
+	ev, _ := collect(t, attestationtest.NodeConfig{})
+	m := serve(t)
+	mux := http.NewServeMux()
+	secure := httptest.NewTLSServer(mux)
+	defer secure.Close()
+	mux.Handle("/plain/", http.StripPrefix("/plain", http.RedirectHandler(m.server.URL, http.StatusFound)))
+	mux.HandleFunc("/round/", func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, r.RequestURI, http.StatusFound) })
+	mux.Handle("/moved/", http.StripPrefix("/moved", m.Makers))
+	mux.HandleFunc("/old/", func(w http.ResponseWriter, r *http.Request) {
+		http.Redirect(w, r, "/moved/"+strings.TrimPrefix(r.RequestURI, "/old/"), http.StatusFound)
+	})
+	for path, want := range map[string]string{"/plain": "a redirect from HTTPS to http://", "/round": "more than 3 redirects", "/old": ""} {
+		before := m.requests()
+		inputs, err := m.fetcher("", func(c *fetch.Config) {
+			c.Services, c.Client = fetchtest.Services(secure.URL+path), secure.Client()
+		}).For(t.Context(), ev, nil)
+		if (err == nil) != (want == "") || err != nil && !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: error %v, want %q", path, err, want)
+		}
+		if want != "" && (len(inputs) != 0 || m.requests() != before) {
+			t.Errorf("%s: %d inputs, %d requests", path, len(inputs), m.requests()-before)
+		}
+	}
+}
+
 // A host that cannot be reached is tried as often as configured for the first request, and not at all for the others.
 func TestUnreachable(t *testing.T) {
 	m := serve(t)
