@@ -2,7 +2,9 @@ package attestation_test
 
 import (
 	"bytes"
+	"crypto/ecdsa"
 	"crypto/ed25519"
+	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/sha256"
 	"crypto/sha3"
@@ -87,6 +89,16 @@ func TestTinfoil(t *testing.T) {
 		t.Fatalf("%v %s %v", err, r.Kind, r.Claims)
 	}
 	other := base64.StdEncoding.EncodeToString([]byte(`{"format":"https://tinfoil.sh/crypto-material/v1","items":[]}`))
+	section := func(name, old, new string) func(map[string]any) {
+		return func(d map[string]any) {
+			raw, _ := base64.StdEncoding.DecodeString(d[name].(string))
+			changed := strings.Replace(string(raw), old, new, 1)
+			if changed == string(raw) {
+				t.Fatalf("%s has no %q", name, old)
+			}
+			d[name] = base64.StdEncoding.EncodeToString([]byte(changed))
+		}
+	}
 	for _, c := range []struct {
 		name   string
 		change func(doc map[string]any)
@@ -108,11 +120,37 @@ func TestTinfoil(t *testing.T) {
 		{"unknown device", func(d map[string]any) {
 			d["device_evidence"] = base64.StdEncoding.EncodeToString([]byte(`{"format":"https://tinfoil.sh/device-evidence/v1","items":[{"id":"x","kind":"tpu","vendor":"x","format":"x","evidence":{}}]}`))
 		}, nonce, nil, []string{"composite.parse"}},
+		{"stated hash of devices exchanged", func(d map[string]any) {
+			d["cpu_evidence"].(map[string]any)["endorsed"].(map[string]any)["device_evidence_hash"] = strings.Repeat("00", 32)
+		}, nonce, nil, []string{"foreign.sections"}},
+		{"another document", func(d map[string]any) { d["format"] = "https://tinfoil.sh/predicate/attestation/v4" }, nonce, nil, nil},
+		{"another algorithm", func(d map[string]any) { d["challenge"].(map[string]any)["report_data_algorithm"] = "x" }, nonce, nil, []string{"composite.parse"}},
+		{"another CPU", func(d map[string]any) { d["cpu_evidence"].(map[string]any)["format"] = "x" }, nonce, nil, []string{"composite.parse"}},
+		{"keys of another format", section("crypto_material", "https://tinfoil.sh/crypto-material/v1", "x"), nonce, nil, []string{"composite.parse"}},
+		{"devices of another format", section("device_evidence", "https://tinfoil.sh/device-evidence/v1", "x"), nonce, nil, []string{"composite.parse"}},
+		{"device of another kind", section("device_evidence", `"gpu"`, `"tpu"`), nonce, nil, []string{"composite.parse"}},
+		{"device of another vendor", section("device_evidence", `"nvidia"`, `"amd"`), nonce, nil, []string{"composite.parse"}},
+		{"device in another format", section("device_evidence", "nvidia-gpu-evidence/v1", "nvidia-gpu-evidence/v2"), nonce, nil, []string{"composite.parse"}},
+		{"too many devices", func(d map[string]any) {
+			raw, _ := base64.StdEncoding.DecodeString(d["device_evidence"].(string))
+			var s map[string]any
+			json.Unmarshal(raw, &s)
+			s["items"] = slices.Repeat(s["items"].([]any), attestation.MaxDevices+1)
+			raw, _ = json.Marshal(s)
+			d["device_evidence"] = base64.StdEncoding.EncodeToString(raw)
+		}, nonce, nil, []string{"composite.parse"}},
 		{"unknown member", func(d map[string]any) { d["x"] = 1 }, nonce, nil, []string{"composite.parse"}},
 		{"builds listed", nil, nonce, func(p *policy.Policy) { p.Workload.Builds = listed() }, []string{"policy.workload.build"}},
 		{"GPU not accepted", nil, nonce, func(p *policy.Policy) { p.Devices.Modes = []string{"cpu"} }, []string{"policy.devices.mode"}},
 	} {
-		r := appraiseSaved(t, tinfoil(t, attestationtest.NodeConfig{GPUs: 1}, c.change), attestation.Expected{Nonce: c.nonce[:]}, c.policy)
+		doc := tinfoil(t, attestationtest.NodeConfig{GPUs: 1}, c.change)
+		if c.want == nil { // it is not one that is known
+			if _, _, err := attestation.Recognise(doc); err == nil {
+				t.Errorf("%s: recognised", c.name)
+			}
+			continue
+		}
+		r := appraiseSaved(t, doc, attestation.Expected{Nonce: c.nonce[:]}, c.policy)
 		if got := failing(r); !slices.Equal(got, c.want) {
 			t.Errorf("%s: refused by %q, want %q\n%v", c.name, got, c.want, r.Err())
 		}
@@ -221,6 +259,7 @@ func TestCocoon(t *testing.T) {
 	}{
 		{"quote for another key", attestationtest.NodeConfig{}, func(_ *x509.Certificate, q *[]byte) { *q = make([]byte, 32) }, nil, []string{"composite.report_data"}},
 		{"expired", attestationtest.NodeConfig{}, func(c *x509.Certificate, _ *[]byte) { c.NotAfter = now.Add(-time.Second) }, nil, []string{"foreign.certificate"}},
+		{"not yet in force", attestationtest.NodeConfig{}, func(c *x509.Certificate, _ *[]byte) { c.NotBefore = now.Add(time.Second) }, nil, []string{"foreign.certificate"}},
 		{"unknown critical extension", attestationtest.NodeConfig{}, func(c *x509.Certificate, _ *[]byte) {
 			c.ExtraExtensions = []pkix.Extension{{Id: asn1.ObjectIdentifier{1, 2, 3}, Critical: true, Value: []byte{5, 0}}}
 		}, nil, []string{"foreign.certificate"}},
@@ -230,6 +269,55 @@ func TestCocoon(t *testing.T) {
 		r := appraiseSaved(t, cocoon(t, c.config, c.change), attestation.Expected{}, c.policy)
 		if got := failing(r); !slices.Equal(got, c.want) {
 			t.Errorf("%s: refused by %q, want %q\n%v", c.name, got, c.want, r.Err())
+		}
+	}
+}
+
+// A certificate that another key signed, or that is not alone, or not of this kind of key, is none of Cocoon's.
+func TestCocoonForgeries(t *testing.T) {
+	good := cocoon(t, attestationtest.NodeConfig{}, nil)
+	block, _ := pem.Decode(good)
+	der := bytes.Clone(block.Bytes)
+	der[len(der)-1] ^= 1
+	armored := func(der []byte) []byte { return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}) }
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cert, err := x509.ParseCertificate(block.Bytes)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cert.ExtraExtensions, cert.SignatureAlgorithm, cert.PublicKey = cert.Extensions, 0, nil
+	other, err := x509.CreateCertificate(rand.Reader, cert, cert, &key.PublicKey, key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	pub, signer, err := ed25519.GenerateKey(rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	// Its own key signs it, in another's name.
+	parent := &x509.Certificate{Subject: pkix.Name{CommonName: "another"}, PublicKey: pub}
+	tmpl := *cert
+	tmpl.ExtraExtensions = []pkix.Extension{{Id: asn1.ObjectIdentifier{1, 3, 6, 1, 4, 1, 12345, 1}, Critical: true, Value: node(t, attestationtest.NodeConfig{}).Quote(sha512.Sum512(pub))}}
+	tmpl.AuthorityKeyId, tmpl.SubjectKeyId = nil, nil
+	renamed, err := x509.CreateCertificate(rand.Reader, &tmpl, parent, pub, signer)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, c := range map[string]struct {
+		doc  []byte
+		want string
+	}{
+		"signature":      {armored(der), "foreign.certificate"},
+		"another's name": {armored(renamed), "foreign.certificate"},
+		"two":            {slices.Concat(good, good), "composite.parse"},
+		"ECDSA":          {armored(other), "composite.parse"},
+	} {
+		r := appraiseSaved(t, c.doc, attestation.Expected{}, nil)
+		if got := failing(r); !slices.Equal(got, []string{c.want}) {
+			t.Errorf("%s: refused by %q, want %q\n%v", name, got, c.want, r.Err())
 		}
 	}
 }
@@ -351,6 +439,21 @@ func TestMockNEAR(t *testing.T) {
 				"app_compose": c.compose, "event_log": json.RawMessage(log)}}}})
 		if err != nil {
 			t.Fatal(err)
+		}
+		if c.want == nil {
+			for what, bad := range map[string][2]string{
+				"a number that is no byte": {`"quote":[4,`, `"quote":[260,`},
+				"a key of 33 bytes":        {base58(p2p), base58(bytes.Repeat([]byte{0xff}, 33))},
+				"a key of 45 digits":       {base58(p2p), "ed25519:" + strings.Repeat("1", 45)},
+				"a key of another kind":    {base58(p2p), strings.Replace(base58(p2p), "ed25519", "ed25518", 1)},
+				"a digit that is none":     {base58(p2p), strings.TrimSuffix(base58(p2p), "1") + "0"},
+			} {
+				changed := strings.Replace(string(doc), bad[0], bad[1], 1)
+				r := appraiseSaved(t, []byte(changed), attestation.Expected{}, anyRegisters)
+				if got := failing(r); changed == string(doc) || !slices.Equal(got, []string{"composite.parse"}) {
+					t.Errorf("%s: refused by %q", what, got)
+				}
+			}
 		}
 		r := appraiseSaved(t, doc, attestation.Expected{}, anyRegisters)
 		if got := failing(r); r.Kind != attestation.KindNEAR || !slices.Equal(got, c.want) {

@@ -316,6 +316,17 @@ func TestRefusedForOneReason(t *testing.T) {
 			e.Mode = attestation.ModeSingleGPU
 			return encode(t, e)
 		}, options{}, []string{"gpu0.policy.cc_mode", "nvidia.node.topology"}},
+		{"GPUs in protected-PCIe mode that name no switch", func(t *testing.T) []byte {
+			return collect(t, attestationtest.NodeConfig{GPUs: 2, Unwired: true})
+		}, options{policy: func(p *policy.Policy) { p.Devices.Switch.MinCount = 0 }}, []string{"nvidia.node.topology"}},
+		{"enclave in place of a TD", func(t *testing.T) []byte {
+			e, err := attestation.ParseEvidence(collect(t, attestationtest.NodeConfig{}))
+			if err != nil {
+				t.Fatal(err)
+			}
+			e.CPU.Quote = enclaveQuote(e.CPU.Quote)
+			return encode(t, e)
+		}, options{policy: acceptEnclaves}, []string{"composite.cpu"}},
 		{"GPU in the mode for several, alone", func(t *testing.T) []byte {
 			return collect(t, attestationtest.NodeConfig{GPUs: 1, MultiPass: true})
 		}, options{}, []string{"gpu0.policy.cc_mode"}},
@@ -417,6 +428,18 @@ func TestRefusedForOneReason(t *testing.T) {
 			}
 		})
 	}
+}
+
+// enclaveQuote cuts a TD report 1.0 down to an enclave's, and says so: nothing about it verifies.
+func enclaveQuote(td []byte) []byte {
+	const header, tdReport, enclaveReport = 48, 584, 384
+	q := slices.Concat(td[:header+enclaveReport], td[header+tdReport:])
+	clear(q[4:8])
+	return q
+}
+
+func acceptEnclaves(p *policy.Policy) {
+	p.SGX = &policy.SGX{TCB: p.TDX.TCB, Enclaves: []policy.SGXEnclave{{Name: "any", Reason: "test", MRENCLAVE: policy.Want32{Any: true}, MRSIGNER: policy.Want32{Any: true}}}}
 }
 
 func requireOCSP(p *policy.Policy) {

@@ -22,6 +22,8 @@ type NodeConfig struct {
 	Switches int `json:"switches,omitempty"`
 	// MultiPass has the GPUs say that they are in multi-GPU passthrough, in which they encrypt NVLink themselves.
 	MultiPass bool `json:"multi_pass,omitempty"`
+	// Unwired has the GPUs say that they are in protected-PCIe mode, and wired to no switch.
+	Unwired bool `json:"unwired,omitempty"`
 	// Image names the measured guest image; "" is the default image.
 	Image string `json:"image,omitempty"`
 	// RTMR replaces the image's run-time registers, for instance with what an event log leads to.

@@ -193,7 +193,7 @@ func (n *Node) gpuOpaque(d *device) []byte {
 	f.add(11, []byte{0x55}) // NVDEC0 disabled
 	f.add(20, d.fwid)
 	feature, ppcie := byte(0), byte(0x55) // single-GPU passthrough
-	if len(n.switches) > 0 {
+	if len(n.switches) > 0 || n.config.Unwired {
 		feature, ppcie = 2, 0xaa // protected PCIe
 	}
 	if n.config.MultiPass {
@@ -202,7 +202,7 @@ func (n *Node) gpuOpaque(d *device) []byte {
 	f.add(21, []byte{ppcie})
 	var links []byte // 18 NVLinks, spread over the switches
 	for i := range 18 {
-		if len(n.switches) == 0 {
+		if len(n.switches) == 0 || n.config.Unwired {
 			links = append(links, make([]byte, 8)...)
 		} else {
 			links = append(links, reversed(n.switches[i%len(n.switches)].pdi)...)

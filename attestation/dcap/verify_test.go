@@ -216,6 +216,10 @@ func TestRejected(t *testing.T) {
 		{"module whose attributes must be set", func(w *world) {
 			w.tcbInfo["tdxModuleIdentities"].([]any)[0].(map[string]any)["attributes"] = "0100000000000000"
 		}, CheckTCBModule, nil},
+		{"module with attributes that TCB info names", func(w *world) {
+			w.tcbInfo["tdxModuleIdentities"].([]any)[0].(map[string]any)["attributes"] = "0100000000000000"
+			w.td()[112] = 1
+		}, CheckTCBModule, nil},
 		{"module with attributes that are masked", func(w *world) {
 			w.tcbInfo["tdxModuleIdentities"].([]any)[0].(map[string]any)["attributesMask"] = zeros(8)
 			w.td()[112] = 1
