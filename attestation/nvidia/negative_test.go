@@ -353,6 +353,55 @@ func TestChainNegatives(t *testing.T) {
 			res := f.verifier().Verify(good, Options{Nonce: forgedNonce, Time: tm})
 			wantStatus(t, res, map[string]check.Status{CheckValidity: check.Fail})
 		}
+		// One certificate is enough, whichever.
+		for i := range ChainLength {
+			for name, change := range map[string]func(*x509.Certificate){"expired": func(c *x509.Certificate) { c.NotAfter = at.Add(-time.Second) }, "not yet valid": func(c *x509.Certificate) { c.NotBefore = at.Add(time.Second) }} {
+				f := newForge(t, layout{change: func(n int, c *x509.Certificate) {
+					if n == i {
+						change(c)
+					}
+				}})
+				if c := f.verifier().Verify(f.evidence(gpu()), Options{Nonce: forgedNonce, Time: at}).check(t, CheckValidity); c.Status != check.Fail {
+					t.Errorf("certificate %d %s: %+v", i, name, c)
+				}
+			}
+		}
+	})
+	t.Run("form of signatures", func(t *testing.T) {
+		c := f.certs[0]
+		if err := verifyDER(f.certs[1], c.RawTBSCertificate, c.Signature); err != nil {
+			t.Fatal(err)
+		}
+		for name, b := range spoiled(t, c.Signature) {
+			if verifyDER(f.certs[1], c.RawTBSCertificate, b) == nil {
+				t.Errorf("with element %s", name)
+			}
+		}
+		if verifyDER(f.certs[1], c.RawTBSCertificate, append(bytes.Clone(c.Signature), 0)) == nil {
+			t.Error("with a byte behind it")
+		}
+		for _, n := range []int{0, 47, 95, 97} {
+			if verifyRaw(&f.keys[0].PublicKey, nil, make([]byte, n)) == nil {
+				t.Errorf("of %d bytes", n)
+			}
+		}
+	})
+	t.Run("ids and versions", func(t *testing.T) {
+		for serial, want := range map[string]PDI{"410102030405060708": {1, 2, 3, 4, 5, 6, 7, 8}, "41010203040506070": {}, "4101020304050607": {}, "41010203040506070809": {}, "4101020304050607zz": {}} {
+			if got := devicePDI(serial); got != want {
+				t.Errorf("%s: %s", serial, got)
+			}
+		}
+		for version, want := range map[string]bool{"96.00.5E.00.01": true, "96.00.5E.00": false, "96.00.5E.00.01.02": false, "96.00.5E.00.0102": false, "96.00.5E.00.0x": false, "550.144.03": false} {
+			if got := (&RIM{Version: version}).VBIOS(); got != want {
+				t.Errorf("%s: VBIOS %v", version, got)
+			}
+		}
+		for size, ok := range map[int]bool{-1: false, 0: true, 1: true, 1 << 16: true, 1<<16 + 1: false} {
+			if _, err := NewVerifier(Config{DeviceRoots: f.roots(), CacheSize: size}); (err == nil) != ok {
+				t.Errorf("cache of %d: %v", size, err)
+			}
+		}
 	})
 }
 

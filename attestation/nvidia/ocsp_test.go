@@ -198,6 +198,17 @@ func TestOCSP(t *testing.T) {
 		if _, err := ReadOCSP([]byte{0x30, 0}); err == nil {
 			t.Error("no answer")
 		}
+		other := bytes.Replace(b, []byte{0x2b, 6, 1, 5, 5, 7, 48, 1, 1}, []byte{0x2b, 6, 1, 5, 5, 7, 48, 1, 9}, 1)
+		for name, b := range map[string][]byte{"more behind it": append(bytes.Clone(b), 0), "another type": other} {
+			if _, err := parseOCSP(b); err != errOCSP {
+				t.Errorf("%s: %v", name, err)
+			}
+		}
+		for name, b := range spoiled(t, f.ocsp(answer{cert: f.certs[2], issuer: f.certs[3], signer: f.keys[3], byKey: true})) {
+			if _, err := parseOCSP(b); err == nil && strings.HasPrefix(name, "1.0.1.0.0.0.") {
+				t.Errorf("responder's key: %s", name)
+			}
+		}
 		if _, err := parseOCSP(make([]byte, MaxOCSPSize)); err != errOCSP {
 			t.Error(err)
 		}
@@ -265,6 +276,7 @@ func TestOCSPStructure(t *testing.T) {
 	f := newForge(t, layout{})
 	a := answer{cert: f.certs[2], issuer: f.certs[3], signer: f.keys[3], status: RevocationHold, reason: 6, nonce: bytes.Repeat([]byte{9}, 32)}
 	a.include = []*x509.Certificate{f.certs[3]}
+	a.single = []cryptobyteWriter{ocspExtension(asn1.ObjectIdentifier{1, 2, 3}, false, []byte{5, 0})}
 	const responder, certificate = "1.0.1.0.0.0.", "1.0.1.0.3.0.0" // compared, and parsed by crypto/x509
 	var accepted []string
 	for name, b := range spoiled(t, f.ocsp(a)) {
@@ -278,6 +290,8 @@ func TestOCSPStructure(t *testing.T) {
 		"1.0.1.0.0.2.0.0.0.+", // parameters of the CertID's hash
 		"1.0.1.0.0.2.0.1.1",   // no revocationReason
 		"1.0.1.0.0.2.0.3",     // no nextUpdate
+		"1.0.1.0.0.2.0.4",     // no singleExtensions
+		"1.0.1.0.0.2.0.4.0.0", // none among them
 		"1.0.1.0.0.3",         // no responseExtensions
 		"1.0.1.0.0.3.0.0",     // none among them
 		"1.0.1.0.1.+",         // parameters of the signature's algorithm

@@ -609,8 +609,10 @@ func TestSignatureMemory(t *testing.T) {
 	v, _, c := w.build(t)
 	digest := sha512.Sum384(c.Key.RawTBSCertificate)
 	ask := c.Intermediates[0]
-	if !v.verify(ask, digest, c.Key.Signature) || !v.verify(ask, digest, c.Key.Signature) {
-		t.Fatal("a good signature is refused")
+	for range 2 { // the second time it is remembered
+		if !v.verify(ask, digest, c.Key.Signature) {
+			t.Fatal("a good signature is refused")
+		}
 	}
 	other := digest
 	other[0] ^= 1
