@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"encoding/hex"
 	"encoding/json"
+	"maps"
 	"slices"
 	"strings"
 	"testing"
@@ -135,6 +136,40 @@ func TestMockDstackSCALE(t *testing.T) {
 	} {
 		if kind, _, err := attestation.Recognise(b); err == nil {
 			t.Errorf("%s was taken for %s", name, kind)
+		}
+	}
+}
+
+// A document with an enclave's quote, with two answers, or with more certificates than there are.
+func TestDstackRefusals(t *testing.T) {
+	log, registers := dstackEvents(t, nil)
+	quote := node(t, attestationtest.NodeConfig{RTMR: registers}).Quote([64]byte{})
+	answer := func(quote string, more map[string]any) []byte {
+		doc := map[string]any{"quote": quote, "event_log": string(log)}
+		maps.Copy(doc, more)
+		b, err := json.Marshal(doc)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return b
+	}
+	long := new(scale)
+	long.Write([]byte{0, 3})
+	long.sequence(node(t, attestationtest.NodeConfig{SNP: true}).SNPReport([64]byte{})).length(2).sequence(make([]byte, attestation.MaxCertificates)).sequence([]byte{0}).sequence([]byte("{}"))
+	for _, c := range []struct {
+		name string
+		data []byte
+		want []string
+	}{
+		{"good", answer(hex.EncodeToString(quote), nil), nil},
+		{"enclave", answer(hex.EncodeToString(enclaveQuote(quote)), nil), []string{"composite.cpu"}},
+		{"quote that is not hexadecimal", answer("x", nil), []string{"composite.parse"}},
+		{"two answers", answer(hex.EncodeToString(quote), map[string]any{"attestation": "00"}), []string{"composite.parse"}},
+		{"too many certificates", long.dstackTail(), []string{"composite.parse"}},
+	} {
+		r := appraiseSaved(t, c.data, attestation.Expected{}, func(p *policy.Policy) { anyRegisters(p); anyHostData(p); acceptEnclaves(p) })
+		if got := failing(r); r.Kind != attestation.KindDstack || !slices.Equal(got, c.want) {
+			t.Errorf("%s: %s refused by %q, want %q\n%v", c.name, r.Kind, got, c.want, r.Err())
 		}
 	}
 }

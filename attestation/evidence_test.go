@@ -3,6 +3,7 @@ package attestation_test
 import (
 	"bytes"
 	"encoding/hex"
+	"slices"
 	"strings"
 	"testing"
 
@@ -118,7 +119,10 @@ func TestEvidenceLimits(t *testing.T) {
 		"large report":     func(e *attestation.Evidence) { e.Devices[0].Report = make([]byte, attestation.MaxReport+1) },
 		"no certificates":  func(e *attestation.Evidence) { e.Devices[0].Certificates = nil },
 		"large chain":      func(e *attestation.Evidence) { e.Devices[0].Certificates = make([]byte, attestation.MaxCertificates+1) },
-		"too many devices": func(e *attestation.Evidence) { e.Devices = make([]attestation.Device, attestation.MaxDevices+1) },
+		"too many devices": func(e *attestation.Evidence) { e.Devices = slices.Repeat(e.Devices, attestation.MaxDevices+1) },
+		"large CPU chain": func(e *attestation.Evidence) {
+			e.CPU.Kind, e.CPU.Certificates = attestation.CPUSNP, make([]byte, attestation.MaxCertificates+1)
+		},
 	} {
 		e := base()
 		change(e)

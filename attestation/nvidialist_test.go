@@ -72,6 +72,8 @@ func TestNVIDIAListRefusals(t *testing.T) {
 		"unknown version":         {set(0, "version", "2.0"), attestation.CheckParse},
 		"unknown member":          {set(1, "debug", true), attestation.CheckParse},
 		"nonces differ":           {set(1, "nonce", strings.Repeat("00", 32)), attestation.CheckParse},
+		"large report":            {set(0, "evidence", make([]byte, attestation.MaxReport+1)), attestation.CheckParse},
+		"large chain":             {set(0, "certificate", make([]byte, attestation.MaxCertificates+1)), attestation.CheckParse},
 		"no report":               {set(1, "evidence", []byte{}), "gpu1." + nvidia.CheckParse},
 		"a device twice":          {func(l []listItem) []listItem { l[1] = l[0]; return l }, nvidia.CheckNodeDistinct},
 		"too many devices":        {func(l []listItem) []listItem { return slices.Repeat(l, 20) }, attestation.CheckParse},
