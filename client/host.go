@@ -103,7 +103,7 @@ func CloseTogether(ctx context.Context, cfg Config) error {
 	return t.Close(ctx)
 }
 
-// Close asks the host to close the channel at once, for exactly what the receipts add up to, and returns once it says that
+// Close asks the host to close the channel at once, as [Transport.Settlement] says, and returns once it says that
 // it has: the chain has the last word. It wants no request to be running, and takes none from then on. A host may refuse; the
 // client can always close alone. The error is an [*Error].
 func (t *Transport) Close(ctx context.Context) error {
