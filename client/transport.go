@@ -16,6 +16,7 @@ package client
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/ed25519"
 	"crypto/rand"
@@ -38,6 +39,7 @@ import (
 	"github.com/bombyx-network/bombyx/attestation/policy"
 	"github.com/bombyx-network/bombyx/internal/apierror"
 	"github.com/bombyx-network/bombyx/internal/card"
+	"github.com/bombyx-network/bombyx/internal/direct"
 	"github.com/bombyx-network/bombyx/internal/envelope"
 	"github.com/bombyx-network/bombyx/internal/price"
 	"github.com/bombyx-network/bombyx/internal/receipt"
@@ -183,8 +185,12 @@ func newTransport(cfg Config) *Transport {
 		p := new(http.Protocols)
 		p.SetHTTP1(true)
 		p.SetHTTP2(true)
-		cfg.Base = &http.Transport{Protocols: p, MaxIdleConnsPerHost: 64, IdleConnTimeout: time.Minute, DisableCompression: true, ReadBufferSize: 16 << 10,
+		own := &http.Transport{Protocols: p, MaxIdleConnsPerHost: 64, IdleConnTimeout: time.Minute, DisableCompression: true, ReadBufferSize: 16 << 10,
 			DialContext: (&net.Dialer{Timeout: 10 * time.Second}).DialContext, TLSHandshakeTimeout: 10 * time.Second}
+		cfg.Base = own
+		if u, err := url.Parse(cfg.Host); err == nil && u.Scheme == "http" {
+			cfg.Base = direct.New(own, net.JoinHostPort(u.Hostname(), cmp.Or(u.Port(), "80")))
+		}
 	}
 	return &Transport{cfg: cfg, base: strings.TrimSuffix(cfg.Host, "/"), bundle: cfg.Collateral, enclaves: map[string]*attested{}, lost: map[string]bool{}}
 }

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/bombyx-network/bombyx/internal/corked"
+	"github.com/bombyx-network/bombyx/internal/direct"
 )
 
 // writeTimeout ends connections whose peer has stopped reading: not the reading
@@ -30,6 +31,6 @@ func NewServer(h *Host) *http.Server {
 func EnclaveTransport(dial func(context.Context) (net.Conn, error)) http.RoundTripper {
 	p := new(http.Protocols)
 	p.SetHTTP1(true)
-	return &http.Transport{Protocols: p, MaxIdleConnsPerHost: 1024, IdleConnTimeout: time.Minute, DisableCompression: true, ReadBufferSize: relayBuffer,
-		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) { return dial(ctx) }}
+	return direct.New(&http.Transport{Protocols: p, MaxIdleConnsPerHost: 1024, IdleConnTimeout: time.Minute, DisableCompression: true, ReadBufferSize: relayBuffer,
+		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) { return dial(ctx) }}, "enclave")
 }

@@ -35,6 +35,7 @@ import (
 	"time"
 
 	"github.com/bombyx-network/bombyx/enclave/engine"
+	"github.com/bombyx-network/bombyx/internal/direct"
 )
 
 // Defaults and limits.
@@ -86,7 +87,7 @@ type Driver struct {
 	cfg       Config
 	spec      *spec
 	base      string
-	transport *http.Transport
+	transport *direct.Transport
 	models    atomic.Pointer[[]engine.Model]
 }
 
@@ -121,7 +122,7 @@ func New(cfg Config) (*Driver, error) {
 		cfg.AnswerTimeout = DefaultAnswerTimeout
 	}
 	d := &Driver{cfg: cfg, spec: s, base: base}
-	d.transport = &http.Transport{
+	d.transport = direct.New(&http.Transport{
 		Proxy: nil, // never the environment's
 		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 			return (&net.Dialer{Timeout: 5 * time.Second}).DialContext(ctx, network, address)
@@ -131,7 +132,7 @@ func New(cfg Config) (*Driver, error) {
 		ReadBufferSize:         16 << 10,
 		IdleConnTimeout:        keepIdle,
 		MaxResponseHeaderBytes: 64 << 10,
-	}
+	}, address)
 	if len(cfg.Models) > 0 {
 		if err := checkModels(cfg.Models); err != nil {
 			return nil, err
