@@ -440,6 +440,7 @@ func (s *exchange) send(ctx context.Context, a *ask) (*http.Response, *apierror.
 	}
 	s.offered = s.allot
 	life := newWatchdog(s.t.cfg.Timeout, func() { cancel(errSilence) })
+	go s.e.sender.Prepare() // for the next request, while this one is on its way
 	resp, err := s.t.cfg.Base.RoundTrip(post)
 	if err != nil {
 		life.stop()

@@ -31,7 +31,17 @@ type Sender struct {
 	id       uint8
 	pk       kem.PublicKey
 	schedule *schedule
+	prepared atomic.Pointer[prepared]
 }
+
+// prepared is an encapsulation that no request has used yet.
+type prepared struct {
+	x      *exchange
+	expiry *time.Timer
+}
+
+// preparedFor is how long an encapsulation is kept for a request that may never come.
+const preparedFor = time.Minute
 
 // NewSender makes a Sender that uses the first AEAD of the configuration. Nothing is negotiated: who vouches for config,
 // the attested keyset, decides on the algorithms.
@@ -44,6 +54,36 @@ func NewSender(config KeyConfig) (*Sender, error) {
 		return nil, fmt.Errorf("envelope: key configuration %d: invalid public key: %w", config.ID, err)
 	}
 	return &Sender{id: config.ID, pk: pk, schedule: newSchedule(chunked, config.ID, config.KEM, config.AEADs[0])}, nil
+}
+
+// Prepare makes an encapsulation now, which is most of the work of the next [Sender.Seal]. It keeps one, for a minute.
+func (s *Sender) Prepare() {
+	if s.prepared.Load() != nil {
+		return
+	}
+	x, err := s.schedule.sender(s.pk)
+	if err != nil {
+		return // Seal will meet it, too
+	}
+	p := &prepared{x: x}
+	p.expiry = time.AfterFunc(preparedFor, func() {
+		if s.prepared.CompareAndSwap(p, nil) {
+			clear(x.secret)
+		}
+	})
+	if !s.prepared.CompareAndSwap(nil, p) {
+		p.expiry.Stop()
+		clear(x.secret)
+	}
+}
+
+// encapsulate returns an encapsulation that nothing has used.
+func (s *Sender) encapsulate() (*exchange, error) {
+	if p := s.prepared.Swap(nil); p != nil {
+		p.expiry.Stop()
+		return p.x, nil
+	}
+	return s.schedule.sender(s.pk)
 }
 
 // Seal starts sealing req and returns the body to POST as [RequestMediaType], and what opens the response to it.
@@ -87,7 +127,7 @@ func (s *Sender) seal(req *http.Request, body io.ReadCloser, length int64) (*Sea
 		return nil, nil, err
 	}
 	head := buf[lead:]
-	x, err := s.schedule.sender(s.pk)
+	x, err := s.encapsulate()
 	if err != nil {
 		return nil, nil, fmt.Errorf("envelope: encapsulation to key %d: %w", s.id, err)
 	}
