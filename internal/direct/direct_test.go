@@ -2,6 +2,7 @@ package direct
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -270,6 +271,48 @@ func TestEarlyAnswer(t *testing.T) {
 	if got, err := ask(tr, post(t, strings.Repeat("x", small))); err != nil || got != "403 no" {
 		t.Fatal(got, err)
 	}
+}
+
+// A request that breaks off ends, though the peer waits for the rest of it.
+func TestBrokenRequest(t *testing.T) {
+	tr := peer(t, new(http.Transport), func(_ int, _ net.Conn, in *bufio.Reader) { take(in) })
+	r := post(t, "x")
+	r.ContentLength = 2
+	if _, err := ask(tr, r); err == nil || !strings.Contains(err.Error(), "ContentLength=2") {
+		t.Fatal(err)
+	}
+}
+
+// canned is a connection that says what it says and hears nothing.
+type canned struct {
+	net.Conn
+	io.Reader
+}
+
+func (c canned) Read(p []byte) (int, error)  { return c.Reader.Read(p) }
+func (c canned) Write(p []byte) (int, error) { return len(p), nil }
+
+func FuzzAnswer(f *testing.F) {
+	f.Add([]byte("HTTP/1.1 102 Processing\r\n\r\nHTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTrailer: T\r\n\r\n2\r\nhi\r\n0\r\nT: x\r\n\r\n"))
+	f.Add([]byte("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi"))
+	f.Add([]byte("HTTP/1.0 404 Not Found\r\nConnection: close\r\n\r\n"))
+	req, err := http.NewRequest(http.MethodPost, "http://peer/", nil)
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Fuzz(func(t *testing.T, b []byte) {
+		const limit = 256
+		c := &conn{Conn: canned{Reader: bytes.NewReader(b)}}
+		c.in = bufio.NewReader(c)
+		resp, err := c.answer(req, limit)
+		if err != nil {
+			return
+		}
+		n, err := io.Copy(io.Discard, resp.Body)
+		if n > int64(len(b)) || err == nil && resp.ContentLength > 0 && n != resp.ContentLength {
+			t.Fatalf("%d of %d bytes, %v", n, resp.ContentLength, err)
+		}
+	})
 }
 
 func TestIdleConnectionsExpire(t *testing.T) {
