@@ -66,6 +66,7 @@ type Enclave struct {
 	streams     map[string]*stream
 	ended       endedStreams
 	tabs        tabs
+	process     string // of the host, that it serves; empty before any said which it is
 }
 
 // A generation is one set of keys and what binds them.

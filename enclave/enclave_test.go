@@ -693,6 +693,58 @@ func TestSettleEnds(t *testing.T) {
 	}
 }
 
+// A process of the host that settles a channel takes the enclave over: what an
+// earlier one has running ends, and it gets no more.
+func TestTakenOver(t *testing.T) {
+	r := newRig(t, &eng{hold: true})
+	p := r.peer()
+	send := func(process, stream string) string {
+		t.Helper()
+		wire, _ := p.seal(body, nil)
+		resp := r.call(t.Context(), "/sealed", bytes.NewReader(wire), "Bombyx-Stream", stream, "Bombyx-Channel", channelA, "Bombyx-Credit", "5", "Bombyx-Process", process)
+		if resp.StatusCode == 200 {
+			io.Copy(io.Discard, resp.Body)
+			resp.Body.Close()
+			return "200"
+		}
+		return fault(t, resp)
+	}
+	ended := make(chan string, 1)
+	go func() { ended <- send("first", id1) }()
+	waitFor(t, func() bool { return r.engine.begun.Load() == 1 })
+	const another = "0:ffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff"
+	if got := fault(t, r.call(t.Context(), "/settle", http.NoBody, "Bombyx-Channel", another, "Bombyx-Process", "first")); got != "404 unknown_stream" {
+		t.Error(got)
+	}
+	select {
+	case got := <-ended:
+		t.Fatal("its own settling ended it: ", got)
+	default:
+	}
+	if got := fault(t, r.call(t.Context(), "/settle", http.NoBody, "Bombyx-Channel", another, "Bombyx-Process", "second")); got != "404 unknown_stream" {
+		t.Error(got)
+	}
+	<-ended
+	if r.engine.closed.Load() != 1 {
+		t.Error("the engine still runs")
+	}
+	const id2 = "000000000000000000000000000000f2"
+	for _, process := range []string{"first", "", strings.Repeat("x", 65)} {
+		if got := send(process, id2); got != "409 taken_over" {
+			t.Errorf("%q: %s", process, got)
+		}
+		if got := fault(t, r.call(t.Context(), "/credit", http.NoBody, "Bombyx-Stream", id1, "Bombyx-Credit", "9", "Bombyx-Process", process)); got != "409 taken_over" {
+			t.Errorf("%q: %s", process, got)
+		}
+	}
+	go func() { ended <- send("second", id2) }()
+	waitFor(t, func() bool { return r.engine.begun.Load() == 2 })
+	if got := r.call(t.Context(), "/settle", http.NoBody, "Bombyx-Stream", id2, "Bombyx-Process", "first").Header.Get("Bombyx-Cost"); got == "" {
+		t.Error("what it had may be asked for")
+	}
+	<-ended
+}
+
 func waitFor(t *testing.T, ok func() bool) {
 	t.Helper()
 	for end := time.Now().Add(10 * time.Second); !ok(); time.Sleep(time.Millisecond) {

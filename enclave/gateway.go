@@ -56,7 +56,7 @@ func (e *Enclave) serveSealed(w http.ResponseWriter, r *http.Request) {
 	ctx, cancel := context.WithCancelCause(r.Context())
 	defer cancel(nil)
 	s := &stream{meter: newMeter(credit), cancel: cancel, done: make(chan struct{})}
-	if fault := e.begin(id, channel, s); fault != nil {
+	if fault := e.begin(id, channel, r.Header.Get(processHeader), s); fault != nil {
 		fault.Write(w)
 		return
 	}
@@ -91,9 +91,12 @@ func (e *Enclave) serveSealed(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Bombyx-Cost", strconv.FormatUint(s.meter.spent(), 10))
 }
 
-func (e *Enclave) begin(id, channel string, s *stream) *apierror.Error {
+func (e *Enclave) begin(id, channel, process string, s *stream) *apierror.Error {
 	e.mu.Lock()
 	defer e.mu.Unlock()
+	if fault := e.serves(process); fault != nil {
+		return fault
+	}
 	if len(e.streams) >= maxStreams {
 		return apierror.New(503, "busy", "the enclave serves as many streams as it can", "try again later")
 	}

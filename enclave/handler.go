@@ -93,6 +93,11 @@ func (e *Enclave) serveCredit(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	e.mu.Lock()
+	if fault := e.serves(r.Header.Get(processHeader)); fault != nil {
+		e.mu.Unlock()
+		fault.Write(w)
+		return
+	}
 	s := e.streams[r.Header.Get("Bombyx-Stream")]
 	var tab string
 	if s != nil {
@@ -109,6 +114,23 @@ func (e *Enclave) serveCredit(w http.ResponseWriter, r *http.Request) {
 	w.WriteHeader(http.StatusNoContent)
 }
 
+// processHeader says which of the host's processes speaks. One that settles a
+// channel begins to serve it, and its ledger has fenced off the one before, which
+// may not have noticed yet: what that one had running ends, and it gets no more.
+const processHeader = "Bombyx-Process"
+
+// serves refuses all processes but the last that took the enclave over. The
+// caller holds e.mu.
+func (e *Enclave) serves(process string) *apierror.Error {
+	if e.process == "" && len(process) <= 64 {
+		e.process = process
+	}
+	if process != e.process {
+		return apierror.New(409, "taken_over", "another process of the host serves the enclave", "try again")
+	}
+	return nil
+}
+
 // serveSettle ends a stream, or all streams of a channel, and says what it or
 // they have cost.
 func (e *Enclave) serveSettle(w http.ResponseWriter, r *http.Request) {
@@ -119,7 +141,12 @@ func (e *Enclave) serveSettle(w http.ResponseWriter, r *http.Request) {
 	}
 	var running []*stream
 	e.mu.Lock()
-	if id != "" && e.streams[id] != nil {
+	if process := r.Header.Get(processHeader); channel != "" && process != "" && process != e.process && len(process) <= 64 {
+		e.process = process
+		for _, s := range e.streams {
+			running = append(running, s)
+		}
+	} else if id != "" && e.streams[id] != nil {
 		running = append(running, e.streams[id])
 	} else if t := e.tabs[channel]; t != nil && t.users > 0 {
 		for _, s := range e.streams {

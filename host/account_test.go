@@ -114,8 +114,11 @@ func TestTakenOver(t *testing.T) {
 	old, oldURL := r.h, r.url
 	r.start()
 	newURL := r.url
+	r.open()
 	r.url = oldURL
-	status, code := r.pay(auth, 600)
+	status, code := r.ask(auth, stream1, "10")
+	r.want("a request to the old process, which has not noticed", 409, "taken_over", status, code)
+	status, code = r.pay(auth, 600)
 	r.want("a voucher to the old process", 503, "ledger_down", status, code)
 	if err := <-stopped; !errors.Is(err, ledger.ErrTaken) {
 		t.Errorf("Run: %v", err)
@@ -127,6 +130,11 @@ func TestTakenOver(t *testing.T) {
 	}
 	r.url = newURL
 	auth = r.open()
+	r.enclave.mu.Lock()
+	r.enclave.process = old.cfg.Ledger.Process() // it took it back in its last moment
+	r.enclave.mu.Unlock()
+	status, code = r.ask(auth, stream1, "500")
+	r.want("taken back", 409, "taken_over", status, code)
 	if status, body := r.ask(auth, stream1, "500"); status != 200 {
 		t.Error(status, body)
 	}

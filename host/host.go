@@ -149,7 +149,7 @@ func New(ctx context.Context, cfg Config) (*Host, error) {
 		if _, ok := h.enclaves[e.ID]; ok || e.Transport == nil {
 			return nil, fmt.Errorf("host: enclave %q is listed twice or has no transport", e.ID)
 		}
-		h.enclaves[e.ID] = &upstream{Enclave: e, slots: make(chan struct{}, maxEvidence), epochs: make(chan struct{}, 1)}
+		h.enclaves[e.ID] = &upstream{Enclave: e, process: cfg.Ledger.Process(), slots: make(chan struct{}, maxEvidence), epochs: make(chan struct{}, 1)}
 	}
 	if err := cfg.Ledger.Take(ctx, slices.Collect(maps.Keys(h.enclaves))...); err != nil {
 		return nil, err

@@ -105,10 +105,18 @@ type testEnclave struct {
 	tab      string
 	evidence http.HandlerFunc
 	epoch    http.HandlerFunc
+	process  string // that it serves
 }
 
 func (e *testEnclave) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	e.mu.Lock()
+	if by := r.Header.Get("Bombyx-Process"); r.Header.Get("Bombyx-Channel") != "" && r.URL.Path == "/settle" || e.process == "" {
+		e.process = by
+	} else if by != e.process && (r.URL.Path == "/sealed" || r.URL.Path == "/credit") {
+		e.mu.Unlock()
+		apierror.New(409, "taken_over", "another", "").Write(w)
+		return
+	}
 	key := r.Header.Get("Bombyx-Stream")
 	if key == "" {
 		key = r.Header.Get("Bombyx-Channel")

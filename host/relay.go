@@ -446,7 +446,14 @@ func (h *Host) relay(w http.ResponseWriter, r *http.Request, a *account, e *upst
 	}
 	defer resp.Body.Close()
 	if resp.StatusCode != http.StatusOK {
-		early(w, apierror.Read(resp))
+		f := apierror.Read(resp)
+		if f.Code == "taken_over" && h.cfg.Ledger.Confirm(r.Context()) == nil {
+			// By an earlier process that had not noticed yet that it is one.
+			if _, err := e.end(r.Context(), a.name); err != nil {
+				h.upstreamFault(e, err)
+			}
+		}
+		early(w, f)
 		return ending{}, lent, nil // the enclave refused before it ran anything
 	}
 	w.Header()["Content-Type"] = []string{responseType}
@@ -618,16 +625,21 @@ func parseAllot(s string) (uint64, *apierror.Error) {
 // An upstream is an enclave behind its transport.
 type upstream struct {
 	Enclave
-	slots  chan struct{} // Evidence being collected
-	epochs chan struct{} // capacity 1: held by who reads or replaces epoch
-	epoch  epochDocument
+	process string        // this one
+	slots   chan struct{} // Evidence being collected
+	epochs  chan struct{} // capacity 1: held by who reads or replaces epoch
+	epoch   epochDocument
 
 	mu   sync.Mutex
 	card *card.Enclave // the manifest does not change while an enclave runs
 }
 
 func (e *upstream) request(ctx context.Context, method, path string, body io.Reader) (*http.Request, error) {
-	return http.NewRequestWithContext(ctx, method, "http://"+e.Authority+path, body)
+	req, err := http.NewRequestWithContext(ctx, method, "http://"+e.Authority+path, body)
+	if err == nil {
+		req.Header["Bombyx-Process"] = []string{e.process}
+	}
+	return req, err
 }
 
 // get fetches a small document; an enclave's own refusal is an apierror.

@@ -242,6 +242,9 @@ func (l *Ledger) Take(ctx context.Context, enclaves ...string) error {
 	return nil
 }
 
+// Process names this process among all that ever used the ledger.
+func (l *Ledger) Process() string { return l.process }
+
 // Taken is closed when this process learns that another has taken over.
 func (l *Ledger) Taken() <-chan struct{} { return l.taken }
 
