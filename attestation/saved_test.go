@@ -73,6 +73,7 @@ func TestSavedRefusals(t *testing.T) {
 		{"list of GPUs without rules", nvidiaList(t, attestationtest.NodeConfig{GPUs: 1}, nil), nil, func(p *policy.Policy) { p.Devices = policy.Devices{Modes: []string{"cpu"}} }, []string{attestation.CheckMode}},
 		{"list of switches without rules", nvidiaList(t, attestationtest.NodeConfig{GPUs: 2, Switches: 1}, func(l []listItem) []listItem { return l[2:] }), nil, single, []string{attestation.CheckMode}},
 		{"list of switches", nvidiaList(t, attestationtest.NodeConfig{GPUs: 2, Switches: 1}, func(l []listItem) []listItem { return l[2:] }), nil, nil, nil},
+		{"quote cut short", quote[:len(quote)-1], nil, nil, []string{"dcap.parse"}},
 		{"SGX quote where none is accepted", enclaveQuote(quote), nil, nil, []string{attestation.CheckCPU}},
 		{"TDX quote where SGX is accepted", quote, nil, func(p *policy.Policy) { acceptEnclaves(p); p.TDX = nil }, []string{attestation.CheckCPU}},
 	} {

@@ -319,6 +319,14 @@ func TestRefusedForOneReason(t *testing.T) {
 		{"GPUs in protected-PCIe mode that name no switch", func(t *testing.T) []byte {
 			return collect(t, attestationtest.NodeConfig{GPUs: 2, Unwired: true})
 		}, options{policy: func(p *policy.Policy) { p.Devices.Switch.MinCount = 0 }}, []string{"nvidia.node.topology"}},
+		{"quote cut short", func(t *testing.T) []byte {
+			e, err := attestation.ParseEvidence(collect(t, attestationtest.NodeConfig{}))
+			if err != nil {
+				t.Fatal(err)
+			}
+			e.CPU.Quote = e.CPU.Quote[:len(e.CPU.Quote)-1]
+			return encode(t, e)
+		}, options{}, []string{"dcap.parse"}},
 		{"enclave in place of a TD", func(t *testing.T) []byte {
 			e, err := attestation.ParseEvidence(collect(t, attestationtest.NodeConfig{}))
 			if err != nil {
