@@ -61,7 +61,12 @@ func (h *Host) Handler() http.Handler {
 	mux.HandleFunc("POST /v1/enclaves/{id}/evidence", h.serveEvidence)
 	mux.HandleFunc("GET /v1/enclaves/{id}/epoch", h.serveEpoch)
 	mux.HandleFunc("POST /v1/enclaves/{id}/sealed", h.serveSealed)
-	return mux
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Body != http.NoBody { // whoever reads it, or, like an HTTP/1 server, looks for its end
+			http.NewResponseController(w).SetReadDeadline(time.Now().Add(smallWithin))
+		}
+		mux.ServeHTTP(w, r)
+	})
 }
 
 func (h *Host) serveCard(w http.ResponseWriter, r *http.Request) {
@@ -400,6 +405,7 @@ func (h *Host) relay(w http.ResponseWriter, r *http.Request, a *account, e *upst
 		}
 	}
 	rc := http.NewResponseController(w)
+	rc.SetReadDeadline(time.Time{})
 	on := newArrival(rc, h.bodyWithin)
 	defer on.ended()
 	var req *http.Request
@@ -569,6 +575,7 @@ func (a *arrival) late() bool { return a.state.Load() == 2 }
 var errSlow = apierror.New(408, "slow_request", "the request did not arrive in time", "send it again, over a faster link")
 
 const (
+	smallWithin  = time.Minute            // that a body may take to arrive which is no admitted sealed request
 	graceForBody = 100 * time.Millisecond // for a transport to let go of the body of a request that is answered
 	maxSealed    = 9 << 20                // bytes of a sealed request: 8 MiB of content, and padding
 )
@@ -632,6 +639,15 @@ type upstream struct {
 
 	mu   sync.Mutex
 	card *card.Enclave // the manifest does not change while an enclave runs
+	look *look         // under way
+}
+
+// A look at an enclave's manifest is shared by all who want it meanwhile: one
+// that does not answer must not be waited for once by each, one after the other.
+type look struct {
+	done chan struct{} // closed when the rest is set
+	card *card.Enclave
+	err  error
 }
 
 func (e *upstream) request(ctx context.Context, method, path string, body io.Reader) (*http.Request, error) {
@@ -741,14 +757,36 @@ func (e *upstream) ask(ctx context.Context, field, value string) (*http.Response
 	return resp, err
 }
 
-// describe reads what an enclave serves from its manifest.
+// describe says what an enclave serves.
 func (e *upstream) describe(ctx context.Context, prices price.List) (*card.Enclave, error) {
 	e.mu.Lock()
-	defer e.mu.Unlock()
 	if e.card != nil {
+		defer e.mu.Unlock()
 		return e.card, nil
 	}
-	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	l := e.look
+	if l == nil {
+		l = &look{done: make(chan struct{})}
+		e.look = l
+		go func() {
+			defer close(l.done)
+			l.card, l.err = e.readManifest(prices)
+			e.mu.Lock()
+			defer e.mu.Unlock()
+			e.card, e.look = l.card, nil
+		}()
+	}
+	e.mu.Unlock()
+	select {
+	case <-l.done:
+		return l.card, l.err
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+}
+
+func (e *upstream) readManifest(prices price.List) (*card.Enclave, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 	defer cancel()
 	b, _, err := e.get(ctx, http.MethodGet, "/manifest", nil)
 	if err != nil {
@@ -767,6 +805,5 @@ func (e *upstream) describe(ctx context.Context, prices price.List) (*card.Encla
 	if len(c.Models) == 0 {
 		return nil, errors.New("none of its models has a price")
 	}
-	e.card = c
 	return c, nil
 }

@@ -4,6 +4,8 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -25,6 +27,42 @@ func (p pipes) Accept() (net.Conn, error) {
 }
 func (p pipes) Close() error   { close(p.done); return nil }
 func (p pipes) Addr() net.Addr { return &net.TCPAddr{} }
+
+// A peer that sends a body byte by byte is answered, and holds its connection no
+// longer than that, whatever it asks for.
+func TestBodyThatDrips(t *testing.T) {
+	for _, path := range []string{"/v1/session", "/v1/enclaves/e0/evidence", "/v1/enclaves/e0/sealed", "/v1/card", "/nowhere"} {
+		synctest.Test(t, func(t *testing.T) {
+			l := pipes{make(chan net.Conn), make(chan struct{})}
+			srv := NewServer(&Host{})
+			ended := make(chan error)
+			go func() { ended <- srv.Serve(l) }()
+			ours, theirs := net.Pipe()
+			l.conns <- theirs
+			answer := make(chan []byte)
+			go func() { b, _ := io.ReadAll(ours); answer <- b }()
+			begin := time.Now()
+			io.WriteString(ours, "POST "+path+" HTTP/1.1\r\nHost: h\r\nContent-Length: 1000\r\n\r\n")
+			var drip sync.WaitGroup
+			drip.Go(func() {
+				for range 200 {
+					time.Sleep(time.Second)
+					if _, err := ours.Write([]byte{'x'}); err != nil {
+						return
+					}
+				}
+			})
+			b := <-answer
+			if d := time.Since(begin); d > smallWithin+5*time.Second || !strings.HasPrefix(string(b), "HTTP/1.1 4") {
+				t.Errorf("%s: closed after %s with %.80q", path, d, b)
+			}
+			ours.Close()
+			srv.Close()
+			<-ended
+			drip.Wait()
+		})
+	}
+}
 
 // A client that reads nothing any more loses its connection: it would hold it, and what waits in it, for ever.
 func TestPeerThatStopsReading(t *testing.T) {
@@ -55,3 +93,28 @@ func TestPeerThatStopsReading(t *testing.T) {
 		}
 	})
 }
+
+// An enclave that does not answer is waited for once by all who want the card.
+func TestCardOfAnEnclaveThatHangs(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		hangs := roundTrip(func(r *http.Request) (*http.Response, error) { <-r.Context().Done(); return nil, r.Context().Err() })
+		e := &upstream{Enclave: Enclave{ID: "e0", Transport: hangs, Authority: "e0"}}
+		begin := time.Now()
+		var all sync.WaitGroup
+		for range 20 {
+			all.Go(func() {
+				if _, err := e.describe(t.Context(), nil); err == nil {
+					t.Error("described")
+				}
+			})
+		}
+		all.Wait()
+		if d := time.Since(begin); d > 6*time.Second {
+			t.Errorf("20 cards took %s", d)
+		}
+	})
+}
+
+type roundTrip func(*http.Request) (*http.Response, error)
+
+func (f roundTrip) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
