@@ -621,6 +621,29 @@ func TestCreditEnds(t *testing.T) {
 	}
 }
 
+// Nobody has a whole answer generated for nothing, by credit that covers the
+// completion or the prompt, but not both.
+func TestWholeAnswerIsFunded(t *testing.T) {
+	const ask = `{"model":"m","max_tokens":10}` // 29 bytes
+	for _, c := range []struct {
+		prices price.Prices
+		credit string
+		begun  int64
+	}{
+		{price.Prices{Prompt: 1_000_000, Completion: 1_000_000}, "38", 0},
+		{price.Prices{Prompt: 1_000_000, Completion: 1_000_000}, "39", 1},
+		{price.Prices{Cached: 1_000_000, Reasoning: 1_000_000}, "38", 0},
+		{price.Prices{Cached: 1_000_000, Reasoning: 1_000_000}, "39", 1},
+	} {
+		r := newRig(t, &eng{events: 1, usage: &engine.Usage{Prompt: 29, Cached: 29, Completion: 10, Reasoning: 10}})
+		r.e.cfg.Prices = price.List{"m": c.prices}
+		got, _ := r.peer().ask(ask, c.credit, nil)
+		if n := r.engine.begun.Load(); n != c.begun || n == 0 && got != "402 insufficient_credit" || n == 1 && !strings.Contains(got, `{"n":1`) {
+			t.Errorf("credit %s at %+v: %s, %d answers generated", c.credit, c.prices, got, n)
+		}
+	}
+}
+
 // Raised credit resumes an answer that waits; a lower one changes nothing.
 func TestCreditRaised(t *testing.T) {
 	r := newRig(t, &eng{events: 10})

@@ -190,7 +190,7 @@ func (j *job) run(r *http.Request) *apierror.Error {
 	j.prices, j.rec.Model = prices, ask.Model
 	fault := j.advance(len(body))
 	if fault == nil && !ask.Stream {
-		fault = j.fund(ask.MaxTokens, ask.MaxCompl)
+		fault = j.fund(len(body), ask.MaxTokens, ask.MaxCompl)
 	}
 	if fault != nil {
 		return fault
@@ -251,9 +251,10 @@ func (j *job) advance(body int) *apierror.Error {
 	return j.await(need)
 }
 
-// fund waits until the credit covers the completion that a request without
-// streaming may ask for at most.
-func (j *job) fund(limits ...*int64) *apierror.Error {
+// fund waits until the credit covers what a request without streaming can cost at
+// most: nobody has an answer generated that the credit turns out not to cover.
+// No token of the prompt is shorter than a byte.
+func (j *job) fund(body int, limits ...*int64) *apierror.Error {
 	most := int64(-1)
 	for _, l := range limits {
 		if l != nil && *l > most {
@@ -278,7 +279,9 @@ func (j *job) fund(limits ...*int64) *apierror.Error {
 		f.Param = "max_tokens"
 		return f
 	}
-	need, err := j.prices.Cost(price.Usage{Completion: uint64(most)})
+	p := j.prices
+	dearest := price.Prices{Prompt: max(p.Prompt, p.Cached), Completion: max(p.Completion, p.Reasoning)}
+	need, err := dearest.Cost(price.Usage{Prompt: uint64(body), Completion: uint64(most)})
 	if err != nil {
 		return apierror.New(400, "max_tokens_out_of_range", "max_tokens is out of range", "ask for less")
 	}
