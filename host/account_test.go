@@ -109,8 +109,6 @@ func TestTakenOver(t *testing.T) {
 	if status, code := r.pay(auth, 500); status != 204 {
 		t.Fatal(status, code)
 	}
-	stopped := make(chan error, 1)
-	go func() { stopped <- r.h.Run(t.Context()) }()
 	old, oldURL := r.h, r.url
 	r.start()
 	newURL := r.url
@@ -118,6 +116,8 @@ func TestTakenOver(t *testing.T) {
 	r.url = oldURL
 	status, code := r.ask(auth, stream1, "10")
 	r.want("a request to the old process, which has not noticed", 409, "taken_over", status, code)
+	stopped := make(chan error, 1)
+	go func() { stopped <- old.Run(t.Context()) }()
 	status, code = r.pay(auth, 600)
 	r.want("a voucher to the old process", 503, "ledger_down", status, code)
 	if err := <-stopped; !errors.Is(err, ledger.ErrTaken) {
