@@ -10,6 +10,8 @@ import (
 	"net/http"
 	"net/netip"
 
+	"golang.org/x/net/netutil"
+
 	"github.com/bombyx-network/bombyx/internal/cli"
 	"github.com/bombyx-network/bombyx/internal/corked"
 	"github.com/bombyx-network/bombyx/internal/ton/adnl"
@@ -45,7 +47,9 @@ func entrances(c *config, dir string, key ed25519.PublicKey) (all []entrance, er
 		if err != nil {
 			return all, cli.Errorf(cli.Usage, "choose another address", "listen: %w", err)
 		}
-		e := entrance{Listener: l, name: fmt.Sprintf("%x serves on %s", key, l.Addr()), serve: func(s *http.Server) error { return s.ServeTLS(l, cert, certKey) }}
+		e := entrance{Listener: l, name: fmt.Sprintf("%x serves on %s", key, l.Addr()), serve: func(s *http.Server) error {
+			return s.ServeTLS(netutil.LimitListener(l, adnl.MaxConns), cert, certKey) // strangers must not use up the files that the ledger needs
+		}}
 		if c.TLSCert == "" {
 			e.serve = func(s *http.Server) error { return s.Serve(corked.Listener(l)) }
 		}
