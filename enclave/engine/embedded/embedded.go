@@ -1,9 +1,9 @@
 // Package embedded is an [engine.Engine] that runs a GGUF model in the enclave's own process, on its processors.
 //
-// It runs Llama-family models (see package llama) in F32, F16 or Q8_0 with the model's own byte-level BPE and chat
-// template. One goroutine computes; every step is one batch with the next token of each answer in progress and a part of
-// the prompts that wait, so many requests share each pass over the weights and a long prompt does not hold up others.
-// What a request is answered depends on nothing but the request: not on other requests, not on the number of threads.
+// It runs Llama-family models (see package llama) in F32, F16 or Q8_0 with the model's own BPE and chat template. One
+// goroutine computes; every step is one batch with the next token of each answer in progress and a part of the prompts
+// that wait, so many requests share each pass over the weights and a long prompt does not hold up others. What a request
+// is answered depends on nothing but the request: not on other requests, not on the number of threads.
 //
 // Memory is bounded: keys and values live in pages of a fixed budget, a request's pages are reserved before it begins, and
 // when there are none it waits in a queue of limited length. Full pages outlive their request to serve as a prefix cache
@@ -160,7 +160,7 @@ func (e *Engine) Start(ctx context.Context, req engine.Request) (engine.Stream, 
 	if p.maxTokens == 0 {
 		p.maxTokens = room
 	}
-	s := newSequence(p, prompt, req.Salt)
+	s := newSequence(p, prompt, req.Salt, e.tokenizer.SpacePrefix())
 	for _, id := range prompt { // a template may open the reasoning part
 		s.think(e, id)
 	}

@@ -16,8 +16,10 @@ import (
 
 	"github.com/bombyx-network/bombyx/enclave/engine"
 	"github.com/bombyx-network/bombyx/enclave/engine/embedded"
+	"github.com/bombyx-network/bombyx/enclave/engine/embedded/gguf"
 	"github.com/bombyx-network/bombyx/enclave/engine/embedded/llama"
 	"github.com/bombyx-network/bombyx/enclave/engine/embedded/modeltest"
+	"github.com/bombyx-network/bombyx/enclave/engine/embedded/tokenizer"
 )
 
 var spec = modeltest.Spec{Architecture: "qwen3", Type: "Q8_0", Width: 64, Layers: 2, FeedForward: 96, ContextLength: 256, Seed: 21}
@@ -258,6 +260,39 @@ func TestSampling(t *testing.T) {
 	}
 	if first, second := text(`"temperature":2`), text(`"temperature":2`); first == second {
 		t.Error("answers without a seed are predictable")
+	}
+}
+
+// With SentencePiece, an answer in a chat is shown without the space that begins every text there; a completion has it.
+func TestSentencePiece(t *testing.T) {
+	spaces := 0
+	for seed := range uint64(24) {
+		spec := modeltest.Spec{Architecture: "llama", Type: "F32", Seed: seed, Width: 32, Layers: 1, FeedForward: 32, PreTokenizer: "default"}
+		data := modeltest.Make(spec)
+		f, err := gguf.Read(bytes.NewReader(data), int64(len(data)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		tok, err := tokenizer.New(f)
+		if err != nil {
+			t.Fatal(err)
+		}
+		ids, err := json.Marshal(tok.EncodeMarkup(nil, "<|im_start|>user\nHello<|im_end|>\n<|im_start|>assistant\n"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		e := start(t, spec, embedded.Options{})
+		answer, _, usage := ask(t, e, body("Hello", `"max_tokens":8,"temperature":0`))
+		whole, _, same := ask(t, e, `{"model":"tiny","prompt":`+string(ids)+`,"max_tokens":8,"temperature":0}`)
+		if strings.HasPrefix(whole, " ") {
+			spaces++
+		}
+		if answer != strings.TrimPrefix(whole, " ") || usage != same {
+			t.Errorf("seed %d: the answer is %q, the completion %q", seed, answer, whole)
+		}
+	}
+	if spaces == 0 {
+		t.Error("no answer begins with a space; use other seeds")
 	}
 }
 

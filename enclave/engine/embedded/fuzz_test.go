@@ -10,14 +10,24 @@ import (
 
 // FuzzModel loads damaged models and, where one still loads, runs a request.
 func FuzzModel(f *testing.F) {
-	whole := modeltest.Make(modeltest.Spec{Architecture: "qwen3", Type: "Q8_0", Width: 32, Layers: 1, FeedForward: 32, ContextLength: 64})
-	meta := bytes.Index(whole, []byte("token_embd.weight"))
-	for _, at := range []int{40, meta - 100, meta + 40, len(whole) - 100} {
-		f.Add(at, []byte{1}, 0)
+	spec := modeltest.Spec{Architecture: "qwen3", Type: "Q8_0", Width: 32, Layers: 1, FeedForward: 32, ContextLength: 64}
+	byteLevel := modeltest.Make(spec)
+	spec.PreTokenizer = "default"
+	sentencePiece := modeltest.Make(spec)
+	meta := bytes.Index(byteLevel, []byte("token_embd.weight"))
+	for _, at := range []int{40, meta - 100, meta + 40, len(byteLevel) - 100} {
+		f.Add(at, []byte{1}, 0, false)
 	}
-	f.Add(bytes.Index(whole, []byte("qwen3.block_count"))+17+4, []byte{2}, 0)
-	f.Add(bytes.Index(whole, []byte("{% for message"))+3, []byte("if"), 100)
-	f.Fuzz(func(t *testing.T, at int, with []byte, cut int) {
+	f.Add(bytes.Index(byteLevel, []byte("qwen3.block_count"))+17+4, []byte{2}, 0, false)
+	f.Add(bytes.Index(byteLevel, []byte("{% for message"))+3, []byte("if"), 100, false)
+	for _, name := range []string{"ggml.scores", "ggml.token_type", "<0x41>", "▁the"} {
+		f.Add(bytes.Index(sentencePiece, []byte(name))+len(name)+24, []byte{0xff, 0xff}, 0, true)
+	}
+	f.Fuzz(func(t *testing.T, at int, with []byte, cut int, spaces bool) {
+		whole := byteLevel
+		if spaces {
+			whole = sentencePiece
+		}
 		data := bytes.Clone(whole)
 		if at < 0 || at > len(data) || cut < 0 || cut > len(data)-at {
 			return

@@ -48,7 +48,7 @@ type choice struct {
 	alternatives []tokenProb
 }
 
-func newSequence(p *params, prompt []int, salt [32]byte) *sequence {
+func newSequence(p *params, prompt []int, salt [32]byte, spacePrefix bool) *sequence {
 	return &sequence{
 		out:       make(chan step, ahead),
 		salt:      salt,
@@ -58,7 +58,7 @@ func newSequence(p *params, prompt []int, salt [32]byte) *sequence {
 		reserved:  (len(prompt) + p.maxTokens + llama.PageTokens - 1) / llama.PageTokens,
 		maxTokens: p.maxTokens,
 		sampler:   newSampler(p),
-		text:      assembler{stop: p.stop},
+		text:      assembler{stop: p.stop, trim: spacePrefix && p.chat},
 		logprobs:  p.logprobs,
 	}
 }

@@ -9,12 +9,17 @@ import (
 // belong to a stop string.
 type assembler struct {
 	stop    []string
+	trim    bool // the space that begins a text with this vocabulary
 	pending string
 }
 
 // add takes a token's bytes. It returns what can be shown now, and whether a stop string has ended the answer; neither the
 // stop string nor anything behind it is shown.
 func (a *assembler) add(s string) (text string, stopped bool) {
+	if a.trim && s != "" {
+		s = strings.TrimPrefix(s, " ")
+		a.trim = false
+	}
 	a.pending += s
 	end := -1
 	for _, stop := range a.stop {

@@ -46,6 +46,23 @@ func TestAssembler(t *testing.T) {
 	}
 }
 
+func TestAssemblerTrims(t *testing.T) {
+	for _, c := range []struct{ pieces, shown []string }{
+		{[]string{" a", " b"}, []string{"a", " b"}},
+		{[]string{"", " ", " b"}, []string{"", "", " b"}},
+		{[]string{"  a"}, []string{" a"}},
+		{[]string{"a", " b"}, []string{"a", " b"}},
+		{[]string{"\xe6", " "}, []string{"", "\uFFFD "}},
+	} {
+		a := assembler{trim: true}
+		for i, p := range c.pieces {
+			if text, _ := a.add(p); text != c.shown[i] {
+				t.Errorf("after %q: %q; want %q", c.pieces[:i+1], text, c.shown[i])
+			}
+		}
+	}
+}
+
 // However a text is cut, the same is shown, and always whole characters.
 func FuzzAssembler(f *testing.F) {
 	f.Add([]byte("some text with 日本 and a stop"), "stop", "日", uint64(1))

@@ -21,7 +21,7 @@ type Spec struct {
 	Tied         bool    // the output matrix is the embedding
 	RopeFactors  bool    // with rope_freqs.weight, as Llama 3 models have it
 	RopeFactor   float32 // linear rope scaling, named by its factor alone; 0 for none
-	PreTokenizer string  // gpt-2, smollm, qwen2 or llama-bpe; empty for the architecture's usual one
+	PreTokenizer string  // gpt-2, smollm, qwen2 or llama-bpe, or default for SentencePiece; empty for the architecture's usual one
 	Template     string  // chat template; empty for ChatML
 
 	// Sizes; zero takes a small one.
@@ -58,10 +58,20 @@ func (s *Spec) defaults() {
 // Make returns the model file. Its metadata is what llama.cpp's conversion writes for the architecture.
 func Make(s Spec) []byte {
 	s.defaults()
+	sentencePiece := s.PreTokenizer == "default" // as llama.cpp's conversion writes it
 	tokens, merges := vocabulary()
+	if sentencePiece {
+		tokens = sentencePieces()
+	}
 	kinds := make([]int32, len(tokens))
-	for i := range kinds {
+	for i, token := range tokens {
 		kinds[i] = 1
+		switch {
+		case token == "<unk>":
+			kinds[i] = 2
+		case strings.HasPrefix(token, "<0x"):
+			kinds[i] = 6
+		}
 		if i < len(Special) {
 			kinds[i] = 3
 			if strings.Contains(Special[i], "think") {
@@ -95,11 +105,24 @@ func Make(s Spec) []byte {
 	if s.RopeFactor != 0 {
 		w.Set(a+"rope.scaling.factor", s.RopeFactor)
 	}
-	w.Set("tokenizer.ggml.model", "gpt2")
+	if sentencePiece {
+		// Two tokens to a score, so that there are ties.
+		scores := make([]float32, len(tokens))
+		for i := range scores {
+			scores[i] = -float32(i / 2)
+		}
+		w.Set("tokenizer.ggml.model", "llama")
+		w.Set("tokenizer.ggml.scores", scores)
+		w.Set("tokenizer.ggml.unknown_token_id", uint32(len(Special)))
+	} else {
+		w.Set("tokenizer.ggml.model", "gpt2")
+	}
 	w.Set("tokenizer.ggml.pre", s.PreTokenizer)
 	w.Set("tokenizer.ggml.tokens", tokens)
 	w.Set("tokenizer.ggml.token_type", kinds)
-	w.Set("tokenizer.ggml.merges", merges)
+	if !sentencePiece {
+		w.Set("tokenizer.ggml.merges", merges)
+	}
 	w.Set("tokenizer.ggml.bos_token_id", uint32(1))
 	w.Set("tokenizer.ggml.eos_token_id", uint32(2))
 	w.Set("tokenizer.ggml.padding_token_id", uint32(0))
@@ -176,7 +199,7 @@ func put(b *bytes.Buffer, v any) {
 	}
 }
 
-// Set adds a metadata value: a uint32, int32, float32, bool, string, []string or []int32.
+// Set adds a metadata value: a uint32, int32, float32, bool, string, []string, []int32 or []float32.
 func (w *Writer) Set(key string, value any) {
 	w.keys++
 	b := &w.meta
@@ -207,6 +230,11 @@ func (w *Writer) Set(key string, value any) {
 	case []int32:
 		put(b, uint32(9))
 		put(b, uint32(5))
+		put(b, uint64(len(v)))
+		put(b, v)
+	case []float32:
+		put(b, uint32(9))
+		put(b, uint32(6))
 		put(b, uint64(len(v)))
 		put(b, v)
 	default:
@@ -315,7 +343,49 @@ func learn() (tokens, merges []string) {
 		}
 		words = append(words, w)
 	}
-	for range 340 {
+	for _, pair := range pairs(words, 340) {
+		merges = append(merges, pair[0]+" "+pair[1])
+		if token := pair[0] + pair[1]; !slices.Contains(tokens, token) {
+			tokens = append(tokens, token)
+		}
+	}
+	return tokens, merges
+}
+
+// sentencePieces returns the special tokens, the unknown one, the 256 bytes, runs of spaces, what 300 steps of byte-pair
+// encoding learn from the corpus, a token of two characters that are none, and single characters.
+func sentencePieces() []string {
+	tokens := append(slices.Clone(Special), "<unk>")
+	for b := range 256 {
+		tokens = append(tokens, fmt.Sprintf("<0x%02X>", b))
+	}
+	tokens = append(tokens, "▁▁", "▁▁▁▁")
+	var words [][]string
+	var characters []string
+	for _, field := range strings.Fields(corpus) {
+		w := strings.Split("▁"+field, "")
+		words = append(words, w)
+		characters = append(characters, w...)
+	}
+	for _, pair := range pairs(words, 300) {
+		if token := pair[0] + pair[1]; !slices.Contains(tokens, token) {
+			tokens = append(tokens, token)
+		}
+	}
+	tokens = append(tokens, "🇺🇦")
+	for _, c := range characters {
+		if !slices.Contains(tokens, c) {
+			tokens = append(tokens, c)
+		}
+	}
+	return tokens
+}
+
+// pairs returns what n steps of byte-pair encoding merge in the words.
+func pairs(words [][]string, n int) [][2]string {
+	words = slices.Clone(words)
+	var out [][2]string
+	for range n {
 		count := map[[2]string]int{}
 		for _, w := range words {
 			for i := 1; i < len(w); i++ {
@@ -328,15 +398,12 @@ func learn() (tokens, merges []string) {
 				best = pair
 			}
 		}
-		merges = append(merges, best[0]+" "+best[1])
-		if token := best[0] + best[1]; !slices.Contains(tokens, token) {
-			tokens = append(tokens, token)
-		}
+		out = append(out, best)
 		for i, w := range words {
 			words[i] = join(w, best)
 		}
 	}
-	return tokens, merges
+	return out
 }
 
 // join merges every occurrence of the pair in a word.

@@ -8,7 +8,7 @@ import (
 
 // splitter returns the length in bytes of the first word of a text that is not empty. Merges do not cross words.
 //
-// The splitters are the regular expressions in their comments, alternative by alternative, written out: Go's regexp has
+// But for splitPairs, the splitters are the regular expressions in their comments, alternative by alternative, written out: Go's regexp has
 // no look-ahead.
 type splitter func(text string) int
 
@@ -153,4 +153,27 @@ func lower(s string) string {
 		}
 	}
 	return string(b)
+}
+
+// splitPairs returns the splitter for tokens that are merged from characters in any text: a word ends between two characters
+// that stand side by side in no token, where nothing can be merged. So the tokens are those of the whole text.
+func splitPairs(tokens []string) splitter {
+	pairs := map[[2]rune]bool{}
+	for _, s := range tokens {
+		last := rune(-1)
+		for _, r := range s {
+			pairs[[2]rune{last, r}] = true
+			last = r
+		}
+	}
+	return func(s string) int {
+		last := rune(-1)
+		for i, r := range s {
+			if i > 0 && !pairs[[2]rune{last, r}] {
+				return i
+			}
+			last = r
+		}
+		return len(s)
+	}
 }

@@ -1,5 +1,7 @@
-// Package tokenizer turns text into token ids and back for byte-level BPE vocabularies, as GGUF files carry them
-// ("tokenizer.ggml.model" = "gpt2"), id for id like llama.cpp.
+// Package tokenizer turns text into token ids and back, id for id like llama.cpp, for the two kinds of BPE vocabulary that
+// GGUF files of Llama-family models carry: byte-level BPE ("tokenizer.ggml.model" = "gpt2"), which merges bytes in the
+// order of its list of merges, and SentencePiece BPE ("llama"), which merges characters to the tokens with the highest
+// scores, spells those it lacks in bytes, and begins texts with a space.
 //
 // Text and markup are different things. [Tokenizer.Encode] never yields a special token, whatever the text says.
 // [Tokenizer.EncodeMarkup] does, and is for the output of a chat template only; strings of strangers go into the template
@@ -7,8 +9,10 @@
 package tokenizer
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
+	"maps"
 	"math"
 	"slices"
 	"strings"
@@ -38,6 +42,9 @@ const (
 // has one cannot be protected.
 const mark = '\uFDD0'
 
+// blank is how SentencePiece vocabularies write the space. In a text it means one, too.
+const blank = "\u2581"
+
 // maxWord is the length in bytes from which on a word is encoded in parts, unlike in llama.cpp: merging takes time and
 // memory beyond its length, and such words are nobody's language.
 const maxWord = 16 << 10
@@ -52,16 +59,18 @@ var endOfGeneration = []string{"<|eot_id|>", "<|im_end|>", "<|end|>", "<end_of_t
 
 // Tokenizer is a vocabulary. It is immutable.
 type Tokenizer struct {
-	text        []string // of each token: bytes, not in the byte alphabet; special tokens literally
+	text        []string // of each token: bytes, not in the byte alphabet nor with blanks; special tokens literally
 	kind        []int8
 	ids         map[string]int32 // of normal tokens, by their bytes
 	bytes       [256]int32       // of single bytes; -1 where the vocabulary has none
 	merges      map[[2]int32]merge
-	special     []int32 // control and user-defined, longest first
+	ranks       []int32 // of tokens by their scores, the highest first; nil for byte-level BPE
+	special     []int32 // control, user-defined and unknown, longest first
 	specialByte [256]bool
 	split       splitter
 	wholeWords  bool // a word that is a token is not merged
-	longest     int  // bytes of a token
+	spacePrefix bool
+	longest     int // bytes of a token
 	bos, eos    int
 	addBOS      bool
 	end         map[int]bool
@@ -71,10 +80,30 @@ type merge struct{ rank, id int32 }
 
 // New reads the vocabulary in f's metadata.
 func New(f *gguf.File) (*Tokenizer, error) {
-	if model, _ := f.Metadata["tokenizer.ggml.model"].(string); model != "gpt2" {
-		return nil, unsupported("model %.64q; byte-level BPE (\"gpt2\") is implemented", model)
-	}
 	t := &Tokenizer{ids: map[string]int32{}, merges: map[[2]int32]merge{}, end: map[int]bool{}, bos: -1, eos: -1}
+	for b := range t.bytes {
+		t.bytes[b] = -1
+	}
+	tokens, _ := f.Metadata["tokenizer.ggml.tokens"].([]string)
+	kinds, _ := f.Metadata["tokenizer.ggml.token_type"].([]int32)
+	if len(tokens) == 0 || len(kinds) != len(tokens) {
+		return nil, unsupported("%d tokens with %d types", len(tokens), len(kinds))
+	}
+	set := t.setByteLevel
+	switch model, _ := f.Metadata["tokenizer.ggml.model"].(string); model {
+	case "gpt2":
+	case "llama":
+		set = t.setSentencePiece
+	default:
+		return nil, unsupported("model %.64q; byte-level BPE (\"gpt2\") and SentencePiece BPE (\"llama\") are implemented", model)
+	}
+	if err := set(f, tokens, kinds); err != nil {
+		return nil, err
+	}
+	return t, t.setRoles(f)
+}
+
+func (t *Tokenizer) setByteLevel(f *gguf.File, tokens []string, kinds []int32) error {
 	pre, _ := f.Metadata["tokenizer.ggml.pre"].(string)
 	switch pre {
 	case "gpt-2":
@@ -87,33 +116,70 @@ func New(f *gguf.File) (*Tokenizer, error) {
 		t.split = func(s string) int { return splitLlama3(s, 3) }
 		t.wholeWords, t.addBOS = true, true
 	default:
-		return nil, unsupported("pre-tokenizer %.64q; gpt-2, smollm, qwen2 and llama-bpe are implemented", pre)
+		return unsupported("pre-tokenizer %.64q; gpt-2, smollm, qwen2 and llama-bpe are implemented", pre)
 	}
-	tokens, _ := f.Metadata["tokenizer.ggml.tokens"].([]string)
-	kinds, _ := f.Metadata["tokenizer.ggml.token_type"].([]int32)
+	if err := t.setTokens(tokens, kinds, fromAlphabet); err != nil {
+		return err
+	}
+	for b := range t.bytes {
+		if id, ok := t.ids[string([]byte{byte(b)})]; ok {
+			t.bytes[b] = id
+		}
+	}
 	merges, _ := f.Metadata["tokenizer.ggml.merges"].([]string)
-	if len(tokens) == 0 || len(kinds) != len(tokens) {
-		return nil, unsupported("%d tokens with %d types", len(tokens), len(kinds))
-	}
-	if err := t.setTokens(tokens, kinds); err != nil {
-		return nil, err
-	}
-	if err := t.setMerges(merges); err != nil {
-		return nil, err
-	}
-	return t, t.setRoles(f)
+	return t.setMerges(merges)
 }
 
-func (t *Tokenizer) setTokens(tokens []string, kinds []int32) error {
+func (t *Tokenizer) setSentencePiece(f *gguf.File, tokens []string, kinds []int32) error {
+	if pre, ok := f.Metadata["tokenizer.ggml.pre"]; ok && pre != "default" {
+		return unsupported("SentencePiece with pre-tokenizer %.64q; default is implemented", pre)
+	}
+	scores, _ := f.Metadata["tokenizer.ggml.scores"].([]float32)
+	if len(scores) != len(tokens) {
+		return unsupported("%d tokens with %d scores", len(tokens), len(scores))
+	}
+	descending := slices.Clone(scores)
+	slices.SortFunc(descending, func(a, b float32) int { return cmp.Compare(b, a) })
+	descending = slices.Compact(descending)
+	for i, score := range scores {
+		rank, ok := slices.BinarySearchFunc(descending, score, func(a, b float32) int { return cmp.Compare(b, a) })
+		if !ok || score != score {
+			return unsupported("the score of token %d is %v", i, score)
+		}
+		t.ranks = append(t.ranks, int32(rank))
+	}
+	if err := t.setTokens(tokens, kinds, func(s string) (string, bool) {
+		return strings.ReplaceAll(s, blank, " "), !strings.Contains(s, " ")
+	}); err != nil {
+		return err
+	}
+	if b := slices.Index(t.bytes[:], -1); b >= 0 {
+		return unsupported("there is no token <0x%02X>", b)
+	}
+	for _, s := range tokens { // as texts may spell them, with blanks
+		t.longest = max(t.longest, len(s))
+	}
+	t.split = splitPairs(slices.Collect(maps.Keys(t.ids)))
+	t.addBOS, t.spacePrefix = true, true
+	if v, ok := f.Metadata["tokenizer.ggml.add_space_prefix"]; ok {
+		if t.spacePrefix, ok = v.(bool); !ok {
+			return unsupported("tokenizer.ggml.add_space_prefix is %v; a bool is expected", v)
+		}
+	}
+	return nil
+}
+
+// setTokens reads the tokens, the text of normal ones with plain.
+func (t *Tokenizer) setTokens(tokens []string, kinds []int32, plain func(string) (string, bool)) error {
 	literal := map[string]bool{}
 	for i, s := range tokens {
 		kind := kinds[i]
 		t.kind = append(t.kind, int8(kind))
 		switch kind {
 		case typeNormal, typeUnused:
-			b, ok := fromAlphabet(s)
+			b, ok := plain(s)
 			if !ok {
-				return unsupported("token %d, %.64q, is not in the byte alphabet", i, s)
+				return unsupported("token %d, %.64q, is not in the vocabulary's alphabet", i, s)
 			}
 			if _, ok := t.ids[b]; ok || b == "" {
 				return unsupported("token %d, %.64q, is empty or occurs twice", i, s)
@@ -126,13 +192,18 @@ func (t *Tokenizer) setTokens(tokens []string, kinds []int32) error {
 			}
 			literal[s] = true
 			t.text = append(t.text, s)
-			if kind != typeUnknown {
-				if _, n := utf8.DecodeRuneInString(s); n == len(s) { // Protect marks behind the first character
-					return unsupported("token %d, %q, is one character and special", i, s)
-				}
-				t.special = append(t.special, int32(i))
-				t.specialByte[s[0]] = true
+			if _, n := utf8.DecodeRuneInString(s); n == len(s) { // Protect marks behind the first character
+				return unsupported("token %d, %q, is one character and special", i, s)
 			}
+			t.special = append(t.special, int32(i))
+			t.specialByte[s[0]] = true
+		case typeByte:
+			var b byte
+			if n, err := fmt.Sscanf(s, "<0x%02X>", &b); t.ranks == nil || n != 1 || err != nil || s != fmt.Sprintf("<0x%02X>", b) || t.bytes[b] >= 0 {
+				return unsupported("token %d, %.64q, is no byte of a SentencePiece vocabulary or occurs twice", i, s)
+			}
+			t.bytes[b] = int32(i)
+			t.text = append(t.text, string([]byte{b}))
 		default:
 			return unsupported("token %d, %.64q, has type %d", i, s, kind)
 		}
@@ -141,12 +212,6 @@ func (t *Tokenizer) setTokens(tokens []string, kinds []int32) error {
 		t.longest = max(t.longest, len(s))
 	}
 	slices.SortStableFunc(t.special, func(a, b int32) int { return len(t.text[b]) - len(t.text[a]) })
-	for b := range t.bytes {
-		t.bytes[b] = -1
-		if id, ok := t.ids[string([]byte{byte(b)})]; ok {
-			t.bytes[b] = id
-		}
-	}
 	return nil
 }
 
@@ -224,7 +289,11 @@ func (t *Tokenizer) setRoles(f *gguf.File) error {
 	if t.addBOS && t.bos < 0 {
 		return unsupported("texts begin with a token that is not named (tokenizer.ggml.bos_token_id)")
 	}
-	for _, name := range []string{"add_eos_token", "add_sep_token", "add_space_prefix"} {
+	neutral := []string{"add_eos_token", "add_sep_token", "remove_extra_whitespaces", "precompiled_charsmap"}
+	if t.ranks == nil {
+		neutral = append(neutral, "add_space_prefix")
+	}
+	for _, name := range neutral {
 		if v, ok := f.Metadata["tokenizer.ggml."+name]; ok && v != false {
 			return unsupported("tokenizer.ggml.%s is %v", name, v)
 		}
@@ -247,7 +316,10 @@ func (t *Tokenizer) EOS() int { return t.eos }
 // IsEnd reports whether a model that yields the token has finished its answer.
 func (t *Tokenizer) IsEnd(id int) bool { return t.end[id] }
 
-// Special returns the control or user-defined token that is written like text, or -1.
+// SpacePrefix reports whether a space is put before texts, so that the model's own begin with one, too.
+func (t *Tokenizer) SpacePrefix() bool { return t.spacePrefix }
+
+// Special returns the control, user-defined or unknown token that is written like text, or -1.
 func (t *Tokenizer) Special(text string) int {
 	for _, id := range t.special {
 		if t.text[id] == text {
@@ -274,8 +346,14 @@ func (t *Tokenizer) Text(id int) string {
 	return t.text[id]
 }
 
-// Encode appends the tokens of plain text to ids.
+// Encode appends the tokens of plain text to ids, in which a space comes first where the vocabulary wants it.
 func (t *Tokenizer) Encode(ids []int, text string) []int {
+	if t.ranks != nil {
+		text = strings.ReplaceAll(text, blank, " ")
+	}
+	if t.spacePrefix && text != "" {
+		text = " " + text
+	}
 	for len(text) > 0 {
 		n := t.split(text)
 		word := text[:n]
@@ -362,7 +440,7 @@ type candidate struct {
 }
 
 // encodeWord appends the tokens of a word. The pair with the lowest rank is merged first, of equal ones the leftmost.
-// Bytes without a token are left out, as in llama.cpp.
+// What no token is left for is spelled in bytes; bytes without a token are left out, as in llama.cpp.
 func (t *Tokenizer) encodeWord(ids []int, word string) []int {
 	if t.wholeWords {
 		if id, ok := t.ids[word]; ok {
@@ -370,17 +448,35 @@ func (t *Tokenizer) encodeWord(ids []int, word string) []int {
 		}
 	}
 	symbols := make([]symbol, 0, min(len(word), 64))
-	for i := range len(word) {
-		symbols = append(symbols, symbol{t.bytes[word[i]], int32(i), int32(i + 1), int32(i - 1), int32(i + 1)})
+	for i := 0; i < len(word); {
+		id, n := t.bytes[word[i]], 1
+		if t.ranks != nil {
+			_, n = utf8.DecodeRuneInString(word[i:])
+			id = t.id(word[i : i+n])
+		}
+		at := int32(len(symbols))
+		symbols = append(symbols, symbol{id, int32(i), int32(i + n), at - 1, at + 1})
+		i += n
 	}
 	symbols[len(symbols)-1].next = -1
+	pair := func(l, r symbol) (merge, bool) {
+		if t.ranks == nil {
+			m, ok := t.merges[[2]int32{l.id, r.id}]
+			return m, ok
+		}
+		id := t.id(word[l.start:r.end])
+		if id < 0 {
+			return merge{}, false
+		}
+		return merge{t.ranks[id], id}, true
+	}
 	var queue candidates
 	offer := func(left int32) {
 		if left < 0 || symbols[left].next < 0 {
 			return
 		}
 		l, r := symbols[left], symbols[symbols[left].next]
-		if m, ok := t.merges[[2]int32{l.id, r.id}]; ok {
+		if m, ok := pair(l, r); ok {
 			queue.push(candidate{m.rank, left, r.end - l.start, m.id})
 		}
 	}
@@ -394,7 +490,7 @@ func (t *Tokenizer) encodeWord(ids []int, word string) []int {
 		if l.end == l.start || l.next < 0 || symbols[l.next].end-l.start != c.length {
 			continue
 		}
-		if m, ok := t.merges[[2]int32{l.id, symbols[l.next].id}]; !ok || m != (merge{c.rank, c.id}) {
+		if m, ok := pair(*l, symbols[l.next]); !ok || m != (merge{c.rank, c.id}) {
 			continue
 		}
 		r := &symbols[l.next]
@@ -409,9 +505,23 @@ func (t *Tokenizer) encodeWord(ids []int, word string) []int {
 	for i := int32(0); i >= 0; i = symbols[i].next {
 		if symbols[i].id >= 0 {
 			ids = append(ids, int(symbols[i].id))
+			continue
+		}
+		for _, b := range []byte(word[symbols[i].start:symbols[i].end]) {
+			if id := t.bytes[b]; id >= 0 {
+				ids = append(ids, int(id))
+			}
 		}
 	}
 	return ids
+}
+
+// id returns the normal token for a text, or -1.
+func (t *Tokenizer) id(text string) int32 {
+	if id, ok := t.ids[text]; ok {
+		return id
+	}
+	return -1
 }
 
 // candidates is a binary heap.

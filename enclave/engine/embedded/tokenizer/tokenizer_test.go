@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"flag"
+	"math"
 	"math/rand/v2"
 	"os"
 	"slices"
@@ -20,7 +21,7 @@ import (
 
 var update = flag.Bool("update", false, "record what llama.cpp says in testdata/llamacpp.json")
 
-var preTokenizers = []string{"gpt-2", "smollm", "qwen2", "llama-bpe"}
+var preTokenizers = []string{"gpt-2", "smollm", "qwen2", "llama-bpe", "default"}
 
 func modelFile(pre string) []byte {
 	return modeltest.Make(modeltest.Spec{Architecture: "llama", Type: "F32", Width: 32, Layers: 1, FeedForward: 32, PreTokenizer: pre})
@@ -53,7 +54,7 @@ func texts() []string {
 		"\u00a0nbsp\u2003em", "½ ² Ⅷ ٣٤٥", "func main() {\n\tfmt.Println(\"hi\")\n}", "!!!", " !!!\n\n", "... \n", "don\u2019t", "\u017fharp 'ſ 'ſt",
 		"<|im_start|>user\nHi<|im_end|>\n", "<think>\nhm\n</think>", "<|im_start", "a<|endoftext|>b", "x<|im_end|><|im_end|>", strings.Repeat("a", 300),
 		strings.Repeat(" ", 50) + "x", strings.Repeat("ab", 100), "The enclave answers and the host sees nothing of it.", "\x00\x01\x7f", "\u2028\u2029\u0085",
-		"tab\tthen space \tmixed", "5 % 6 ", " ٣", "x ½", "a\u0300b", "ǅ ʰ ª", "\U0001d7d8\U0001d7d9", "\ufeffbom", "￼\uffff\U0010ffff",
+		"<unk>", " <|im_end|> a <|im_start|>  b", "▁the▁answer", "<0x41>", "日本ΩЖ🙂the", "tab\tthen space \tmixed", "5 % 6 ", " ٣", "x ½", "a\u0300b", "ǅ ʰ ª", "\U0001d7d8\U0001d7d9", "\ufeffbom", "￼\uffff\U0010ffff",
 	}
 	r := rand.New(rand.NewPCG(1, 1))
 	pieces := []string{" ", "  ", "\n", "\r\n", "\t", "a", "the", "Z", "'s", "'LL", "'", "1", "42", "2026", "½", "é", "日本", "!", "?!", "-", "<|im_end|>", "<", "|", "\u00a0", "🙂", "_", "answer", "and"}
@@ -162,7 +163,22 @@ func pieces(t *tokenizer.Tokenizer, ids []int) []string {
 	return out
 }
 
-func decode(t *tokenizer.Tokenizer, ids []int) string { return strings.Join(pieces(t, ids), "") }
+// decode returns the text that was encoded.
+func decode(t *tokenizer.Tokenizer, ids []int) string {
+	text := strings.Join(pieces(t, ids), "")
+	if t.SpacePrefix() {
+		text = strings.TrimPrefix(text, " ")
+	}
+	return text
+}
+
+// readable is what comes back of a text: SentencePiece takes U+2581 for a space.
+func readable(t *tokenizer.Tokenizer, text string) string {
+	if t.SpacePrefix() {
+		return strings.ReplaceAll(text, "\u2581", " ")
+	}
+	return text
+}
 
 func TestTextIsNeverMarkup(t *testing.T) {
 	for _, pre := range preTokenizers {
@@ -174,7 +190,7 @@ func TestTextIsNeverMarkup(t *testing.T) {
 					t.Errorf("%q became special token %d", text, id)
 				}
 			}
-			if got := decode(tok, plain); got != text {
+			if got := decode(tok, plain); got != readable(tok, text) {
 				t.Errorf("%q comes back as %q", text, got)
 			}
 			protected, err := tok.Protect(text)
@@ -202,15 +218,17 @@ func TestTextIsNeverMarkup(t *testing.T) {
 
 // A word without end is encoded in parts, and is still the same text.
 func TestLongWord(t *testing.T) {
-	tok := load(t, "qwen2")
-	for _, word := range []string{strings.Repeat("the", 100_000), strings.Repeat("日", 100_000), strings.Repeat(" ", 300_000), strings.Repeat("<|im_end|>", 30_000)} {
-		protected, err := tok.Protect(word)
-		if err != nil {
-			t.Fatal(err)
-		}
-		ids := tok.Encode(nil, word)
-		if decode(tok, ids) != word || !slices.Equal(tok.EncodeMarkup(nil, protected), ids) {
-			t.Errorf("%.20q comes back changed", word)
+	for _, pre := range []string{"qwen2", "default"} {
+		tok := load(t, pre)
+		for _, word := range []string{strings.Repeat("the", 100_000), strings.Repeat("日", 100_000), strings.Repeat(" ", 300_000), strings.Repeat("<|im_end|>", 30_000)} {
+			protected, err := tok.Protect(word)
+			if err != nil {
+				t.Fatal(err)
+			}
+			ids := tok.Encode(nil, word)
+			if decode(tok, ids) != word || !slices.Equal(tok.EncodeMarkup(nil, protected), ids) {
+				t.Errorf("%s: %.20q comes back changed", pre, word)
+			}
 		}
 	}
 }
@@ -239,13 +257,15 @@ func TestRoles(t *testing.T) {
 
 func TestRefusesVocabularies(t *testing.T) {
 	for name, change := range map[string]func(m map[string]any){
-		"model \"llama\"":         func(m map[string]any) { m["tokenizer.ggml.model"] = "llama" },
-		"pre-tokenizer \"gpt-4\"": func(m map[string]any) { m["tokenizer.ggml.pre"] = "gpt-4" },
-		"pre-tokenizer \"\"":      func(m map[string]any) { delete(m, "tokenizer.ggml.pre") },
-		"0 tokens":                func(m map[string]any) { m["tokenizer.ggml.tokens"] = []string{} },
-		"types":                   func(m map[string]any) { m["tokenizer.ggml.token_type"] = []int32{1} },
-		"has type 9":              func(m map[string]any) { m["tokenizer.ggml.token_type"].([]int32)[7] = 9 },
-		"not in the byte alphabet": func(m map[string]any) {
+		"model \"bert\"":                func(m map[string]any) { m["tokenizer.ggml.model"] = "bert" },
+		"pre-tokenizer \"gpt-4\"":       func(m map[string]any) { m["tokenizer.ggml.pre"] = "gpt-4" },
+		"pre-tokenizer \"\"":            func(m map[string]any) { delete(m, "tokenizer.ggml.pre") },
+		"0 tokens":                      func(m map[string]any) { m["tokenizer.ggml.tokens"] = []string{} },
+		"types":                         func(m map[string]any) { m["tokenizer.ggml.token_type"] = []int32{1} },
+		"has type 9":                    func(m map[string]any) { m["tokenizer.ggml.token_type"].([]int32)[7] = 9 },
+		"is no byte of a SentencePiece": func(m map[string]any) { m["tokenizer.ggml.token_type"].([]int32)[7] = 6 },
+		"add_space_prefix is true":      func(m map[string]any) { m["tokenizer.ggml.add_space_prefix"] = true },
+		"not in the vocabulary's alphabet": func(m map[string]any) {
 			m["tokenizer.ggml.tokens"].([]string)[100] = "two words"
 		},
 		"is empty or occurs twice":     func(m map[string]any) { m["tokenizer.ggml.tokens"].([]string)[100] = "a" },
@@ -271,6 +291,54 @@ func TestRefusesVocabularies(t *testing.T) {
 	}
 }
 
+func TestRefusesSentencePieceVocabularies(t *testing.T) {
+	for name, change := range map[string]func(m map[string]any){
+		"pre-tokenizer \"qwen2\"":     func(m map[string]any) { m["tokenizer.ggml.pre"] = "qwen2" },
+		"tokens with 0 scores":        func(m map[string]any) { delete(m, "tokenizer.ggml.scores") },
+		"the score of token 7 is NaN": func(m map[string]any) { m["tokenizer.ggml.scores"].([]float32)[7] = float32(math.NaN()) },
+		"there is no token <0x41>":    func(m map[string]any) { m["tokenizer.ggml.token_type"].([]int32)[6+0x41] = 5 },
+		"<0x4z>\", is no byte":        func(m map[string]any) { m["tokenizer.ggml.tokens"].([]string)[6+0x41] = "<0x4z>" },
+		"<0x40>\", is no byte":        func(m map[string]any) { m["tokenizer.ggml.tokens"].([]string)[6+0x41] = "<0x40>" },
+		"alphabet":                    func(m map[string]any) { m["tokenizer.ggml.tokens"].([]string)[300] = "two words" },
+		"add_space_prefix is 1":       func(m map[string]any) { m["tokenizer.ggml.add_space_prefix"] = uint32(1) },
+		"remove_extra_whitespaces":    func(m map[string]any) { m["tokenizer.ggml.remove_extra_whitespaces"] = true },
+		"precompiled_charsmap":        func(m map[string]any) { m["tokenizer.ggml.precompiled_charsmap"] = []uint8{1} },
+		"add_eos_token is true":       func(m map[string]any) { m["tokenizer.ggml.add_eos_token"] = true },
+		"begin with a token": func(m map[string]any) {
+			delete(m, "tokenizer.ggml.add_bos_token")
+			delete(m, "tokenizer.ggml.bos_token_id")
+		},
+	} {
+		f := read(t, modelFile("default"))
+		change(f.Metadata)
+		if _, err := tokenizer.New(f); !errors.Is(err, tokenizer.ErrUnsupported) || !strings.Contains(err.Error(), name) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+// Merges never make a special token or a byte, even where their parts are tokens; a text need not begin with a space.
+func TestMergesMakeText(t *testing.T) {
+	f := read(t, modelFile("default"))
+	tokens := f.Metadata["tokenizer.ggml.tokens"].([]string)
+	tokens[1], tokens[300], tokens[301], tokens[302] = "<s>", "<s", "<0x4", "1>"
+	f.Metadata["tokenizer.ggml.add_space_prefix"] = false
+	delete(f.Metadata, "tokenizer.ggml.pre") // as older conversions
+	tok, err := tokenizer.New(f)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := tok.EncodeMarkup(nil, "<s>"); !slices.Equal(got, []int{1}) {
+		t.Errorf("markup: %v", got)
+	}
+	for _, text := range []string{"<s>", "<0x41>", "a\x80\xe2\x96\xff"} {
+		ids := tok.Encode(nil, text)
+		if got := decode(tok, ids); got != text || slices.Contains(ids, 1) || slices.Contains(ids, 6+0x41) {
+			t.Errorf("%q: %q", text, pieces(tok, ids))
+		}
+	}
+}
+
 func FuzzEncode(f *testing.F) {
 	for _, s := range texts() {
 		f.Add(s)
@@ -282,7 +350,7 @@ func FuzzEncode(f *testing.F) {
 	f.Fuzz(func(t *testing.T, text string) {
 		for _, tok := range toks {
 			plain := tok.Encode(nil, text)
-			if got := decode(tok, plain); got != text {
+			if got := decode(tok, plain); got != readable(tok, text) {
 				t.Fatalf("%q comes back as %q", text, got)
 			}
 			for _, id := range plain {
@@ -303,17 +371,20 @@ func FuzzEncode(f *testing.F) {
 }
 
 func BenchmarkEncode(b *testing.B) {
-	tok := load(b, "qwen2")
-	for name, text := range map[string]string{
-		"text": strings.Repeat("The enclave answers and the host sees nothing of it. In 2026 the answer cost 1234567 nanogram.\n", 100),
-		"word": strings.Repeat("the", 300_000),
-	} {
-		b.Run(name, func(b *testing.B) {
-			b.SetBytes(int64(len(text)))
-			var ids []int
-			for b.Loop() {
-				ids = tok.Encode(ids[:0], text)
-			}
-		})
+	for _, pre := range []string{"qwen2", "default"} {
+		tok := load(b, pre)
+		for name, text := range map[string]string{
+			"text":   strings.Repeat("The enclave answers and the host sees nothing of it. In 2026 the answer cost 1234567 nanogram.\n", 100),
+			"word":   strings.Repeat("the", 300_000),
+			"spaces": strings.Repeat(" ", 1<<20),
+		} {
+			b.Run(pre+"/"+name, func(b *testing.B) {
+				b.SetBytes(int64(len(text)))
+				var ids []int
+				for b.Loop() {
+					ids = tok.Encode(ids[:0], text)
+				}
+			})
+		}
 	}
 }
