@@ -23,6 +23,8 @@ const (
 	// Eight X-Wing configurations fit.
 	MaxKeyConfigs = 16 << 10
 
+	maxExpiry = 1 << 40 // seconds after 1970
+
 	fixedSize = len(magic) + 2 + 32 + 32 + 8 + 32 + 32 + 32
 )
 
@@ -49,15 +51,15 @@ type Keyset struct {
 
 // Encode returns the canonical encoding. It fails when a field has no
 // encoding: a receipt key that is not 32 bytes, an empty or oversized
-// configuration list, a time before 1970.
+// configuration list, a time before 1970 or over 2^40 seconds after.
 func (k *Keyset) Encode() ([]byte, error) {
 	switch {
 	case len(k.KeyConfigs) == 0 || len(k.KeyConfigs) > MaxKeyConfigs:
 		return nil, fmt.Errorf("keyset: %d bytes of key configurations, want 1 to %d", len(k.KeyConfigs), MaxKeyConfigs)
 	case len(k.ReceiptKey) != ed25519.PublicKeySize:
 		return nil, fmt.Errorf("keyset: receipt key of %d bytes, want %d", len(k.ReceiptKey), ed25519.PublicKeySize)
-	case k.NotAfter.Unix() <= 0 || k.NotAfter.Nanosecond() != 0:
-		return nil, errors.New("keyset: expiry is not a whole second after 1970")
+	case k.NotAfter.Unix() <= 0 || k.NotAfter.Unix() > maxExpiry || k.NotAfter.Nanosecond() != 0:
+		return nil, errors.New("keyset: expiry is not a whole second after 1970, or too far from it")
 	}
 	b := make([]byte, 0, fixedSize+len(k.KeyConfigs))
 	b = append(b, magic...)
@@ -98,7 +100,7 @@ func Parse(b []byte) (*Keyset, error) {
 	k := &Keyset{KeyConfigs: bytes.Clone(take(n)), ReceiptKey: bytes.Clone(take(32))}
 	copy(k.TLSSPKI[:], take(32))
 	secs := binary.BigEndian.Uint64(take(8))
-	if secs == 0 || secs > 1<<40 {
+	if secs == 0 || secs > maxExpiry {
 		return nil, fmt.Errorf("keyset: expiry %d is out of range", secs)
 	}
 	k.NotAfter = time.Unix(int64(secs), 0).UTC()

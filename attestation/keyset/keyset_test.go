@@ -3,8 +3,11 @@ package keyset
 import (
 	"bytes"
 	"crypto/ed25519"
+	"encoding/binary"
 	"encoding/hex"
 	"reflect"
+	"slices"
+	"strings"
 	"testing"
 	"time"
 )
@@ -42,6 +45,29 @@ func TestRoundTrip(t *testing.T) {
 	}
 }
 
+// The largest of everything that has a limit, and one beyond each.
+func TestLimits(t *testing.T) {
+	k := sample()
+	k.KeyConfigs = make([]byte, MaxKeyConfigs)
+	k.NotAfter = time.Unix(maxExpiry, 0).UTC()
+	b, err := k.Encode()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, err := Parse(b); err != nil || !reflect.DeepEqual(got, k) {
+		t.Errorf("not parsed: %v", err)
+	}
+	later := bytes.Clone(b)
+	binary.BigEndian.PutUint64(later[len(magic)+2+MaxKeyConfigs+64:], maxExpiry+1)
+	longer := slices.Insert(bytes.Clone(b), len(magic)+2, 0)
+	binary.BigEndian.PutUint16(longer[len(magic):], MaxKeyConfigs+1)
+	for want, b := range map[string][]byte{"out of range": later, "want 1 to": longer} {
+		if _, err := Parse(b); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%v, want %q", err, want)
+		}
+	}
+}
+
 func TestEncodeRefuses(t *testing.T) {
 	for name, spoil := range map[string]func(*Keyset){
 		"no configs":    func(k *Keyset) { k.KeyConfigs = nil },
@@ -49,6 +75,7 @@ func TestEncodeRefuses(t *testing.T) {
 		"short key":     func(k *Keyset) { k.ReceiptKey = k.ReceiptKey[:31] },
 		"sub-second":    func(k *Keyset) { k.NotAfter = k.NotAfter.Add(1) },
 		"no expiry":     func(k *Keyset) { k.NotAfter = time.Time{} },
+		"far expiry":    func(k *Keyset) { k.NotAfter = time.Unix(maxExpiry+1, 0) },
 		"expiry at 0 s": func(k *Keyset) { k.NotAfter = time.Unix(0, 0) },
 	} {
 		k := sample()
@@ -62,19 +89,24 @@ func TestEncodeRefuses(t *testing.T) {
 func TestParseRefuses(t *testing.T) {
 	good, _ := sample().Encode()
 	spoil := func(f func(b []byte) []byte) []byte { return f(bytes.Clone(good)) }
-	for name, b := range map[string][]byte{
-		"empty":          nil,
-		"another format": spoil(func(b []byte) []byte { b[7] = '2'; return b }),
-		"truncated":      good[:len(good)-1],
-		"only magic":     good[:len(magic)],
-		"trailing":       append(bytes.Clone(good), 0),
-		"no configs":     spoil(func(b []byte) []byte { b[15], b[16] = 0, 0; return append(b[:17], b[24:]...) }),
-		"longer configs": spoil(func(b []byte) []byte { b[16]++; return b }),
-		"expiry zero":    spoil(func(b []byte) []byte { clear(b[17+7+64 : 17+7+72]); return b }),
-		"expiry huge":    spoil(func(b []byte) []byte { b[17+7+64] = 0xff; return b }),
+	for name, c := range map[string]struct {
+		b    []byte
+		want string
+	}{
+		"empty":          {nil, "version 1"},
+		"another format": {spoil(func(b []byte) []byte { b[7] = '2'; return b }), "version 1"},
+		"truncated":      {good[:len(good)-1], "bytes, want"},
+		"only magic":     {good[:len(magic)], "truncated"},
+		"half a length":  {good[:len(magic)+1], "truncated"},
+		"only a length":  {good[:len(magic)+2], "bytes, want"},
+		"trailing":       {append(bytes.Clone(good), 0), "bytes, want"},
+		"no configs":     {spoil(func(b []byte) []byte { b[15], b[16] = 0, 0; return append(b[:17], b[24:]...) }), "want 1 to"},
+		"longer configs": {spoil(func(b []byte) []byte { b[16]++; return b }), "bytes, want"},
+		"expiry zero":    {spoil(func(b []byte) []byte { clear(b[17+7+64 : 17+7+72]); return b }), "out of range"},
+		"expiry huge":    {spoil(func(b []byte) []byte { b[17+7+64] = 0xff; return b }), "out of range"},
 	} {
-		if _, err := Parse(b); err == nil {
-			t.Errorf("%s: parsed", name)
+		if _, err := Parse(c.b); err == nil || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%s: %v, want %q", name, err, c.want)
 		}
 	}
 }

@@ -88,15 +88,11 @@ func splitCRL(der []byte) (tbs []byte, entries cryptobyte.String, short []byte, 
 	}
 	skipTime(&rest) // nextUpdate, optional
 	before := fields[:len(fields)-len(rest)]
-	var revoked bool
-	if !rest.ReadOptionalASN1(&entries, &revoked, asn1.SEQUENCE) {
+	if !rest.ReadOptionalASN1(&entries, nil, asn1.SEQUENCE) {
 		return nil, nil, nil, errTBS
 	}
 	if after := rest; !after.SkipOptionalASN1(asn1.Tag(0).Constructed().ContextSpecific()) || !after.Empty() {
 		return nil, nil, nil, errTBS
-	}
-	if !revoked {
-		return tbs, nil, der, nil
 	}
 	b := cryptobyte.NewFixedBuilder(make([]byte, 0, len(der)))
 	b.AddASN1(asn1.SEQUENCE, func(b *cryptobyte.Builder) {
@@ -174,7 +170,7 @@ func Issued(cert, issuer *x509.Certificate, alg Algorithm) error {
 		return fmt.Errorf("certificate %q has the unsupported critical extension %v", name, cert.UnhandledCriticalExtensions[0])
 	case !issuer.BasicConstraintsValid || !issuer.IsCA || issuer.KeyUsage&x509.KeyUsageCertSign == 0:
 		return fmt.Errorf("certificate %q is issued by %q, which is not a CA", name, issuer.Subject.CommonName)
-	case cert.IsCA && issuer.MaxPathLen == 0 && issuer.MaxPathLenZero:
+	case cert.IsCA && issuer.MaxPathLenZero:
 		return fmt.Errorf("CA certificate %q exceeds the path length of %q", name, issuer.Subject.CommonName)
 	}
 	return nil

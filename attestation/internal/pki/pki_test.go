@@ -24,6 +24,7 @@ func TestIssued(t *testing.T) {
 	}{
 		"good":                 {func(_, _ *x509.Certificate) {}, ""},
 		"CA below a long path": {func(c, i *x509.Certificate) { c.IsCA = true; i.MaxPathLen = 1 }, ""},
+		"leaf below path of 0": {func(_, i *x509.Certificate) { i.MaxPathLenZero = true }, ""},
 		"other issuer":         {func(c, _ *x509.Certificate) { c.RawIssuer = []byte("other") }, "names the issuer"},
 		"version 1":            {func(c, _ *x509.Certificate) { c.Version = 1 }, "signed with ECDSA and SHA-256"},
 		"other algorithm":      {func(c, _ *x509.Certificate) { c.SignatureAlgorithm = x509.ECDSAWithSHA384 }, "signed with ECDSA and SHA-256"},
@@ -66,9 +67,14 @@ func list(t testing.TB, n int64, extra ...pkix.Extension) []byte {
 
 func TestParseCRL(t *testing.T) {
 	good := list(t, 2)
-	_, revoked, err := ParseCRL(good)
+	theirs := bytes.Clone(good)
+	crl, revoked, err := ParseCRL(theirs)
 	if err != nil {
 		t.Fatal(err)
+	}
+	clear(theirs)
+	if !bytes.Equal(crl.Raw, good) {
+		t.Error("the list changes with the caller's bytes")
 	}
 	for serial, want := range map[int64]bool{0: false, 1: true, 2: true, 3: false, 256: false} {
 		if revoked.Has(&x509.Certificate{SerialNumber: big.NewInt(serial)}) != want {
@@ -79,8 +85,9 @@ func TestParseCRL(t *testing.T) {
 		der  []byte
 		want string
 	}{
-		"empty":     {nil, "malformed"},
-		"cut":       {good[:len(good)-1], "malformed"},
+		"empty":     {nil, "not a SEQUENCE"},
+		"cut":       {good[:len(good)-1], "not a SEQUENCE"},
+		"longest":   {make([]byte, MaxCRL), "not a SEQUENCE"},
 		"behind":    {append(bytes.Clone(good), 0), "1 bytes behind it"},
 		"oversized": {make([]byte, MaxCRL+1), "limit"},
 		"critical extension": {list(t, 0, pkix.Extension{Id: asn1.ObjectIdentifier{2, 5, 29, 28}, Critical: true, Value: []byte{0x30, 0}}),
@@ -103,13 +110,14 @@ func tlv(tag byte, parts ...[]byte) []byte {
 
 // Lists by hand, each well-formed but for one thing. ParseCRL does not look at the signature.
 func TestParseCRLByHand(t *testing.T) {
-	const sequence, integer, boolean, octets, oid, utc, bits = 0x30, 2, 1, 4, 6, 0x17, 3
+	const sequence, integer, boolean, octets, oid, utc, generalized, bits = 0x30, 2, 1, 4, 6, 0x17, 0x18, 3
 	var (
 		version    = tlv(integer, []byte{1})
 		algorithm  = tlv(sequence, tlv(oid, []byte{0x2a, 0x86, 0x48, 0xce, 0x3d, 4, 3, 2}))
 		name       = tlv(sequence)
 		first      = tlv(utc, []byte("700101000000Z"))
 		second     = tlv(utc, []byte("700102000000Z"))
+		late       = tlv(generalized, []byte("20500101000000Z"))
 		serial     = tlv(integer, []byte{7})
 		reason     = tlv(sequence, tlv(oid, []byte{0x55, 0x1d, 0x15}), tlv(octets, []byte{0x0a, 1, 1}))
 		signature  = tlv(bits, []byte{0, 0xaa})
@@ -129,6 +137,7 @@ func TestParseCRLByHand(t *testing.T) {
 		"nothing":           {crl(head), 0},
 		"one":               {entries(entry), 1},
 		"two":               {entries(entry, tlv(sequence, tlv(integer, []byte{0, 0x80}), second)), 2},
+		"after 2049":        {crl(version, algorithm, name, late, late, tlv(sequence, tlv(sequence, serial, late))), 1},
 		"said not critical": {extended(tlv(sequence, tlv(oid, []byte{0x55}), tlv(boolean, []byte{0}), tlv(octets))), 1},
 	} {
 		if list, revoked, err := ParseCRL(x.der); err != nil || len(revoked) != x.n || !bytes.Equal(list.Raw, x.der) ||
@@ -136,13 +145,21 @@ func TestParseCRLByHand(t *testing.T) {
 			t.Errorf("%s: %x, %v", name, revoked, err)
 		}
 	}
+	_, zero, err := ParseCRL(entries(tlv(sequence, tlv(integer, []byte{0}), first)))
+	if err != nil || !zero.Has(&x509.Certificate{SerialNumber: new(big.Int)}) {
+		t.Errorf("serial number 0: %x, %v", zero, err)
+	}
 	for name, x := range map[string]struct {
 		der  []byte
 		want string
 	}{
 		"behind the signature":       {tlv(sequence, tlv(sequence, head), algorithm, signature, signature), "or more than that"},
 		"no signature":               {tlv(sequence, tlv(sequence, head), algorithm), "no algorithm and signature"},
-		"no tbsCertList":             {tlv(sequence, version, algorithm, signature), "tbsCertList"},
+		"no tbsCertList":             {tlv(sequence, version, algorithm, signature), "tbsCertList is not"},
+		"version in no form":         {crl(name, algorithm, name, first, second), "tbsCertList is not"},
+		"algorithm in no form":       {crl(version, version, name, first, second), "tbsCertList is not"},
+		"name in no form":            {crl(version, algorithm, version, first, second), "tbsCertList is not"},
+		"no form of one outside":     {tlv(sequence, tlv(sequence, head), version, signature), "no algorithm and signature"},
 		"no version":                 {crl(head[len(version):], tlv(sequence, entry)), "tbsCertList"},
 		"no time":                    {crl(version, algorithm, name, tlv(sequence, entry)), "tbsCertList"},
 		"no nextUpdate":              {crl(version, algorithm, name, first, tlv(sequence, entry)), "without nextUpdate"},
@@ -157,6 +174,8 @@ func TestParseCRLByHand(t *testing.T) {
 		"behind an entry":            {entries(tlv(sequence, serial, first, tlv(sequence, reason), serial)), "entry"},
 		"critical entry extension":   {extended(tlv(sequence, tlv(oid, []byte{0x55}), tlv(boolean, []byte{0xff}), tlv(octets))), "critical extension"},
 		"entry extension in no form": {extended(serial), "entry"},
+		"extension in a SET":         {extended(tlv(0x31, tlv(oid, []byte{0x55}), tlv(octets))), "entry"},
+		"extension named by number":  {extended(tlv(sequence, serial, tlv(octets))), "entry"},
 		"extension without an id":    {extended(tlv(sequence, tlv(octets))), "entry"},
 		"extension without a value":  {extended(tlv(sequence, tlv(oid, []byte{0x55}))), "entry"},
 		"extension with two values":  {extended(tlv(sequence, tlv(oid, []byte{0x55}), tlv(octets), tlv(octets))), "entry"},
