@@ -113,6 +113,7 @@ func TestRecognise(t *testing.T) {
 		{"collateral of one quote, no CRLs", perQuoteWithout, "map[certificate:2 qe-identity:1 tcb-info:1]"},
 		{"hardware list", signed, "map[hardware:1]"},
 		{"Proof of Cloud token", token, "map[token:1]"},
+		{"Proof of Cloud token in a file", append(token, '\n'), "map[token:1]"},
 		{"OCSP answer", e.OCSP[0], "map[ocsp:1]"},
 		{"OCSP refusal", []byte{0x30, 3, 0x0a, 1, 6}, "map[ocsp:1]"},
 		{"bundle", bundle, "map[certificate:3 crl:4 qe-identity:1 rim:3 tcb-info:1]"},

@@ -1,6 +1,7 @@
 package collateral_test
 
 import (
+	"crypto"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -84,14 +85,14 @@ func TestHostileKeys(t *testing.T) {
 		}
 	})
 
-	t.Run("issuer of a TCB signer", func(t *testing.T) {
-		rsaKey, err := rsa.GenerateKey(rand.Reader, 2048)
-		if err != nil {
-			t.Fatal(err)
-		}
+	rsaKey, err := rsa.GenerateKey(rand.Reader, 2048)
+	if err != nil {
+		t.Fatal(err)
+	}
+	issuer := func(t *testing.T, caKey crypto.Signer) {
 		ca := &x509.Certificate{Subject: pkix.Name{CommonName: "Intel SGX Root CA"}, IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign}
-		ca = issue(ca, ca, &rsaKey.PublicKey, rsaKey)
-		signer := issue(&x509.Certificate{Subject: pkix.Name{CommonName: "Intel SGX TCB Signing"}}, ca, &key.PublicKey, rsaKey)
+		ca = issue(ca, ca, caKey.Public(), caKey)
+		signer := issue(&x509.Certificate{Subject: pkix.Name{CommonName: "Intel SGX TCB Signing"}}, ca, &key.PublicKey, caKey)
 		var doc struct {
 			TCBInfo json.RawMessage `json:"tcbInfo"`
 		}
@@ -118,5 +119,7 @@ func TestHostileKeys(t *testing.T) {
 		if chain := b.Signer(info.Signature, now); len(chain) != 1 {
 			t.Errorf("a chain of %d certificates, want the signer's alone", len(chain))
 		}
-	})
+	}
+	t.Run("issuer of a TCB signer with RSA", func(t *testing.T) { issuer(t, rsaKey) })
+	t.Run("issuer of a TCB signer on P-384", func(t *testing.T) { issuer(t, newKey(t, elliptic.P384())) })
 }

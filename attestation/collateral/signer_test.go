@@ -18,7 +18,7 @@ import (
 	"github.com/bombyx-network/bombyx/attestation/dcap"
 )
 
-// certificate issues a CA certificate under key's name for pub, by itself.
+// certificate issues a certificate for pub under name, which is its issuer's, too.
 func certificate(t *testing.T, name pkix.Name, pub any, key *ecdsa.PrivateKey, isCA bool, extra ...pkix.Extension) []byte {
 	t.Helper()
 	c := &x509.Certificate{Subject: name, SerialNumber: big.NewInt(1), NotBefore: now.AddDate(-1, 0, 0), NotAfter: now.AddDate(1, 0, 0),
@@ -79,6 +79,7 @@ func TestSigner(t *testing.T) {
 		want int // length of the chain
 	}{
 		"leaf and root":              {[][]byte{e.TCBSigner}, 2},
+		"root and leaf":              {[][]byte{root.Bytes, block.Bytes}, 2},
 		"leaf alone":                 {[][]byte{block.Bytes}, 1},
 		"root alone":                 {[][]byte{root.Bytes}, 0},
 		"neither":                    {nil, 0},
@@ -116,8 +117,8 @@ func crl(t *testing.T, name string, extra ...pkix.Extension) []byte {
 	return der
 }
 
-// unnumbered encodes a list without extensions, whose signature is none.
-func unnumbered(t *testing.T, issued time.Time) []byte {
+// bare encodes a list by nobody, with a number unless that is 0, whose signature is none.
+func bare(t *testing.T, number int, issued time.Time) []byte {
 	t.Helper()
 	alg := pkix.AlgorithmIdentifier{Algorithm: asn1.ObjectIdentifier{1, 2, 840, 10045, 4, 3, 2}}
 	type tbs struct {
@@ -125,12 +126,17 @@ func unnumbered(t *testing.T, issued time.Time) []byte {
 		Alg          pkix.AlgorithmIdentifier
 		Issuer       pkix.RDNSequence
 		Issued, Next time.Time
+		Extensions   []pkix.Extension `asn1:"optional,explicit,tag:0"`
+	}
+	list := tbs{1, alg, nil, issued, issued.AddDate(0, 1, 0), nil}
+	if number > 0 {
+		list.Extensions = []pkix.Extension{{Id: asn1.ObjectIdentifier{2, 5, 29, 20}, Value: []byte{2, 1, byte(number)}}}
 	}
 	der, err := asn1.Marshal(struct {
 		TBS       tbs
 		Alg       pkix.AlgorithmIdentifier
 		Signature asn1.BitString
-	}{tbs{1, alg, nil, issued, issued.AddDate(0, 1, 0)}, alg, asn1.BitString{Bytes: []byte{0}, BitLength: 8}})
+	}{list, alg, asn1.BitString{Bytes: []byte{0}, BitLength: 8}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -141,12 +147,13 @@ func unnumbered(t *testing.T, issued time.Time) []byte {
 func TestCRL(t *testing.T) {
 	old := auth.Endorsements(attestationtest.CollateralOptions{Now: now.AddDate(0, 0, -10)})
 	e := auth.Endorsements(attestationtest.CollateralOptions{Now: now})
-	later := unnumbered(t, now.AddDate(0, 0, -1))
-	b, err := collateral.New(append(append(e.Inputs(), old.Inputs()...), later, unnumbered(t, now.AddDate(0, 0, -2)))...)
+	// The number goes first, and a list without one is the oldest.
+	numbered := bare(t, 2, now.AddDate(0, 0, -3))
+	b, err := collateral.New(append(append(e.Inputs(), old.Inputs()...), bare(t, 1, now.AddDate(0, 0, -1)), numbered, bare(t, 0, now))...)
 	if err != nil {
 		t.Fatal(err)
 	}
-	for name, der := range map[string][]byte{"root": e.RootCRL, "platform": e.PlatformCRL, "processor": e.ProcessorCRL, "without number": later} {
+	for name, der := range map[string][]byte{"root": e.RootCRL, "platform": e.PlatformCRL, "processor": e.ProcessorCRL, "highest number": numbered} {
 		list, err := x509.ParseRevocationList(der)
 		if err != nil {
 			t.Fatal(err)
