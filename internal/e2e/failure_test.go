@@ -38,11 +38,11 @@ func (s *Stack) row(t *testing.T) *ledger.Channel {
 	return row
 }
 
-// patience is short where the test waits for its end, and longer than any
-// machine is slow where something else must come first.
+// patience ends soon where the test waits for that, though not before what must come first, and otherwise later than any
+// machine is slow.
 func patience(ends bool) time.Duration {
 	if ends {
-		return 300 * time.Millisecond
+		return 2 * time.Second
 	}
 	return time.Minute
 }
@@ -89,6 +89,7 @@ func TestDeadParties(t *testing.T) {
 		{"chain is gone", Options{}, func(s *Stack) { s.Chain.Down = true }, "chain_down"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
 			if c.o.Engine == nil {
 				c.o.Engine = &Script{Chunks: 300, Size: 8}
 			}
@@ -137,6 +138,7 @@ func TestDeathUnderAnAnswer(t *testing.T) {
 		"host cut": {Outside: cut}, "host ended": {Outside: end}, "host hangs": {Outside: hang},
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			e := &Script{Chunks: 300, Size: 100}
 			o.Engine, o.Window, o.Timeout = e, window, patience(strings.HasSuffix(name, "hangs"))
 			s := start(t, o)
