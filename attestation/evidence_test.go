@@ -111,23 +111,35 @@ func TestEvidenceLimits(t *testing.T) {
 		}
 		return e
 	}
-	for name, change := range map[string]func(*attestation.Evidence){
-		"no keyset":        func(e *attestation.Evidence) { e.Keyset = nil },
-		"no quote":         func(e *attestation.Evidence) { e.CPU.Quote = nil },
-		"large quote":      func(e *attestation.Evidence) { e.CPU.Quote = make([]byte, attestation.MaxQuote+1) },
-		"no report":        func(e *attestation.Evidence) { e.Devices[0].Report = nil },
-		"large report":     func(e *attestation.Evidence) { e.Devices[0].Report = make([]byte, attestation.MaxReport+1) },
-		"no certificates":  func(e *attestation.Evidence) { e.Devices[0].Certificates = nil },
-		"large chain":      func(e *attestation.Evidence) { e.Devices[0].Certificates = make([]byte, attestation.MaxCertificates+1) },
-		"too many devices": func(e *attestation.Evidence) { e.Devices = slices.Repeat(e.Devices, attestation.MaxDevices+1) },
-		"large CPU chain": func(e *attestation.Evidence) {
-			e.CPU.Kind, e.CPU.Certificates = attestation.CPUSNP, make([]byte, attestation.MaxCertificates+1)
-		},
+	devices := func(n int) func(*attestation.Evidence) {
+		return func(e *attestation.Evidence) { e.Devices = slices.Repeat(e.Devices, n) }
+	}
+	cpuChain := func(n int) func(*attestation.Evidence) {
+		return func(e *attestation.Evidence) { e.CPU.Kind, e.CPU.Certificates = attestation.CPUSNP, make([]byte, n) }
+	}
+	for name, c := range map[string]struct {
+		change func(*attestation.Evidence)
+		want   string // empty: no error
+	}{
+		"no keyset":         {func(e *attestation.Evidence) { e.Keyset = nil }, "empty keyset"},
+		"no quote":          {func(e *attestation.Evidence) { e.CPU.Quote = nil }, "CPU quote of 0 bytes"},
+		"large quote":       {func(e *attestation.Evidence) { e.CPU.Quote = make([]byte, attestation.MaxQuote+1) }, "CPU quote of"},
+		"largest quote":     {func(e *attestation.Evidence) { e.CPU.Quote = make([]byte, attestation.MaxQuote) }, ""},
+		"no report":         {func(e *attestation.Evidence) { e.Devices[0].Report = nil }, "report of 0 bytes"},
+		"large report":      {func(e *attestation.Evidence) { e.Devices[0].Report = make([]byte, attestation.MaxReport+1) }, "report of"},
+		"largest report":    {func(e *attestation.Evidence) { e.Devices[0].Report = make([]byte, attestation.MaxReport) }, ""},
+		"no certificates":   {func(e *attestation.Evidence) { e.Devices[0].Certificates = nil }, "certificates of 0 bytes"},
+		"large chain":       {func(e *attestation.Evidence) { e.Devices[0].Certificates = make([]byte, attestation.MaxCertificates+1) }, "device 0: certificates of"},
+		"largest chain":     {func(e *attestation.Evidence) { e.Devices[0].Certificates = make([]byte, attestation.MaxCertificates) }, ""},
+		"too many devices":  {devices(attestation.MaxDevices + 1), "devices, limit"},
+		"most devices":      {devices(attestation.MaxDevices), ""},
+		"large CPU chain":   {cpuChain(attestation.MaxCertificates + 1), "CPU certificates of"},
+		"largest CPU chain": {cpuChain(attestation.MaxCertificates), ""},
 	} {
 		e := base()
-		change(e)
-		if _, err := e.Encode(); err == nil {
-			t.Errorf("%s: accepted", name)
+		c.change(e)
+		if _, err := e.Encode(); (err == nil) != (c.want == "") || err != nil && !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%s: %v, want %q", name, err, c.want)
 		}
 	}
 	if _, err := attestation.ParseEvidence(bytes.Repeat([]byte(" "), attestation.MaxEvidence+1)); err == nil {

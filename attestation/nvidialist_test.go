@@ -67,20 +67,21 @@ func TestNVIDIAListRefusals(t *testing.T) {
 	for what, c := range map[string]struct {
 		change func([]listItem) []listItem
 		want   string // the one check that fails
+		why    string // in the error
 	}{
-		"unknown architecture":    {set(0, "arch", "AMPERE"), attestation.CheckParse},
-		"unknown version":         {set(0, "version", "2.0"), attestation.CheckParse},
-		"unknown member":          {set(1, "debug", true), attestation.CheckParse},
-		"nonces differ":           {set(1, "nonce", strings.Repeat("00", 32)), attestation.CheckParse},
-		"large report":            {set(0, "evidence", make([]byte, attestation.MaxReport+1)), attestation.CheckParse},
-		"large chain":             {set(0, "certificate", make([]byte, attestation.MaxCertificates+1)), attestation.CheckParse},
-		"no report":               {set(1, "evidence", []byte{}), "gpu1." + nvidia.CheckParse},
-		"a device twice":          {func(l []listItem) []listItem { l[1] = l[0]; return l }, nvidia.CheckNodeDistinct},
-		"too many devices":        {func(l []listItem) []listItem { return slices.Repeat(l, 20) }, attestation.CheckParse},
-		"switch passed off a GPU": {set(2, "arch", "HOPPER"), "gpu2."},
+		"unknown architecture":    {set(0, "arch", "AMPERE"), attestation.CheckParse, "unknown architecture"},
+		"unknown version":         {set(0, "version", "2.0"), attestation.CheckParse, "unknown version"},
+		"unknown member":          {set(1, "debug", true), attestation.CheckParse, "debug"},
+		"nonces differ":           {set(1, "nonce", strings.Repeat("00", 32)), attestation.CheckParse, "another nonce"},
+		"large report":            {set(0, "evidence", make([]byte, attestation.MaxReport+1)), attestation.CheckParse, "larger than any"},
+		"large chain":             {set(0, "certificate", make([]byte, attestation.MaxCertificates+1)), attestation.CheckParse, "larger than any"},
+		"no report":               {set(1, "evidence", []byte{}), "gpu1." + nvidia.CheckParse, ""},
+		"a device twice":          {func(l []listItem) []listItem { l[1] = l[0]; return l }, nvidia.CheckNodeDistinct, ""},
+		"too many devices":        {func(l []listItem) []listItem { return slices.Repeat(l, 20) }, attestation.CheckParse, "60 devices, want 1 to"},
+		"switch passed off a GPU": {set(2, "arch", "HOPPER"), "gpu2.", ""},
 	} {
 		r := appraiseSaved(t, nvidiaList(t, full, c.change), attestation.Expected{Nonce: nonce[:]}, nil)
-		if failed := failing(r); len(failed) == 0 || !strings.HasPrefix(failed[0], c.want) {
+		if failed := failing(r); len(failed) == 0 || !strings.HasPrefix(failed[0], c.want) || !strings.Contains(r.Err().Error(), c.why) {
 			t.Errorf("%s: %v, failed %q", what, r.Err(), failed)
 		}
 	}
