@@ -3,7 +3,9 @@ package receipt
 import (
 	"bytes"
 	"crypto/ed25519"
+	"crypto/sha256"
 	"encoding/json"
+	"slices"
 	"strings"
 	"testing"
 
@@ -17,6 +19,7 @@ var pub = key.Public().(ed25519.PublicKey)
 
 func sample() *Receipt {
 	return &Receipt{Version: 1, ID: strings.Repeat("0a", 16), Channel: "0:" + strings.Repeat("11", 32), Model: "m",
+		Evidence: Digest{0, 1}, Manifest: Digest{0, 2}, Request: Digest{0, 3}, Answer: Digest{0, 4}, Prices: Digest{0, 5},
 		Usage: price.Usage{Prompt: 3, Completion: 2}, Cost: 7, Finish: Complete, Time: 1_800_000_000}
 }
 
@@ -30,6 +33,10 @@ func TestRoundTrip(t *testing.T) {
 		t.Fatalf("%+v, %v", got, err)
 	}
 	h := NextHead([32]byte{}, s)
+	d := sha256.Sum256([]byte(s))
+	if want := sha256.Sum256(slices.Concat([]byte("bombyx/1 receipts"), make([]byte, 32), d[:])); h != want {
+		t.Errorf("head %x, want %x", h, want)
+	}
 	if h == NextHead(h, s) || h == NextHead([32]byte{}, s+"x") {
 		t.Error("head does not depend on its input")
 	}
@@ -37,13 +44,18 @@ func TestRoundTrip(t *testing.T) {
 
 func TestRefuses(t *testing.T) {
 	for name, spoil := range map[string]func(*Receipt){
-		"version": func(r *Receipt) { r.Version = 2 },
-		"finish":  func(r *Receipt) { r.Finish = "well" },
-		"cost":    func(r *Receipt) { r.Cost = MaxCost + 1 },
-		"id":      func(r *Receipt) { r.ID = "1" },
-		"id case": func(r *Receipt) { r.ID = strings.ToUpper(r.ID) },
-		"model":   func(r *Receipt) { r.Model = "" },
-		"usage":   func(r *Receipt) { r.Usage.Cached = 9 },
+		"channel":     func(r *Receipt) { r.Channel = strings.Repeat("1", 101) },
+		"long model":  func(r *Receipt) { r.Model = strings.Repeat("m", price.MaxModelName+1) },
+		"id beyond f": func(r *Receipt) { r.ID = strings.Repeat("0g", 16) },
+		"id before 0": func(r *Receipt) { r.ID = strings.Repeat("0/", 16) },
+		"id beyond 9": func(r *Receipt) { r.ID = strings.Repeat("0:", 16) },
+		"version":     func(r *Receipt) { r.Version = 2 },
+		"finish":      func(r *Receipt) { r.Finish = "well" },
+		"cost":        func(r *Receipt) { r.Cost = MaxCost + 1 },
+		"id":          func(r *Receipt) { r.ID = "1" },
+		"id case":     func(r *Receipt) { r.ID = strings.ToUpper(r.ID) },
+		"model":       func(r *Receipt) { r.Model = "" },
+		"usage":       func(r *Receipt) { r.Usage.Cached = 9 },
 	} {
 		r := sample()
 		spoil(r)
@@ -53,6 +65,19 @@ func TestRefuses(t *testing.T) {
 		b, _ := json.Marshal(r)
 		if _, err := Verify(jws.Sign(jws.Receipt, key, b), pub); err == nil {
 			t.Errorf("%s: verified", name)
+		}
+	}
+	most := sample()
+	most.Channel, most.Model, most.Cost = strings.Repeat("1", 100), strings.Repeat("m", price.MaxModelName), MaxCost
+	most.ID = strings.Repeat("09af", 8)
+	if s, err := Sign(most, key); err != nil {
+		t.Errorf("the most that there may be: %v", err)
+	} else if _, err := Verify(s, pub); err != nil {
+		t.Errorf("the most that there may be: %v", err)
+	}
+	for n, want := range map[int]string{MaxSize: "jws", MaxSize + 1: "limit"} {
+		if _, err := Verify(strings.Repeat("x", n), pub); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%d bytes: %v, want %q", n, err, want)
 		}
 	}
 	good, _ := json.Marshal(sample())
@@ -94,6 +119,14 @@ func FuzzJSON(f *testing.F) {
 		{`1800000000`, `-5`}, {`1800000000`, `9223372036854775808`}, {`{"v":1`, `{"v":1,"v":1`}, {`{"v":1`, `{ "v":1`}, {`}}`, `} }`}, {`,"time":1800000000`, ``}, {`"00`, `"0A`}, {`"cached":0,`, ``}, {`complete`, `compl\xff`}} {
 		f.Add(bytes.Replace(good, []byte(c.from), []byte(c.to), 1))
 	}
+	for _, text := range []string{"a&b", "a<b", "a>b", "\u2028", "\x7f", `\u0001`, `\"`, `\\`} {
+		f.Add(bytes.Replace(good, []byte(`"m"`), []byte(`"`+text+`"`), 1))
+	}
+	for _, digit := range "/:`gAF" {
+		f.Add(bytes.Replace(good, []byte(`"00`), []byte(`"0`+string(digit)), 1))
+	}
+	f.Add(bytes.Replace(good, []byte(`"00`), []byte(`"`), 1))
+	f.Add(good[len(`{"v":`):])
 	f.Add(append(good, '}'))
 	f.Add(good[:len(good)-1])
 	f.Fuzz(func(t *testing.T, b []byte) {

@@ -28,6 +28,9 @@ func TestSession(t *testing.T) {
 	if err != nil || *got != *r {
 		t.Fatalf("%+v, %v", got, err)
 	}
+	if _, err := Verify(b, r.Host, now.Add(-MaxAge)); err != nil {
+		t.Errorf("as far ahead as may be: %v", err)
+	}
 	for name, f := range map[string]func() error{
 		"another host": func() error { _, err := Verify(b, [32]byte{9}, now); return err },
 		"another key": func() error {
