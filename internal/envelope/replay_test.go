@@ -240,3 +240,19 @@ func isErr(target error) func(error) bool {
 }
 
 func isChunkSize(err error) bool { return bytes.Contains([]byte(err.Error()), []byte("chunk of")) }
+
+// What NewReplayGuard is not told, it takes from the defaults.
+func TestReplayDefaults(t *testing.T) {
+	noon := time.Date(2026, 11, 22, 12, 0, 0, 0, time.UTC)
+	g := NewReplayGuard(0, 0, func() time.Time { return noon })
+	if err := g.admit([]byte{1}, date(noon.Add(-DefaultReplayWindow))); err != nil {
+		t.Errorf("at the end of the window: %v", err)
+	}
+	var outside *DateError
+	if err := g.admit([]byte{2}, date(noon.Add(-DefaultReplayWindow-time.Second))); !errors.As(err, &outside) {
+		t.Errorf("a second outside the window: %v", err)
+	}
+	if err := NewReplayGuard(0, 0, nil).admit([]byte{3}, date(time.Now())); err != nil {
+		t.Errorf("now, by the computer's clock: %v", err)
+	}
+}

@@ -85,6 +85,8 @@ func TestRefuses(t *testing.T) {
 		"unknown member": jws.Sign(jws.Receipt, key, append(bytes.Clone(good[:len(good)-1]), `,"x":1}`...)),
 		"card":           jws.Sign(jws.Card, key, good),
 		"long":           jws.Sign(jws.Receipt, key, append(good, bytes.Repeat([]byte(" "), MaxSize)...)),
+		"short digest":   jws.Sign(jws.Receipt, key, bytes.Replace(good, []byte(`"answer":"00`), []byte(`"answer":"`), 1)),
+		"long digest":    jws.Sign(jws.Receipt, key, bytes.Replace(good, []byte(`"answer":"00`), []byte(`"answer":"0000`), 1)),
 		"upper case":     jws.Sign(jws.Receipt, key, bytes.Replace(good, []byte(`"answer":"00`), []byte(`"answer":"AA`), 1)),
 	} {
 		if _, err := Verify(s, pub); err == nil {
