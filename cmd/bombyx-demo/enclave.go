@@ -21,7 +21,7 @@ type machine struct {
 // not in bombyx-enclave, which knows no mock hardware.
 func enclaveCommand() *cobra.Command {
 	var config, file string
-	c := &cobra.Command{Use: "enclave", Short: "Run an enclave on mock hardware", Hidden: true, Annotations: cli.Serves, Args: cobra.NoArgs}
+	c := &cobra.Command{Use: "enclave", Short: "Run an enclave on mock hardware", Hidden: true, Args: cobra.NoArgs}
 	c.Flags().StringVar(&config, "config", "enclave.json", "configuration document")
 	c.Flags().StringVar(&file, "machine", "machine.json", "the mock machine")
 	c.RunE = func(cmd *cobra.Command, _ []string) error {

@@ -23,7 +23,7 @@ func root() *cobra.Command {
 anywhere else: without hardware there is nothing to attest. To try Bombyx without
 such hardware, run bombyx-demo.`}
 	var config string
-	serve := &cobra.Command{Use: "serve", Short: "Serve the host until interrupted", Annotations: cli.Serves, Args: cobra.NoArgs}
+	serve := &cobra.Command{Use: "serve", Short: "Serve the host until interrupted", Args: cobra.NoArgs}
 	serve.Flags().StringVar(&config, "config", "enclave.json", "configuration document; its SHA-256 is part of what the hardware vouches for")
 	serve.RunE = func(cmd *cobra.Command, _ []string) error {
 		document, err := cli.ReadFile(config, launch.MaxConfig)

@@ -85,7 +85,7 @@ func root() *cobra.Command {
 		RunE: func(cmd *cobra.Command, _ []string) error { return earnings(cmd, path, asJSON) }})
 	earnings.Flags().BoolVar(&asJSON, "json", false, "print JSON")
 	c.AddCommand(
-		withConfig(&cobra.Command{Use: "serve", Short: "Serve clients until interrupted", Annotations: cli.Serves,
+		withConfig(&cobra.Command{Use: "serve", Short: "Serve clients until interrupted",
 			Long: `serve offers the enclaves of the configuration (docs/operating.md describes every member)
 on a signed card, relays requests to them, and claims what they earn. It prints where it
 serves, logs to standard error, and can be ended and started again at any time: nothing

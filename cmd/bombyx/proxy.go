@@ -19,7 +19,7 @@ func proxyCommand(h *home) *cobra.Command {
 	var o lineOptions
 	var listen string
 	var beyond bool
-	c := &cobra.Command{Use: "proxy", Short: "Serve an OpenAI-compatible endpoint on this machine", Annotations: cli.Serves, Args: cobra.NoArgs,
+	c := &cobra.Command{Use: "proxy", Short: "Serve an OpenAI-compatible endpoint on this machine", Args: cobra.NoArgs,
 		Long: `proxy serves /v1/chat/completions, /v1/completions and /v1/models on loopback, for every
 program that takes an OpenAI base URL. Each request is attested, sealed, paid for and
 checked as "bombyx chat" does. It serves no web page, and nothing but this machine:

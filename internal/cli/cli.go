@@ -47,15 +47,9 @@ func Errorf(code int, hint, format string, args ...any) error {
 	return &Error{code, fmt.Errorf(format, args...), hint}
 }
 
-// Serves are the annotations of a command that serves others for long.
-var Serves = map[string]string{"serves": "true"}
-
 // Main runs a command and exits. An interrupt cancels the command's context;
 // a second one kills the process.
 func Main(root *cobra.Command) {
-	if c, _, err := root.Find(os.Args[1:]); err == nil && c.Annotations["serves"] != "" {
-		slacken()
-	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	context.AfterFunc(ctx, stop)
 	os.Exit(Run(ctx, root))
