@@ -352,7 +352,7 @@ func (a *ask) needs(p Prices, context, window uint64) (n needs, fault *apierror.
 	if !a.Stream && most == 0 {
 		most = context
 	}
-	dear := Prices{Prompt: max(p.Prompt, p.Cached), Completion: max(p.Completion, p.Reasoning)}
+	dear := p.Dearest()
 	cost := func(prompt int64, completion uint64) uint64 {
 		c, err := dear.Cost(price.Usage{Prompt: uint64(prompt), Completion: completion})
 		if err != nil || c > receipt.MaxCost {

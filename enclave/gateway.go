@@ -279,9 +279,7 @@ func (j *job) fund(body int, limits ...*int64) *apierror.Error {
 		f.Param = "max_tokens"
 		return f
 	}
-	p := j.prices
-	dearest := price.Prices{Prompt: max(p.Prompt, p.Cached), Completion: max(p.Completion, p.Reasoning)}
-	need, err := dearest.Cost(price.Usage{Prompt: uint64(body), Completion: uint64(most)})
+	need, err := j.prices.Dearest().Cost(price.Usage{Prompt: uint64(body), Completion: uint64(most)})
 	if err != nil {
 		return apierror.New(400, "max_tokens_out_of_range", "max_tokens is out of range", "ask for less")
 	}

@@ -3,7 +3,6 @@ package host
 import (
 	"crypto/ed25519"
 	"crypto/rand"
-	"os"
 	"path/filepath"
 	"sync"
 	"sync/atomic"
@@ -11,6 +10,7 @@ import (
 	"time"
 
 	"github.com/bombyx-network/bombyx/host/ledger"
+	"github.com/bombyx-network/bombyx/internal/pgtest"
 	"github.com/bombyx-network/bombyx/internal/ton/channel"
 )
 
@@ -20,12 +20,12 @@ import (
 // floor. Compare with host/ledger's BenchmarkPutVoucher.
 func BenchmarkAdmit(b *testing.B) {
 	const clients = 512
-	for _, store := range []struct{ name, source string }{{"sqlite", filepath.Join(b.TempDir(), "l.db")}, {"postgres", os.Getenv("BOMBYX_TEST_POSTGRES")}} {
+	for _, store := range []struct {
+		name   string
+		source func(testing.TB) string
+	}{{"sqlite", func(t testing.TB) string { return filepath.Join(t.TempDir(), "l.db") }}, {"postgres", pgtest.Scratch}} {
 		b.Run(store.name, func(b *testing.B) {
-			if store.source == "" {
-				b.Skip("BOMBYX_TEST_POSTGRES is not set to the postgres:// URL of a scratch database")
-			}
-			l, err := ledger.Open(b.Context(), store.source, time.Now)
+			l, err := ledger.Open(b.Context(), store.source(b), time.Now)
 			if err != nil {
 				b.Fatal(err)
 			}

@@ -99,24 +99,13 @@ func (h *Host) tryHold(ctx context.Context, a *account) *apierror.Error {
 // before it admits a request, and before it passes on a piece of an answer. After
 // a time without the ledger it asks whether it still holds what it held.
 func (h *Host) sure(ctx context.Context, a *account) *apierror.Error {
-	held := func() uint64 {
-		a.mu.Lock()
-		defer a.mu.Unlock()
-		return a.held
-	}
-	switch held() {
-	case 0:
-		return errHeld
-	case h.cfg.Ledger.Lease():
-		return nil
+	if known, fault := h.leased(a); known {
+		return fault
 	}
 	a.loading.Lock()
 	defer a.loading.Unlock()
-	switch held() { // by now
-	case 0:
-		return errHeld
-	case h.cfg.Ledger.Lease():
-		return nil
+	if known, fault := h.leased(a); known { // by now
+		return fault
 	}
 	err := h.cfg.Ledger.Holds(ctx, a.name)
 	a.mu.Lock()
@@ -129,6 +118,19 @@ func (h *Host) sure(ctx context.Context, a *account) *apierror.Error {
 	}
 	a.held = h.cfg.Ledger.Lease()
 	return nil
+}
+
+// leased is sure as far as memory tells.
+func (h *Host) leased(a *account) (known bool, fault *apierror.Error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	switch a.held {
+	case 0:
+		return true, errHeld
+	case h.cfg.Ledger.Lease():
+		return true, nil
+	}
+	return false, nil
 }
 
 // letGo releases the channels that have not been used since a time, and of which

@@ -8,13 +8,13 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
-	"os"
 	"strconv"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
+	"github.com/bombyx-network/bombyx/internal/pgtest"
 	_ "github.com/jackc/pgx/v5/stdlib"
 )
 
@@ -42,22 +42,7 @@ func onStores(t *testing.T, f func(t *testing.T, fleet fleet)) {
 		return fleet{a, b}
 	}
 	t.Run("sqlite", func(t *testing.T) { f(t, start(t, "")) })
-	t.Run("postgres", func(t *testing.T) {
-		url := os.Getenv("BOMBYX_TEST_POSTGRES")
-		if url == "" {
-			t.Skip("BOMBYX_TEST_POSTGRES is not set to the postgres:// URL of a scratch database")
-		}
-		schema := "test_" + strings.ToLower(rand.Text())
-		db, err := sql.Open("pgx", url)
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer db.Close()
-		if _, err := db.Exec("CREATE SCHEMA " + schema); err != nil {
-			t.Fatal(err)
-		}
-		f(t, start(t, url+"&search_path="+schema))
-	})
+	t.Run("postgres", func(t *testing.T) { f(t, start(t, pgtest.Scratch(t))) })
 }
 
 func (r *rig) askAt(auth, stream string, allot uint64) (int, string) {

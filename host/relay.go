@@ -25,6 +25,7 @@ import (
 	"github.com/bombyx-network/bombyx/internal/receipt"
 	"github.com/bombyx-network/bombyx/internal/session"
 	"github.com/bombyx-network/bombyx/internal/ton/channel"
+	"golang.org/x/sync/singleflight"
 )
 
 const (
@@ -639,15 +640,8 @@ type upstream struct {
 
 	mu   sync.Mutex
 	card *card.Enclave // the manifest does not change while an enclave runs
-	look *look         // under way
-}
 
-// A look at an enclave's manifest is shared by all who want it meanwhile: one
-// that does not answer must not be waited for once by each, one after the other.
-type look struct {
-	done chan struct{} // closed when the rest is set
-	card *card.Enclave
-	err  error
+	look singleflight.Group // an enclave that does not answer is not waited for once by each, one after the other
 }
 
 func (e *upstream) request(ctx context.Context, method, path string, body io.Reader) (*http.Request, error) {
@@ -760,26 +754,21 @@ func (e *upstream) ask(ctx context.Context, field, value string) (*http.Response
 // describe says what an enclave serves.
 func (e *upstream) describe(ctx context.Context, prices price.List) (*card.Enclave, error) {
 	e.mu.Lock()
-	if e.card != nil {
-		defer e.mu.Unlock()
-		return e.card, nil
-	}
-	l := e.look
-	if l == nil {
-		l = &look{done: make(chan struct{})}
-		e.look = l
-		go func() {
-			defer close(l.done)
-			l.card, l.err = e.readManifest(prices)
-			e.mu.Lock()
-			defer e.mu.Unlock()
-			e.card, e.look = l.card, nil
-		}()
-	}
+	c := e.card
 	e.mu.Unlock()
+	if c != nil {
+		return c, nil
+	}
+	look := e.look.DoChan("", func() (any, error) {
+		c, err := e.readManifest(prices)
+		e.mu.Lock()
+		defer e.mu.Unlock()
+		e.card = c
+		return c, err
+	})
 	select {
-	case <-l.done:
-		return l.card, l.err
+	case r := <-look:
+		return r.Val.(*card.Enclave), r.Err
 	case <-ctx.Done():
 		return nil, ctx.Err()
 	}

@@ -35,22 +35,10 @@ finish. Each message carries 0.02 GRAM for gas, and what is left of it comes bac
 	c.Flags().BoolVar(&alone, "alone", false, "do not ask the host")
 	c.Flags().BoolVar(&wait, "wait", false, "wait for the closing delay and finish")
 	c.RunE = func(cmd *cobra.Command, args []string) error {
-		p, err := h.payer(cmd)
-		if err != nil {
-			return err
-		}
-		defer p.close()
-		p.json = asJSON
-		c, err := findChannel(cmd.Context(), p.store, args)
-		if err != nil {
-			return err
-		}
-		release, err := p.store.Acquire(c.Address())
-		if err != nil {
-			return busy(c, err)
-		}
-		defer release()
-		return p.leave(c, alone, wait)
+		return h.onChannel(cmd, args, func(p *payer, c store.Channel) error {
+			p.json = asJSON
+			return p.leave(c, alone, wait)
+		})
 	}
 	return c
 }
@@ -66,37 +54,44 @@ else close the channel and use another host. It moves no money.`,
 	h.passphraseFlag(c)
 	h.yesFlag(c)
 	c.RunE = func(cmd *cobra.Command, args []string) error {
-		p, err := h.payer(cmd)
-		if err != nil {
-			return err
-		}
-		defer p.close()
-		c, err := findChannel(cmd.Context(), p.store, args)
-		if err != nil {
-			return err
-		}
-		release, err := p.store.Acquire(c.Address())
-		if err != nil {
-			return busy(c, err)
-		}
-		defer release()
-		most := c.Progress.Signed - min(c.Progress.Signed, c.Progress.Settled)
-		if err := h.confirm(cmd, fmt.Sprintf("Take the word of %s for what %s has paid without an answer, at most %s GRAM?", c.Host, c.Address(), ton.Nano(most))); err != nil {
-			return err
-		}
-		cfg, err := p.reach(c)
-		if err != nil {
-			return err
-		}
-		defer clear(cfg.Payment.Key)
-		lost, err := client.Forgive(cmd.Context(), cfg)
-		if err != nil {
-			return fault(err)
-		}
-		fmt.Fprintf(cmd.OutOrStdout(), "forgiven: %s GRAM\n", ton.Nano(lost))
-		return nil
+		return h.onChannel(cmd, args, func(p *payer, c store.Channel) error {
+			most := c.Progress.Signed - min(c.Progress.Signed, c.Progress.Settled)
+			if err := h.confirm(cmd, fmt.Sprintf("Take the word of %s for what %s has paid without an answer, at most %s GRAM?", c.Host, c.Address(), ton.Nano(most))); err != nil {
+				return err
+			}
+			cfg, err := p.reach(c)
+			if err != nil {
+				return err
+			}
+			defer clear(cfg.Payment.Key)
+			lost, err := client.Forgive(cmd.Context(), cfg)
+			if err != nil {
+				return fault(err)
+			}
+			fmt.Fprintf(cmd.OutOrStdout(), "forgiven: %s GRAM\n", ton.Nano(lost))
+			return nil
+		})
 	}
 	return c
+}
+
+// onChannel works on a channel that no other process pays from meanwhile.
+func (h *home) onChannel(cmd *cobra.Command, args []string, do func(*payer, store.Channel) error) error {
+	p, err := h.payer(cmd)
+	if err != nil {
+		return err
+	}
+	defer p.close()
+	c, err := findChannel(cmd.Context(), p.store, args)
+	if err != nil {
+		return err
+	}
+	release, err := p.store.Acquire(c.Address())
+	if err != nil {
+		return busy(c, err)
+	}
+	defer release()
+	return do(p, c)
 }
 
 func busy(c store.Channel, err error) error {

@@ -473,7 +473,7 @@ func registryCancel(h *home) *cobra.Command {
 	return h.removal(&cobra.Command{Use: "cancel REGISTRY KIND NAME [VERSION]", Short: "Take an announcement back",
 		Long:    "cancel takes back what was announced and is not in effect yet. What is in effect stays.",
 		Example: "  bombyx registry cancel EQ... reference image 1.2"},
-		"announced", registry.Cancel, func(r *registry.Registry, key [32]byte) bool { _, ok := r.Announced[key]; return ok })
+		"announced", registry.Cancel, func(r *registry.Registry, key [32]byte) bool { _, ok := r.Announced[key]; return ok }, nil)
 }
 
 func registryWithdraw(h *home) *cobra.Command {
@@ -486,11 +486,17 @@ make readers refuse, never trust. To keep saying that something is bad, propose 
 			_, announced := r.Announced[key]
 			_, recorded := r.Records[key]
 			return announced || recorded
+		}, func(r *registry.Registry, key [32]byte) error {
+			if rec, err := registry.ParseRecord(r.Records[key].Content); err == nil && rec.Status == registry.Revoked {
+				return cli.Errorf(cli.Usage, "bombyx registry propose what replaces it, with another --status", "a revocation is lifted only after the delay")
+			}
+			return nil
 		})
 }
 
-// removal completes a command that removes something under a key.
-func (h *home) removal(c *cobra.Command, what string, message func(*address.Address, [32]byte, uint64) *tlb.InternalMessage, there func(*registry.Registry, [32]byte) bool) *cobra.Command {
+// removal completes a command that removes something under a key, unless refuse, where it is given, says why not.
+func (h *home) removal(c *cobra.Command, what string, message func(*address.Address, [32]byte, uint64) *tlb.InternalMessage,
+	there func(*registry.Registry, [32]byte) bool, refuse func(*registry.Registry, [32]byte) error) *cobra.Command {
 	c.Args = cobra.RangeArgs(3, 4)
 	h.passphraseFlag(c)
 	h.yesFlag(c)
@@ -511,8 +517,10 @@ func (h *home) removal(c *cobra.Command, what string, message func(*address.Addr
 		if !there(r, key) {
 			return cli.Errorf(cli.Usage, "bombyx registry show lists what is", "nothing is %s under this name", what)
 		}
-		if rec, err := registry.ParseRecord(r.Records[key].Content); c.Name() == "withdraw" && err == nil && rec.Status == registry.Revoked {
-			return cli.Errorf(cli.Usage, "bombyx registry propose what replaces it, with another --status", "a revocation is lifted only after the delay")
+		if refuse != nil {
+			if err := refuse(r, key); err != nil {
+				return err
+			}
 		}
 		name := strings.Join(args[1:], " ")
 		if err := p.tell(message(r.Account.Address, key, registry.GasValue), fmt.Sprintf("%s %s?", strings.ToUpper(c.Name()[:1])+c.Name()[1:], name), feeOther,

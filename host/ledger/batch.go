@@ -236,6 +236,13 @@ type locked struct {
 
 type rows [][]any
 
+func column(values []string) (r rows) {
+	for _, v := range values {
+		r = append(r, []any{v})
+	}
+	return r
+}
+
 func (t *transaction) prepare(ctx context.Context, query string, args []any) (*sql.Stmt, error) {
 	if len(args) > 0 {
 		if r, ok := args[0].(rows); ok {

@@ -18,6 +18,7 @@ import (
 	"fmt"
 	"io/fs"
 	"math"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -210,12 +211,7 @@ func (l *Ledger) Take(ctx context.Context, enclaves ...string) error {
 			mine(), l.process, l.now().Unix()); err != nil {
 			return err
 		}
-		var gone rows
-		for _, process := range before {
-			if process != "" {
-				gone = append(gone, []any{process})
-			}
-		}
+		gone := column(slices.DeleteFunc(before, func(process string) bool { return process == "" }))
 		if gone == nil {
 			return tx.Commit()
 		}
@@ -223,11 +219,7 @@ func (l *Ledger) Take(ctx context.Context, enclaves ...string) error {
 		if err != nil {
 			return err
 		}
-		var left rows
-		for _, address := range held {
-			left = append(left, []any{address})
-		}
-		if left != nil {
+		if left := column(held); left != nil {
 			if _, err := tx.ExecContext(ctx, `UPDATE channels SET process = $2 WHERE address IN (SELECT value ->> 0 FROM ROWS)`, left, l.process); err != nil {
 				return err
 			}
@@ -294,11 +286,7 @@ func (l *Ledger) Held(ctx context.Context) ([]*Channel, error) {
 // booked.
 func (l *Ledger) Release(ctx context.Context, addresses ...string) error {
 	return l.put(ctx, &write{channels: addresses, do: func(ctx context.Context, tx *transaction) (refused, failed error) {
-		var list rows
-		for _, address := range addresses {
-			list = append(list, []any{address})
-		}
-		_, err := tx.ExecContext(ctx, `UPDATE channels SET process = '' WHERE process = $2 AND address IN (SELECT value ->> 0 FROM ROWS)`, list, l.process)
+		_, err := tx.ExecContext(ctx, `UPDATE channels SET process = '' WHERE process = $2 AND address IN (SELECT value ->> 0 FROM ROWS)`, column(addresses), l.process)
 		return nil, err
 	}})
 }

@@ -5,16 +5,16 @@ import (
 	"context"
 	"crypto/ed25519"
 	"crypto/rand"
-	"database/sql"
 	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/bombyx-network/bombyx/internal/pgtest"
 )
 
 var key = ed25519.NewKeyFromSeed(bytes.Repeat([]byte{1}, 32)).Public().(ed25519.PublicKey)
@@ -26,22 +26,7 @@ func clock() time.Time { return time.Unix(1_800_000_000, 0) }
 // own.
 func stores(t *testing.T, f func(t *testing.T, source string)) {
 	t.Run("sqlite", func(t *testing.T) { f(t, filepath.Join(t.TempDir(), "ledger.db")) })
-	t.Run("postgres", func(t *testing.T) {
-		url := os.Getenv("BOMBYX_TEST_POSTGRES")
-		if url == "" {
-			t.Skip("BOMBYX_TEST_POSTGRES is not set to the postgres:// URL of a scratch database")
-		}
-		schema := "test_" + strings.ToLower(rand.Text())
-		db, err := sql.Open("pgx", url)
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer db.Close()
-		if _, err := db.Exec("CREATE SCHEMA " + schema); err != nil {
-			t.Fatal(err)
-		}
-		f(t, url+"&search_path="+schema)
-	})
+	t.Run("postgres", func(t *testing.T) { f(t, pgtest.Scratch(t)) })
 }
 
 // open is a host that starts, with enclaves e and f unless others are named.
@@ -435,13 +420,13 @@ func TestOpenRefuses(t *testing.T) {
 // BenchmarkPutVoucher stores vouchers durably, from as many clients at once as
 // wait for it, on one channel or on one each.
 func BenchmarkPutVoucher(b *testing.B) {
-	for _, store := range []struct{ name, source string }{{"sqlite", filepath.Join(b.TempDir(), "l.db")}, {"postgres", os.Getenv("BOMBYX_TEST_POSTGRES")}} {
+	for _, store := range []struct {
+		name   string
+		source func(testing.TB) string
+	}{{"sqlite", func(t testing.TB) string { return filepath.Join(t.TempDir(), "l.db") }}, {"postgres", pgtest.Scratch}} {
 		for _, channels := range []int{1, clients} {
 			b.Run(fmt.Sprintf("%s/%d-channels", store.name, channels), func(b *testing.B) {
-				if store.source == "" {
-					b.Skip("BOMBYX_TEST_POSTGRES is not set to the postgres:// URL of a scratch database")
-				}
-				l, err := Open(b.Context(), store.source, clock)
+				l, err := Open(b.Context(), store.source(b), clock)
 				if err != nil {
 					b.Fatal(err)
 				}

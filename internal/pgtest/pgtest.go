@@ -1,7 +1,10 @@
-// Package pgtest runs PostgreSQL servers for tests.
+// Package pgtest gives tests PostgreSQL: servers of their own, or a schema in the
+// one that BOMBYX_TEST_POSTGRES names.
 package pgtest
 
 import (
+	"crypto/rand"
+	"database/sql"
 	"os"
 	"os/exec"
 	"os/user"
@@ -11,7 +14,30 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+
+	_ "github.com/jackc/pgx/v5/stdlib" // the driver pgx
 )
+
+// Scratch makes an empty schema in the scratch database that BOMBYX_TEST_POSTGRES
+// names, a postgres:// URL with a query, and returns the URL that uses it. The
+// test is skipped where none is named.
+func Scratch(t testing.TB) string {
+	t.Helper()
+	url := os.Getenv("BOMBYX_TEST_POSTGRES")
+	if url == "" {
+		t.Skip("BOMBYX_TEST_POSTGRES is not set to the postgres:// URL of a scratch database")
+	}
+	schema := "test_" + strings.ToLower(rand.Text())
+	db, err := sql.Open("pgx", url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	if _, err := db.Exec("CREATE SCHEMA " + schema); err != nil {
+		t.Fatal(err)
+	}
+	return url + "&search_path=" + schema
+}
 
 // A Server is a PostgreSQL server of a test's own, which can be stopped. It
 // listens on a Unix socket only.

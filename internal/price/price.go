@@ -39,6 +39,11 @@ func (p Prices) AtMost(limit Prices) bool {
 	return p.Prompt <= limit.Prompt && p.Cached <= limit.Cached && p.Completion <= limit.Completion && p.Reasoning <= limit.Reasoning
 }
 
+// Dearest are the prices at which a request of so many tokens costs most, whichever kind they turn out to be.
+func (p Prices) Dearest() Prices {
+	return Prices{Prompt: max(p.Prompt, p.Cached), Completion: max(p.Completion, p.Reasoning)}
+}
+
 // Usage counts the tokens of one request as OpenAI's usage object does: Prompt
 // includes Cached, and Completion includes Reasoning.
 type Usage struct {
