@@ -63,7 +63,7 @@ type Enclave struct {
 	generations []*generation // the current one last; an older one while it is valid
 	evidence    map[[32]byte]*generation
 	collecting  int
-	streams     map[string]*stream
+	streams     map[streamID]*stream
 	ended       endedStreams
 	tabs        tabs
 	process     string // of the host, that it serves; empty before any said which it is
@@ -95,7 +95,7 @@ func New(cfg Config) (*Enclave, error) {
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
-	e := &Enclave{cfg: cfg, prices: digest, evidence: map[[32]byte]*generation{}, streams: map[string]*stream{}, tabs: tabs{}}
+	e := &Enclave{cfg: cfg, prices: digest, evidence: map[[32]byte]*generation{}, streams: map[streamID]*stream{}, tabs: tabs{}}
 	first, err := e.generate(0, cfg.Now())
 	if err != nil {
 		return nil, err

@@ -885,7 +885,7 @@ func TestEvidenceBusy(t *testing.T) {
 func TestTooManyStreams(t *testing.T) {
 	r := newRig(t, &eng{events: 1})
 	for i := range maxStreams {
-		r.e.streams[strconv.Itoa(i)] = nil
+		r.e.streams[streamID{byte(i), byte(i >> 8)}] = nil
 	}
 	p := r.peer()
 	wire, _ := p.seal(body, nil)

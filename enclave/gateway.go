@@ -47,9 +47,10 @@ var errSettled = errors.New("enclave: the host ended the stream")
 
 // serveSealed opens, runs and answers one sealed request.
 func (e *Enclave) serveSealed(w http.ResponseWriter, r *http.Request) {
-	id, channel := r.Header.Get("Bombyx-Stream"), r.Header.Get("Bombyx-Channel")
+	id, ok := parseStreamID(r.Header.Get("Bombyx-Stream"))
+	channel := r.Header.Get("Bombyx-Channel")
 	credit, err := strconv.ParseUint(r.Header.Get("Bombyx-Credit"), 10, 63)
-	if !receipt.IsHex(id, 16) || !validChannel(channel) || err != nil {
+	if !ok || !validChannel(channel) || err != nil {
 		apierror.New(400, "malformed_header", "Bombyx-Stream, Bombyx-Channel or Bombyx-Credit is malformed", "see docs/protocol.md").Write(w)
 		return
 	}
@@ -91,7 +92,7 @@ func (e *Enclave) serveSealed(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Bombyx-Cost", strconv.FormatUint(s.meter.spent(), 10))
 }
 
-func (e *Enclave) begin(id, channel, process string, s *stream) *apierror.Error {
+func (e *Enclave) begin(id streamID, channel, process string, s *stream) *apierror.Error {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if fault := e.serves(process); fault != nil {
@@ -100,7 +101,8 @@ func (e *Enclave) begin(id, channel, process string, s *stream) *apierror.Error 
 	if len(e.streams) >= maxStreams {
 		return apierror.New(503, "busy", "the enclave serves as many streams as it can", "try again later")
 	}
-	if _, ok := e.streams[id]; ok || e.ended.has(id) {
+	_, ended := e.ended.cost[id]
+	if e.streams[id] != nil || ended {
 		return apierror.New(409, "duplicate_stream", "a stream with this Bombyx-Stream runs or ran already", "choose a random one")
 	}
 	if s.tab = e.tabs.open(channel, e.cfg.Now()); s.tab == nil {
@@ -111,7 +113,7 @@ func (e *Enclave) begin(id, channel, process string, s *stream) *apierror.Error 
 }
 
 // end makes a stream's cost final and returns its channel's tab with it.
-func (e *Enclave) end(id string, s *stream) string {
+func (e *Enclave) end(id streamID, s *stream) string {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	delete(e.streams, id)
@@ -569,41 +571,4 @@ func (j *job) engineFault(err error) *apierror.Error {
 func validChannel(s string) bool {
 	wc, id, ok := strings.Cut(s, ":")
 	return ok && (wc == "0" || wc == "-1") && receipt.IsHex(id, 32)
-}
-
-// endedStreams remembers the cost of streams that are over, for /settle and
-// against reuse of their names: for ten minutes, at most maxEnded of them.
-type endedStreams struct {
-	cost  map[string]endedCost
-	queue []endedStream
-}
-
-type endedCost struct {
-	cost uint64
-	tab  *tab
-}
-
-type endedStream struct {
-	id string
-	at time.Time
-}
-
-const (
-	maxEnded = 1 << 16
-	keepFor  = 10 * time.Minute
-)
-
-func (s *endedStreams) has(id string) bool { _, ok := s.cost[id]; return ok }
-
-func (s *endedStreams) add(id string, cost uint64, t *tab, now time.Time) {
-	if s.cost == nil {
-		s.cost = map[string]endedCost{}
-	}
-	n := 0
-	for n < len(s.queue) && (len(s.queue)-n >= maxEnded || now.Sub(s.queue[n].at) > keepFor) {
-		delete(s.cost, s.queue[n].id)
-		n++
-	}
-	s.queue = append(s.queue[n:], endedStream{id, now})
-	s.cost[id] = endedCost{cost, t}
 }

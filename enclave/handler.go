@@ -98,7 +98,10 @@ func (e *Enclave) serveCredit(w http.ResponseWriter, r *http.Request) {
 		fault.Write(w)
 		return
 	}
-	s := e.streams[r.Header.Get("Bombyx-Stream")]
+	var s *stream
+	if id, ok := parseStreamID(r.Header.Get("Bombyx-Stream")); ok {
+		s = e.streams[id]
+	}
 	var tab string
 	if s != nil {
 		tab = s.tab.String() // while it runs: its cost is not in it
@@ -134,11 +137,12 @@ func (e *Enclave) serves(process string) *apierror.Error {
 // serveSettle ends a stream, or all streams of a channel, and says what it or
 // they have cost.
 func (e *Enclave) serveSettle(w http.ResponseWriter, r *http.Request) {
-	id, channel := r.Header.Get("Bombyx-Stream"), r.Header.Get("Bombyx-Channel")
-	if (id == "") == (channel == "") {
+	name, channel := r.Header.Get("Bombyx-Stream"), r.Header.Get("Bombyx-Channel")
+	if (name == "") == (channel == "") {
 		apierror.New(400, "malformed_header", "one of Bombyx-Stream and Bombyx-Channel is needed", "see docs/protocol.md").Write(w)
 		return
 	}
+	id, named := parseStreamID(name)
 	var running []*stream
 	e.mu.Lock()
 	if process := r.Header.Get(processHeader); channel != "" && process != "" && process != e.process && len(process) <= 64 {
@@ -146,7 +150,7 @@ func (e *Enclave) serveSettle(w http.ResponseWriter, r *http.Request) {
 		for _, s := range e.streams {
 			running = append(running, s)
 		}
-	} else if id != "" && e.streams[id] != nil {
+	} else if named && e.streams[id] != nil {
 		running = append(running, e.streams[id])
 	} else if t := e.tabs[channel]; t != nil && t.users > 0 {
 		for _, s := range e.streams {
@@ -169,12 +173,9 @@ func (e *Enclave) serveSettle(w http.ResponseWriter, r *http.Request) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	t := e.tabs[channel]
-	if id != "" {
-		ended, ok := e.ended.cost[id]
-		if ok {
-			t = ended.tab
-			w.Header().Set("Bombyx-Cost", strconv.FormatUint(ended.cost, 10))
-		}
+	if ended, ok := e.ended.cost[id]; named && ok {
+		t = ended.tab
+		w.Header().Set("Bombyx-Cost", strconv.FormatUint(ended.cost, 10))
 	}
 	if t == nil {
 		apierror.New(404, "unknown_stream", "no such stream ran in the last ten minutes", "").Write(w)

@@ -2,8 +2,8 @@ package enclave
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
-	"strconv"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -72,14 +72,17 @@ func TestMeterTells(t *testing.T) {
 func TestEndedStreamsAreBounded(t *testing.T) {
 	var s endedStreams
 	now := time.Unix(1_800_000_000, 0)
+	id := func(i int) (id streamID) { binary.BigEndian.PutUint32(id[:], uint32(i)); return }
+	has := func(i int) bool { _, ok := s.cost[id(i)]; return ok }
 	for i := range maxEnded + 100 {
-		s.add(strconv.Itoa(i), uint64(i), nil, now)
+		s.add(id(i), uint64(i), nil, now)
 	}
-	if len(s.cost) != maxEnded || s.has("99") || !s.has("100") {
+	if len(s.cost) != maxEnded || has(99) || !has(100) {
 		t.Fatalf("%d remembered", len(s.cost))
 	}
-	s.add("last", 1, nil, now.Add(keepFor+time.Second))
-	if len(s.cost) != 1 || !s.has("last") {
+	last := maxEnded + 100
+	s.add(id(last), 1, nil, now.Add(keepFor+time.Second))
+	if len(s.cost) != 1 || !has(last) {
 		t.Fatalf("%d remembered after ten minutes", len(s.cost))
 	}
 }

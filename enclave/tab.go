@@ -4,6 +4,7 @@ import (
 	"crypto/rand"
 	"encoding/hex"
 	"fmt"
+	"strings"
 	"time"
 )
 
@@ -41,7 +42,7 @@ func (t tabs) open(channel string, now time.Time) *tab {
 	if t[channel] == nil {
 		var id [8]byte
 		rand.Read(id[:])
-		t[channel] = &tab{id: hex.EncodeToString(id[:])}
+		t[strings.Clone(channel)] = &tab{id: hex.EncodeToString(id[:])}
 	}
 	t[channel].users++
 	return t[channel]
