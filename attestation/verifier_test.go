@@ -20,6 +20,7 @@ import (
 	"github.com/bombyx-network/bombyx/attestation/keyset"
 	"github.com/bombyx-network/bombyx/attestation/nvidia"
 	"github.com/bombyx-network/bombyx/attestation/policy"
+	"github.com/bombyx-network/bombyx/attestation/snp"
 
 	"github.com/bombyx-network/bombyx/attestation/internal/alone"
 )
@@ -722,5 +723,26 @@ func TestMockIsNotTrusted(t *testing.T) {
 	r := v.Appraise(now, collect(t, attestationtest.NodeConfig{GPUs: 1}), nonce)
 	if got := failing(r); !slices.Contains(got, "dcap.chain") || !slices.Contains(got, "gpu0.nvidia.chain") {
 		t.Errorf("refused by %q", got)
+	}
+}
+
+// AMD publishes two lists for one root, beside VCEKs and beside VLEKs: the newer does not hide what the other revokes.
+func TestBothListsRevoke(t *testing.T) {
+	ev := collect(t, attestationtest.NodeConfig{SNP: true})
+	e := auth.Endorsements(attestationtest.CollateralOptions{Now: now})
+	other := auth.Endorsements(attestationtest.CollateralOptions{Now: now.AddDate(0, 0, -1), RevokedCA: true})
+	for want, inputs := range map[bool][][]byte{true: e.Inputs(), false: append(e.Inputs(), other.AMDCRL)} {
+		b, err := collateral.New(inputs...)
+		if err != nil {
+			t.Fatal(err)
+		}
+		v, err := attestation.NewVerifier(auth.Policy(now), b)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r := v.Appraise(now, ev, nonce)
+		if c := r.Check(snp.CheckRevocation); (r.Err() == nil) != want || (c.Status == check.Pass) != want {
+			t.Errorf("%v: %+v", r.Err(), c)
+		}
 	}
 }

@@ -255,20 +255,20 @@ func (b *Bundle) CRL(issuer, keyID []byte, now time.Time) *dcap.CRL {
 	return c
 }
 
-// AMDCRLs returns the newest revocation list at now of each of AMD's root keys.
+// AMDCRLs returns the revocation lists of AMD's root keys: those in force at now first, and the newest of these before the others.
+// None is left out for a newer one of the same root, because the KDS keeps a list beside its VCEKs and one beside its VLEKs.
 func (b *Bundle) AMDCRLs(now time.Time) []*snp.CRL {
-	byIssuer := map[string][]*snp.CRL{}
-	for _, c := range b.amdCRLs {
-		name := string(c.List.RawIssuer) + string(c.List.AuthorityKeyId)
-		byIssuer[name] = append(byIssuer[name], c)
-	}
-	var out []*snp.CRL
-	for _, fit := range byIssuer {
-		c, _ := newest(fit, func(c *snp.CRL) bool { return within(now, c.List.ThisUpdate, c.List.NextUpdate) },
-			func(x, y *snp.CRL) int { return x.List.ThisUpdate.Compare(y.List.ThisUpdate) })
-		out = append(out, c)
-	}
-	return out
+	lists := slices.Clone(b.amdCRLs)
+	slices.SortStableFunc(lists, func(x, y *snp.CRL) int {
+		if inForce := within(now, x.List.ThisUpdate, x.List.NextUpdate); inForce != within(now, y.List.ThisUpdate, y.List.NextUpdate) {
+			if inForce {
+				return -1
+			}
+			return 1
+		}
+		return y.List.ThisUpdate.Compare(x.List.ThisUpdate)
+	})
+	return lists
 }
 
 func crlNumber(c *dcap.CRL) *big.Int {

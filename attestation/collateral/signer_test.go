@@ -1,6 +1,7 @@
 package collateral_test
 
 import (
+	"bytes"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -165,7 +166,12 @@ func TestCRL(t *testing.T) {
 			t.Errorf("%s: found for another issuer", name)
 		}
 	}
-	if c := b.AMDCRLs(now); len(c) != 1 || string(c[0].List.Raw) != string(e.AMDCRL) {
-		t.Errorf("%d lists of AMD's one root, or not its newest", len(c))
+	// All of AMD's are returned, the newest in force first: at the older ones' time the newer are not in force yet.
+	for at, want := range map[time.Time][2][]byte{now: {e.AMDCRL, old.AMDCRL}, now.AddDate(0, 0, -9): {old.AMDCRL, e.AMDCRL},
+		now.AddDate(1, 0, 0): {e.AMDCRL, old.AMDCRL}} {
+		c := b.AMDCRLs(at)
+		if len(c) != 2 || !bytes.Equal(c[0].List.Raw, want[0]) || !bytes.Equal(c[1].List.Raw, want[1]) {
+			t.Errorf("at %v: %d lists of AMD's one root, or in another order", at, len(c))
+		}
 	}
 }

@@ -256,21 +256,24 @@ func (g *gathering) amd(report []byte, hasKey bool) {
 		g.fail(err)
 		return
 	}
+	kds := g.f.config.Services.KDS + "/vcek/v1/"
+	if r.SigningKey == snp.VLEK {
+		kds = g.f.config.Services.KDS + "/vlek/v1/"
+	}
 	product, err := r.Product()
 	if err != nil {
 		// Version 2 reports do not name their processor; all of them are from Milan or Genoa.
 		for _, p := range []snp.Product{snp.Milan, snp.Genoa} {
-			g.get(g.f.config.Services.KDS + "/vcek/v1/" + string(p) + "/crl")
+			g.get(kds + string(p) + "/crl")
 		}
 		if !hasKey {
 			g.fail(fmt.Errorf("fetch: the endorsement key cannot be asked for: %w", err))
 		}
 		return
 	}
-	base := g.f.config.Services.KDS + "/vcek/v1/" + string(product)
-	g.get(base + "/crl")
-	if hasKey || r.SigningKey != snp.VCEK {
-		return
+	g.get(kds + string(product) + "/crl")
+	if hasKey || r.SigningKey == snp.VLEK {
+		return // a VLEK's certificate only its cloud provider has
 	}
 	id, tcb := r.ChipID[:], r.ReportedTCB.Parts(product)
 	q := fmt.Sprintf("?blSPL=%d&teeSPL=%d&snpSPL=%d&ucodeSPL=%d", tcb.BootLoader, tcb.TEE, tcb.SNP, tcb.Microcode)
@@ -278,7 +281,7 @@ func (g *gathering) amd(report []byte, hasKey bool) {
 		id = id[:8]
 		q = fmt.Sprintf("?fmcSPL=%d&", tcb.FMC) + q[1:]
 	}
-	g.get(base + "/" + hex.EncodeToString(id) + q)
+	g.get(kds + string(product) + "/" + hex.EncodeToString(id) + q)
 }
 
 func (g *gathering) nvidia(report, certificates []byte) {

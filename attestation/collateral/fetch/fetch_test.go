@@ -1,10 +1,13 @@
 package fetch_test
 
 import (
+	"bytes"
 	"context"
 	"crypto/ed25519"
 	"crypto/x509/pkix"
 	"encoding/asn1"
+	"encoding/base64"
+	"encoding/hex"
 	"encoding/pem"
 	"errors"
 	"io"
@@ -12,6 +15,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -22,6 +26,7 @@ import (
 	"github.com/bombyx-network/bombyx/attestation/collateral"
 	"github.com/bombyx-network/bombyx/attestation/collateral/fetch"
 	"github.com/bombyx-network/bombyx/attestation/collateral/fetch/fetchtest"
+	"github.com/bombyx-network/bombyx/attestation/dcap"
 	"github.com/bombyx-network/bombyx/attestation/keyset"
 	"github.com/bombyx-network/bombyx/attestation/policy"
 )
@@ -179,11 +184,196 @@ func TestCache(t *testing.T) {
 	if err := appraise(t, inputs, ev).Err(); err != nil {
 		t.Error(err)
 	}
-	later := func(c *fetch.Config) { c.Now = func() time.Time { return now.Add(13 * time.Hour) } }
-	if _, err := m.fetcher(dir, later).For(t.Context(), ev, nil); err != nil || m.requests() != 2*first {
+	after := func(d time.Duration) func(*fetch.Config) {
+		return func(c *fetch.Config) { c.Now = func() time.Time { return now.Add(d) } }
+	}
+	if _, err := m.fetcher(dir, after(12*time.Hour-1)).For(t.Context(), ev, nil); err != nil || m.requests() != first {
+		t.Errorf("a cache of less than 12 hours was not used: %d requests, error %v", m.requests(), err)
+	}
+	if _, err := m.fetcher(dir, after(12*time.Hour)).For(t.Context(), ev, nil); err != nil || m.requests() != 2*first {
 		t.Errorf("an old cache was used: %d requests, error %v", m.requests(), err)
 	}
+	// What is no longer collateral, or larger than any, is asked for again.
+	for _, junk := range [][]byte{[]byte("junk"), append(inputs[0], bytes.Repeat([]byte(" "), collateral.MaxItem+32<<10)...)} {
+		before := m.requests()
+		if err := os.WriteFile(files[0], junk, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Chtimes(files[0], now, now); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := m.fetcher(dir, nil).For(t.Context(), ev, nil); err != nil || m.requests() != before+1 {
+			t.Errorf("%d requests for a spoilt file, error %v", m.requests()-before, err)
+		}
+	}
+	// A cache that cannot be written is an error, not a cache that is silently none.
+	if _, err := m.fetcher(files[0], nil).For(t.Context(), ev, nil); err == nil || !strings.Contains(err.Error(), "fetch: cache: ") {
+		t.Errorf("cache below a file: %v", err)
+	}
 }
+
+// Of a node's devices every RIM is asked for once and kept; every certificate is asked about once, and the answers are not kept.
+func TestNodeAsksOnce(t *testing.T) {
+	m := serve(t)
+	dir := t.TempDir()
+	ev, _ := collect(t, attestationtest.NodeConfig{GPUs: 2, Switches: 1})
+	count := func() (rims, revocations, others int) {
+		for _, u := range m.Requests() {
+			switch {
+			case strings.HasPrefix(u, "/v1/rim/"):
+				rims++
+			case u == "/ocsp":
+				revocations++
+			default:
+				others++
+			}
+		}
+		return
+	}
+	if _, err := m.fetcher("", nil).For(t.Context(), ev, nil); err != nil {
+		t.Fatal(err)
+	}
+	rims, revocations, others := count()
+	// The devices have two certificates each of their own to ask about, GPUs, switches and RIM signers some in common.
+	parts, err := attestation.TakeApart(ev, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	certs := map[string]bool{}
+	for _, d := range parts.Devices {
+		for b, i := d.Certificates, 0; i < 4; i++ {
+			var block *pem.Block
+			if block, b = pem.Decode(b); i > 0 {
+				certs[string(block.Bytes)] = true
+			}
+		}
+	}
+	signers := map[string]bool{}
+	e := auth.Endorsements(attestationtest.CollateralOptions{Now: now})
+	for _, rim := range e.RIMs[:3] {
+		b, err := collateral.New(rim)
+		if err != nil {
+			t.Fatal(err)
+		}
+		chain := b.RIMs()[0].Signers()
+		for _, c := range chain[:len(chain)-1] {
+			signers[string(c.Raw)] = true
+		}
+	}
+	if rims != 3 || others != 4 || revocations != len(certs)+len(signers) {
+		t.Errorf("%d RIMs, %d answers about %d certificates, %d others", rims, revocations, len(certs)+len(signers), others)
+	}
+	for range 2 {
+		if _, err := m.fetcher(dir, nil).For(t.Context(), ev, nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if r, o, x := count(); r != 2*rims || o != 3*revocations || x != 2*others {
+		t.Errorf("with and from a cache %d RIMs, %d answers, %d others", r-rims, o-revocations, x-others)
+	}
+}
+
+// A response is kept with its issuer chain, and with no other header.
+func TestKeptHeaders(t *testing.T) {
+	ev, _ := collect(t, attestationtest.NodeConfig{})
+	for name, c := range map[string]struct {
+		header, value string
+		twice, kept   bool
+	}{
+		"issuer chain": {"X-Issuer-Chain", "kept", false, true},
+		"other":        {"X-Other", "not kept", false, false},
+		"twice":        {"X-Issuer-Chain", "not kept", true, false},
+		"endless":      {"X-Issuer-Chain", strings.Repeat("x", 32<<10), false, false},
+		"largest":      {"X-Issuer-Chain", strings.Repeat("x", 32<<10-1), false, true},
+	} {
+		m := serve(t)
+		m.Fail = func(w http.ResponseWriter, _ *http.Request) bool {
+			w.Header().Add(c.header, c.value)
+			if c.twice {
+				w.Header().Add(c.header, c.value)
+			}
+			return false
+		}
+		inputs, err := m.fetcher("", nil).For(t.Context(), ev, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, in := range inputs {
+			if head, _, _ := bytes.Cut(in, []byte("\r\n\r\n")); bytes.Contains(head, []byte(c.value)) != c.kept || bytes.Contains(head, []byte("Content-Length")) {
+				t.Errorf("%s: kept %.200s", name, head)
+			}
+		}
+	}
+}
+
+// Without a word of the user's the makers' own services are asked, in the form that they document.
+func TestMakersOwnServices(t *testing.T) {
+	quote := func(c attestationtest.NodeConfig) []byte {
+		_, n := collect(t, c)
+		return n.Quote([64]byte{})
+	}
+	report := func(c attestationtest.NodeConfig, change func(b []byte)) []byte {
+		c.SNP = true
+		_, n := collect(t, c)
+		b := n.SNPReport([64]byte{})
+		change(b)
+		return b
+	}
+	nobody := func(b []byte) { b[0] = 2; clear(b[0x188:0x18b]) }
+	const intel, amd = "https://api.trustedservices.intel.com", "https://kdsintf.amd.com"
+	unchanged := report(attestationtest.NodeConfig{}, func([]byte) {})
+	chip := hex.EncodeToString(unchanged[0x1a0:0x1e0])
+	tdx := []string{intel + "/tdx/certification/v4/qe/identity", "https://certificates.trustedservices.intel.com/IntelSGXRootCA.der",
+		intel + "/tdx/certification/v4/tcb?fmspc=70a06d070000", intel + "/sgx/certification/v4/pckcrl?ca=platform&encoding=der"}
+	encrypted := quote(attestationtest.NodeConfig{})
+	encrypted[bytes.Index(encrypted, []byte("-----BEGIN"))-6] = dcap.CertPPIDEncrypted3072 // the type of the certification data
+	for name, c := range map[string]struct {
+		data []byte
+		want []string
+		err  string
+	}{
+		"TDX":                {quote(attestationtest.NodeConfig{}), tdx, ""},
+		"processor CA":       {quote(attestationtest.NodeConfig{ProcessorCA: true}), append(tdx[:3:3], intel+"/sgx/certification/v4/pckcrl?ca=processor&encoding=der"), ""},
+		"no PCK certificate": {encrypted, tdx[:2], "the quote carries no PCK certificate"},
+		"Genoa":              {unchanged, []string{amd + "/vcek/v1/Genoa/crl", amd + "/vcek/v1/Genoa/" + chip + "?blSPL=10&teeSPL=0&snpSPL=23&ucodeSPL=84"}, ""},
+		"Turin": {report(attestationtest.NodeConfig{}, func(b []byte) { b[0x188], b[0x189] = 0x1a, 0x02; copy(b[0x180:], "\x01\x02\x03\x04\x00\x00\x00\x05") }),
+			[]string{amd + "/vcek/v1/Turin/crl", amd + "/vcek/v1/Turin/" + chip[:16] + "?fmcSPL=1&blSPL=2&teeSPL=3&snpSPL=4&ucodeSPL=5"}, ""},
+		"version 2":      {report(attestationtest.NodeConfig{}, nobody), []string{amd + "/vcek/v1/Milan/crl", amd + "/vcek/v1/Genoa/crl"}, "the endorsement key cannot be asked for"},
+		"VLEK":           {report(attestationtest.NodeConfig{VLEK: true}, func([]byte) {}), []string{amd + "/vlek/v1/Genoa/crl"}, ""},
+		"VLEK version 2": {report(attestationtest.NodeConfig{VLEK: true}, nobody), []string{amd + "/vlek/v1/Milan/crl", amd + "/vlek/v1/Genoa/crl"}, "the endorsement key cannot be asked for"},
+	} {
+		var asked []string
+		var waited []time.Duration
+		f := fetch.New(fetch.Config{Now: func() time.Time { return now }, Client: &http.Client{Transport: transport(func(r *http.Request) (*http.Response, error) {
+			asked = append(asked, r.URL.String())
+			return &http.Response{StatusCode: http.StatusNotFound, Body: http.NoBody}, nil
+		})}, Sleep: func(_ context.Context, d time.Duration) error { waited = append(waited, d); return nil }})
+		inputs, err := f.For(t.Context(), c.data, nil)
+		if !slices.Equal(asked, c.want) || len(inputs) != 0 {
+			t.Errorf("%s: asked for\n%s, want\n%s", name, strings.Join(asked, "\n"), strings.Join(c.want, "\n"))
+		}
+		// What is not there is not asked for again.
+		if status := new(fetch.StatusError); !errors.As(err, &status) || status.Code != 404 || !strings.Contains(err.Error(), c.err) {
+			t.Errorf("%s: %v, want %q", name, err, c.err)
+		}
+		hosts := map[string]time.Duration{} // the clock stands still: each request to a host waits for 200 ms more than the last
+		var waits []time.Duration
+		for _, u := range c.want {
+			host := strings.Split(u, "/")[2]
+			if hosts[host] > 0 {
+				waits = append(waits, hosts[host])
+			}
+			hosts[host] += 200 * time.Millisecond
+		}
+		if !slices.Equal(waited, waits) {
+			t.Errorf("%s: waited %v between requests, want %v", name, waited, waits)
+		}
+	}
+}
+
+type transport func(*http.Request) (*http.Response, error)
+
+func (t transport) RoundTrip(r *http.Request) (*http.Response, error) { return t(r) }
 
 // What is kept and has expired by its own words is asked for again, however young the file.
 func TestExpiredCache(t *testing.T) {
@@ -265,6 +455,33 @@ func TestBusyService(t *testing.T) {
 	}
 }
 
+// The pauses double, unless the service names another of at most a minute; nobody waits after the last attempt.
+func TestPauses(t *testing.T) {
+	ev, _ := collect(t, attestationtest.NodeConfig{})
+	for after, want := range map[string][]time.Duration{"": {1, 2, 4}, "0": {0, 0, 0}, "60": {60, 60, 60}, "61": {1, 2, 4}, "-1": {1, 2, 4}, "soon": {1, 2, 4}} {
+		for _, code := range []int{http.StatusTooManyRequests, http.StatusInternalServerError} {
+			m := serve(t)
+			m.Fail = func(w http.ResponseWriter, r *http.Request) bool {
+				if !strings.HasSuffix(r.URL.Path, "/tcb") {
+					return false
+				}
+				w.Header().Set("Retry-After", after)
+				w.WriteHeader(code)
+				return true
+			}
+			var pauses []time.Duration
+			clock := now
+			f := m.fetcher("", func(c *fetch.Config) {
+				c.Now = func() time.Time { clock = clock.Add(time.Hour); return clock } // so that only pauses are slept
+				c.Sleep = func(_ context.Context, d time.Duration) error { pauses = append(pauses, d/time.Second); return nil }
+			})
+			if _, err := f.For(t.Context(), ev, nil); err == nil || !slices.Equal(pauses, want) {
+				t.Errorf("%d, Retry-After %q: paused %v, want %v, error %v", code, after, pauses, want, err)
+			}
+		}
+	}
+}
+
 func TestRateLimit(t *testing.T) {
 	m := serve(t)
 	var waited time.Duration
@@ -320,6 +537,13 @@ func TestBadServices(t *testing.T) {
 			}
 			return false
 		}, "more than 4194304 bytes"},
+		"largest": {func(w http.ResponseWriter, r *http.Request) bool {
+			if strings.HasSuffix(r.URL.Path, "/tcb") {
+				w.Write(make([]byte, collateral.MaxItem))
+				return true
+			}
+			return false
+		}, "did not answer with collateral"},
 		"OCSP answers to another request": {func(w http.ResponseWriter, r *http.Request) bool {
 			if r.URL.Path == "/ocsp" {
 				request, _ := io.ReadAll(r.Body)
@@ -373,7 +597,12 @@ func TestRedirects(t *testing.T) {
 	mux.HandleFunc("/old/", func(w http.ResponseWriter, r *http.Request) {
 		http.Redirect(w, r, "/moved/"+strings.TrimPrefix(r.RequestURI, "/old/"), http.StatusFound)
 	})
-	for path, want := range map[string]string{"/plain": "a redirect from HTTPS to http://", "/round": "more than 3 redirects", "/old": ""} {
+	for from, to := range map[string]string{"/one/": "/two/", "/two/": "/old/", "/four/": "/one/"} {
+		mux.HandleFunc(from, func(w http.ResponseWriter, r *http.Request) {
+			http.Redirect(w, r, to+strings.TrimPrefix(r.RequestURI, from), http.StatusFound)
+		})
+	}
+	for path, want := range map[string]string{"/one": "", "/four": "more than 3 redirects", "/plain": "a redirect from HTTPS to http://", "/round": "more than 3 redirects", "/old": ""} {
 		before := m.requests()
 		inputs, err := m.fetcher("", func(c *fetch.Config) {
 			c.Services, c.Client = fetchtest.Services(secure.URL+path), secure.Client()
@@ -404,13 +633,65 @@ func TestCancel(t *testing.T) {
 	m := serve(t)
 	ctx, cancel := context.WithCancel(t.Context())
 	m.Fail = func(w http.ResponseWriter, r *http.Request) bool {
+		if ctx.Err() != nil {
+			return false
+		}
 		cancel()
 		<-r.Context().Done()
 		return true
 	}
 	ev, _ := collect(t, attestationtest.NodeConfig{})
-	if _, err := m.fetcher("", nil).For(ctx, ev, nil); !errors.Is(err, context.Canceled) {
+	f := m.fetcher("", nil)
+	if _, err := f.For(ctx, ev, nil); !errors.Is(err, context.Canceled) {
 		t.Errorf("error %v", err)
+	}
+	// Whoever asks next gets an answer: the host was not what failed.
+	if _, err := f.For(t.Context(), ev, nil); err != nil {
+		t.Errorf("after one that was given up: %v", err)
+	}
+}
+
+// Evidence of which a part cannot be read is fetched for as far as the others go.
+func TestBrokenParts(t *testing.T) {
+	_, n := collect(t, attestationtest.NodeConfig{GPUs: 1})
+	_, amd := collect(t, attestationtest.NodeConfig{SNP: true})
+	quote := func(ev, broken []byte) []byte {
+		e, err := attestation.ParseEvidence(ev)
+		if err != nil {
+			t.Fatal(err)
+		}
+		old, b := base64.StdEncoding.EncodeToString(e.CPU.Quote), base64.StdEncoding.EncodeToString(broken)
+		return bytes.Replace(ev, []byte(old), []byte(b), 1)
+	}
+	with := func(n *attestationtest.Node, change func(d *attestation.Device)) []byte {
+		devices := n.Devices([32]byte{})
+		for i := range devices {
+			change(&devices[i])
+		}
+		ev, err := n.CollectWith(nonce, []byte("k"), devices)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return ev
+	}
+	same := func(*attestation.Device) {}
+	// The first certificate's version, in base64 of its first line.
+	leaf := bytes.Replace(n.Quote([64]byte{}), []byte("-----BEGIN CERTIFICATE-----\nMII"), []byte("-----BEGIN CERTIFICATE-----\nAII"), 1)
+	for name, c := range map[string]struct {
+		data []byte
+		want string
+		got  int
+	}{
+		"quote":               {quote(with(n, same), []byte("q")), "quote", 8},
+		"PCK certificate":     {leaf, "x509: ", 2},
+		"report":              {quote(with(amd, same), []byte("r")), "report", 0},
+		"device report":       {with(n, func(d *attestation.Device) { d.Report = []byte("r") }), "nvidia: ", 4},
+		"device certificates": {with(n, func(d *attestation.Device) { d.Certificates = []byte("c") }), "nvidia: ", 4},
+	} {
+		inputs, err := serve(t).fetcher("", nil).For(t.Context(), c.data, nil)
+		if err == nil || !strings.Contains(err.Error(), c.want) || len(inputs) != c.got {
+			t.Errorf("%s: %d inputs, error %v", name, len(inputs), err)
+		}
 	}
 }
 

@@ -3,6 +3,7 @@
 package fetchtest
 
 import (
+	"bytes"
 	"encoding/base64"
 	"encoding/hex"
 	"encoding/json"
@@ -25,9 +26,9 @@ type Makers struct {
 	// VCEK is the endorsement key certificate of the one AMD chip that the KDS knows, DER.
 	VCEK []byte
 
-	mux   http.ServeMux
-	mu    sync.Mutex
-	paths []string
+	mux  http.ServeMux
+	mu   sync.Mutex
+	urls []string
 }
 
 // New returns the makers that the authority stands for, with collateral issued at now.
@@ -56,7 +57,9 @@ func New(a *attestationtest.Authority, now time.Time) *Makers {
 	m.mux.HandleFunc("GET /sgx/certification/v4/rootcacrl", func(w http.ResponseWriter, _ *http.Request) {
 		io.WriteString(w, hex.EncodeToString(e.RootCRL)) // as a PCCS does
 	})
-	m.mux.HandleFunc("GET /vcek/v1/Genoa/crl", func(w http.ResponseWriter, _ *http.Request) { w.Write(e.AMDCRL) })
+	for _, kind := range []string{"vcek", "vlek"} {
+		m.mux.HandleFunc("GET /"+kind+"/v1/Genoa/crl", func(w http.ResponseWriter, _ *http.Request) { w.Write(e.AMDCRL) })
+	}
 	m.mux.HandleFunc("GET /vcek/v1/Genoa/{id}", func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.RawQuery != "blSPL=10&teeSPL=0&snpSPL=23&ucodeSPL=84" || len(r.PathValue("id")) != 128 {
 			http.NotFound(w, r)
@@ -74,11 +77,12 @@ func New(a *attestationtest.Authority, now time.Time) *Makers {
 	})
 	m.mux.HandleFunc("POST /ocsp", func(w http.ResponseWriter, r *http.Request) {
 		request, err := io.ReadAll(http.MaxBytesReader(w, r.Body, 4096))
-		if err != nil || len(request) < 32 || r.Header.Get("Content-Type") != "application/ocsp-request" {
+		// The nonce is the last 32 bytes of the request, its only extension (RFC 9654, 2.1).
+		head := []byte("\x06\x09\x2b\x06\x01\x05\x05\x07\x30\x01\x02\x04\x22\x04\x20")
+		if err != nil || bytes.Index(request, head) != len(request)-len(head)-32 || r.Header.Get("Content-Type") != "application/ocsp-request" {
 			http.Error(w, "bad request", http.StatusBadRequest)
 			return
 		}
-		// The nonce is the last 32 bytes of the request, its only extension.
 		answer, err := a.AnswerOCSP(request, attestationtest.OCSPOptions{Now: now, Held: m.Held, Nonce: request[len(request)-32:]})
 		if err != nil {
 			http.Error(w, err.Error(), http.StatusBadRequest)
@@ -92,7 +96,7 @@ func New(a *attestationtest.Authority, now time.Time) *Makers {
 // ServeHTTP answers one request.
 func (m *Makers) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	m.mu.Lock()
-	m.paths = append(m.paths, r.URL.Path)
+	m.urls = append(m.urls, r.URL.RequestURI())
 	fail := m.Fail
 	m.mu.Unlock()
 	if fail == nil || !fail(w, r) {
@@ -100,11 +104,11 @@ func (m *Makers) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// Requests returns the paths that were asked for so far.
+// Requests returns what was asked for so far, paths with their queries.
 func (m *Makers) Requests() []string {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	return append([]string{}, m.paths...)
+	return append([]string{}, m.urls...)
 }
 
 // Services is where a fetcher finds makers that are served at url.
