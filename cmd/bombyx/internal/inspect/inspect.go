@@ -117,16 +117,19 @@ func Read(data []byte) (Tree, error) {
 			root.children = append(root.children, Tree{name: "epoch", children: []Tree{{name: "seqno", value: strconv.FormatUint(uint64(e.Seqno), 10)},
 				{name: "root_hash", value: fmt.Sprintf("%x", e.RootHash)}, {name: "nonce", value: fmt.Sprintf("%x", e.Nonce())}}})
 		}
-	default: // a document of another network: show it as it is
+	default: // a document of another network: show it as it is, and what it carries
+		d := json.NewDecoder(bytes.NewReader(raw))
+		d.UseNumber() // a float would round 64-bit numbers
 		var doc any
-		if json.Unmarshal(raw, &doc) == nil {
+		if d.Decode(&doc) == nil {
 			parts = []Tree{documentTree("document", doc)}
-			break
-		}
-		if kind == attestation.KindDstack {
-			parts, err = inspectParts(raw)
-		} else {
+		} else if kind == attestation.KindCocoon {
 			parts, err = inspectChain("certificate", raw)
+		}
+		if p, err := attestation.TakeApart(raw, nil); err != nil {
+			parts = append(parts, Tree{name: "evidence", value: err.Error()})
+		} else {
+			parts = append(parts, inspectParts(p.CPU, p.Devices)...)
 		}
 	}
 	if err != nil {
@@ -166,18 +169,6 @@ func inspectLog(data []byte) (Tree, error) {
 	}
 	return Tree{name: "event-log", children: []Tree{{name: "bytes", value: strconv.Itoa(len(data))}, {name: "sha256", value: fmt.Sprintf("%x", sha256.Sum256(data))},
 		{name: "algorithm", value: l.Algorithm.String()}, digests, registers, events}}, nil
-}
-
-// inspectParts shows the quote or report within a binary document.
-func inspectParts(raw []byte) ([]Tree, error) {
-	p, err := attestation.TakeApart(raw, nil)
-	if err != nil {
-		return nil, err
-	}
-	if p.CPU.Kind == attestation.CPUSNP {
-		return inspectSNP(p.CPU.Quote)
-	}
-	return inspectQuote(p.CPU.Quote)
 }
 
 func inspectQuote(raw []byte) ([]Tree, error) {
@@ -231,6 +222,11 @@ func inspectEvidence(raw []byte) ([]Tree, error) {
 	} else {
 		t = append(t, Tree{name: "Keyset", value: fmt.Sprintf("%x (%v)", e.Keyset, err)})
 	}
+	return append(t, inspectParts(e.CPU, e.Devices)...), nil
+}
+
+// inspectParts shows a quote or report and the devices beside it. What cannot be read becomes a line that says why.
+func inspectParts(cpu attestation.CPU, devices []attestation.Device) (t []Tree) {
 	part := func(name string, children []Tree, err error) {
 		if err != nil {
 			t = append(t, Tree{name: name, value: err.Error()})
@@ -238,24 +234,26 @@ func inspectEvidence(raw []byte) ([]Tree, error) {
 		}
 		t = append(t, Tree{name: name, children: children})
 	}
-	switch e.CPU.Kind {
+	switch cpu.Kind {
 	case attestation.CPUTDX:
-		c, err := inspectQuote(e.CPU.Quote)
-		part("CPU "+string(e.CPU.Kind), c, err)
+		c, err := inspectQuote(cpu.Quote)
+		part("CPU "+string(cpu.Kind), c, err)
 	case attestation.CPUSNP:
-		c, err := inspectSNP(e.CPU.Quote)
-		part("CPU "+string(e.CPU.Kind), c, err)
-		c, err = inspectChain("certificate", e.CPU.Certificates)
-		part("CPU certificates", c, err)
+		c, err := inspectSNP(cpu.Quote)
+		part("CPU "+string(cpu.Kind), c, err)
+		if len(cpu.Certificates) > 0 {
+			c, err = inspectChain("certificate", cpu.Certificates)
+			part("CPU certificates", c, err)
+		}
 	}
-	for i, d := range e.Devices {
+	for i, d := range devices {
 		name := fmt.Sprintf("Device[%d] %s", i, d.Kind)
 		c, err := inspectDevice(d.Report)
 		part(name, c, err)
 		c, err = inspectChain("certificate", d.Certificates)
 		part(name+" certificates", c, err)
 	}
-	return t, nil
+	return t
 }
 
 // inspectChain reads certificates in PEM or DER.
