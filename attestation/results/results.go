@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"strconv"
 	"strings"
 	"time"
 
@@ -176,9 +177,9 @@ func prefix(id string) string {
 // printable keeps foreign text, such as a certificate's names, from steering a terminal.
 func printable(s string) string {
 	return strings.Map(func(r rune) rune {
-		if r < 0x20 || r >= 0x7f && r < 0xa0 || r == '\u202e' || r == '\u2066' || r == '\u2067' || r == '\u2068' || r == '\u2069' {
-			return '\ufffd'
+		if strconv.IsPrint(r) { // which leaves out what turns the direction of text
+			return r
 		}
-		return r
+		return '\ufffd'
 	}, s)
 }

@@ -44,7 +44,7 @@ func Sign(r *attestation.Result, o Options) (string, error) {
 		return "", errors.New("ear: no Ed25519 key to sign with")
 	}
 	verified := r.Err() == nil
-	if !verified && len(r.Checks) == 0 {
+	if len(r.Checks) == 0 {
 		return "", errors.New("ear: nothing was appraised")
 	}
 	profile, iat := ear.EatProfile, r.AppraisedAt.Unix()
@@ -76,27 +76,32 @@ func Sign(r *attestation.Result, o Options) (string, error) {
 	return token, nil
 }
 
-// bySubmodule groups the checks; what belongs to no device belongs to the CPU, where there is one.
+// bySubmodule groups the checks.
 func bySubmodule(r *attestation.Result) map[string][]check.Check {
 	out := map[string][]check.Check{}
-	bare := r.Kind == attestation.KindGPUReport || r.Kind == attestation.KindSwitchReport
 	for _, c := range r.Checks {
-		name, rest, _ := strings.Cut(c.ID, ".")
-		switch {
-		case strings.HasPrefix(name, "gpu"), strings.HasPrefix(name, "switch"):
-			c.ID = rest
-		case bare && r.Kind == attestation.KindGPUReport:
-			name = "gpu0"
-		case bare:
-			name = "switch0"
-		case r.Kind == attestation.KindNVIDIAList:
-			name = Node
-		default:
-			name = CPU
-		}
+		var name string
+		name, c.ID = submodule(r.Kind, c.ID)
 		out[name] = append(out[name], c)
 	}
 	return out
+}
+
+// submodule says to which submodule a check or claim belongs, and what it is called there. What belongs to no device belongs to the
+// CPU, where there is one.
+func submodule(kind attestation.Kind, id string) (name, rest string) {
+	device, rest, _ := strings.Cut(id, ".")
+	switch {
+	case strings.HasPrefix(device, "gpu"), strings.HasPrefix(device, "switch"):
+		return device, rest
+	case kind == attestation.KindGPUReport:
+		return "gpu0", id
+	case kind == attestation.KindSwitchReport:
+		return "switch0", id
+	case kind == attestation.KindNVIDIAList:
+		return Node, id
+	}
+	return CPU, strings.TrimPrefix(id, "cpu.")
 }
 
 // Groups of checks by what they say in AR4SI's vector.
@@ -119,20 +124,23 @@ func set(ids ...string) map[string]bool {
 	return m
 }
 
-// claim is good when every check of the group that is there passed and there is one, bad when one failed, and no claim
+// claim is bad when a check of the group failed, good when one passed and none that is required was skipped, and no claim
 // otherwise: a skip says nothing.
 func claim(checks []check.Check, group map[string]bool, good, bad ear.TrustClaim) ear.TrustClaim {
-	out := ear.NoClaim
+	out, open := ear.NoClaim, false
 	for _, c := range checks {
 		switch {
 		case !group[c.ID]:
 		case c.Status == check.Fail:
 			return bad
-		case c.Status == check.Pass && out == ear.NoClaim:
+		case c.Status == check.Pass:
 			out = good
-		case c.Status != check.Pass && c.Required:
-			return ear.NoClaim
+		case c.Required:
+			open = true
 		}
+	}
+	if open {
+		return ear.NoClaim
 	}
 	return out
 }
@@ -158,12 +166,8 @@ func appraisal(name string, checks []check.Check, r *attestation.Result, verifie
 	}
 	evidence := map[string]any{"evidence.sha256": hex.EncodeToString(r.EvidenceDigest[:])}
 	for k, val := range r.Claims {
-		device, rest, _ := strings.Cut(k, ".")
-		isDevice := strings.HasPrefix(device, "gpu") || strings.HasPrefix(device, "switch")
-		if device == name {
+		if owner, rest := submodule(r.Kind, k); owner == name {
 			evidence[rest] = val
-		} else if name == CPU && !isDevice {
-			evidence[k] = val
 		}
 	}
 	policy := r.Policy
