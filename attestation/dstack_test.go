@@ -127,6 +127,9 @@ func TestMockDstackSCALE(t *testing.T) {
 		if got := failing(r); !slices.Equal(got, c.want) {
 			t.Errorf("%s: refused by %q, want %q\n%v", c.name, got, c.want, r.Err())
 		}
+		if got := r.Claims["dstack.app-id"]; c.name == "configuration exchanged" && got != "" {
+			t.Errorf("%s: claims its application %q all the same", c.name, got)
+		}
 	}
 	// What is not even recognised.
 	for name, b := range map[string][]byte{
@@ -164,12 +167,91 @@ func TestDstackRefusals(t *testing.T) {
 		{"good", answer(hex.EncodeToString(quote), nil), nil},
 		{"enclave", answer(hex.EncodeToString(enclaveQuote(quote)), nil), []string{"composite.cpu"}},
 		{"quote that is not hexadecimal", answer("x", nil), []string{"composite.parse"}},
+		{"quote that ends in something else", answer(hex.EncodeToString(quote)+"zz", nil), []string{"composite.parse"}},
+		{"log that is none", answer(hex.EncodeToString(quote), map[string]any{"event_log": "x"}), []string{"composite.parse"}},
+		{"an empty second answer", answer(hex.EncodeToString(quote), map[string]any{"attestation": ""}), nil},
 		{"two answers", answer(hex.EncodeToString(quote), map[string]any{"attestation": "00"}), []string{"composite.parse"}},
 		{"too many certificates", long.dstackTail(), []string{"composite.parse"}},
 	} {
 		r := appraiseSaved(t, c.data, attestation.Expected{}, func(p *policy.Policy) { anyRegisters(p); anyHostData(p); acceptEnclaves(p) })
 		if got := failing(r); r.Kind != attestation.KindDstack || !slices.Equal(got, c.want) {
 			t.Errorf("%s: %s refused by %q, want %q\n%v", c.name, r.Kind, got, c.want, r.Err())
+		}
+	}
+}
+
+// Each limit is refused for itself, and what is just within it is not.
+func TestDstackLimits(t *testing.T) {
+	quote, report := node(t, attestationtest.NodeConfig{}).Quote([64]byte{}), node(t, attestationtest.NodeConfig{SNP: true}).SNPReport([64]byte{})
+	log := func(events int) []byte { // of events without a name
+		s := new(scale)
+		s.Write([]byte{0, 0})
+		s.sequence(quote).length(events).Write(make([]byte, 11*events))
+		return s.dstackTail()
+	}
+	snp := func(certificates, config int) []byte {
+		s := new(scale)
+		s.Write([]byte{0, 3})
+		s.sequence(report).length(2).sequence(make([]byte, certificates-1)).sequence([]byte{0}).sequence(make([]byte, config))
+		return s.dstackTail()
+	}
+	snpV1 := func(certificates int) []byte {
+		return dstackV1("sev-snp", members{"report", octets(report), "cert_chain", array{octets(make([]byte, certificates-1)), octets{0}}, "mr_config", ""}, "dstack")
+	}
+	logV1 := func(events int) []byte {
+		event := members{"imr", 0, "event_type", 0, "digest", []byte{}, "event", "", "event_payload", []byte{}}
+		return dstackV1("tdx", members{"quote", octets(quote), "event_log", slices.Repeat(array{event}, events)}, "dstack")
+	}
+	wide := func(length ...byte) []byte { // of the configuration
+		s := new(scale)
+		s.Write([]byte{0, 3})
+		s.sequence(report).length(0).Write(length)
+		s.Write(make([]byte, 1<<14))
+		return s.dstackTail()
+	}
+	for name, c := range map[string]struct {
+		data []byte
+		want string
+	}{
+		"events":                          {log(eventlog.MaxEvents), "event 0: digest of 0 bytes"},
+		"too many events":                 {log(eventlog.MaxEvents + 1), "attestation: more than 16384 events"},
+		"events, version 1":               {logV1(eventlog.MaxEvents), "event 0: digest of 0 bytes"},
+		"too many events, version 1":      {logV1(eventlog.MaxEvents + 1), "attestation: more than 16384 events"},
+		"certificates":                    {snp(attestation.MaxCertificates, 0), ""},
+		"large certificates":              {snp(attestation.MaxCertificates+1, 0), "certificates of 65537 bytes, limit 65536"},
+		"certificates, version 1":         {snpV1(attestation.MaxCertificates), ""},
+		"large certificates, version 1":   {snpV1(attestation.MaxCertificates + 1), "certificates of 65537 bytes, limit 65536"},
+		"longest length of one byte":      {snp(2, 63), ""},
+		"shortest length of two bytes":    {snp(2, 64), ""},
+		"longest length of two bytes":     {snp(2, 1<<14-1), ""},
+		"shortest length of four bytes":   {snp(2, 1<<14), ""},
+		"a length of two bytes, of one":   {wide(63<<2&0xff|1, 0), "has the length 63 in 2 bytes"},
+		"a length of four bytes, of two":  {wide(0xfe, 0xff, 0, 0), "has the length 16383 in 4 bytes"},
+		"a length of more than its bytes": {wide(3, 0, 0, 0, 1), "has a length above 1 GiB"},
+	} {
+		_, err := attestation.TakeApart(c.data, nil)
+		if c.want == "" && err != nil || c.want != "" && (err == nil || !strings.Contains(err.Error(), c.want)) {
+			t.Errorf("%s: %v, want %q", name, err, c.want)
+		}
+	}
+}
+
+// The guest agent's answer is recognised when it holds an attestation alone.
+func TestDstackAnswers(t *testing.T) {
+	good := hex.EncodeToString(dstackTDX(t, attestationtest.NodeConfig{}, nil))
+	for name, c := range map[string]struct {
+		data string
+		want bool
+	}{
+		"alone":               {`{"attestation":"` + good + `"}`, true},
+		"with empty ones":     {`{"attestation":"` + good + `","quote":"","event_log":""}`, true},
+		"with a quote":        {`{"attestation":"` + good + `","quote":"00"}`, false},
+		"with a log":          {`{"attestation":"` + good + `","event_log":"[]"}`, false},
+		"with another member": {`{"attestation":"` + good + `","more":""}`, false},
+		"not hexadecimal":     {`{"attestation":"` + good + `zz"}`, false},
+	} {
+		if kind, _, err := attestation.Recognise([]byte(c.data)); (err == nil && kind == attestation.KindDstack) != c.want {
+			t.Errorf("%s: %s, %v", name, kind, err)
 		}
 	}
 }
@@ -245,8 +327,12 @@ func TestQuoteWithLog(t *testing.T) {
 		if got := failing(r); !slices.Equal(got, c.want) {
 			t.Errorf("%s: refused by %q, want %q", name, got, c.want)
 		}
-		if name == "good" && r.Check("eventlog.rtmr3") == nil {
-			t.Error("the log was not looked at")
+		if name == "good" {
+			for id, title := range map[string]string{eventlog.CheckDigests: "event data agrees with its digests", "eventlog.rtmr3": "event log explains rtmr3"} {
+				if c := r.Check(id); c == nil || c.Title != title {
+					t.Errorf("%s: %+v", id, c)
+				}
+			}
 		}
 	}
 	v := verifier(t, attestationtest.CollateralOptions{}, anyRegisters)

@@ -182,6 +182,55 @@ func TestDevicesWithoutRoot(t *testing.T) {
 	}
 }
 
+// foreignDocuments is one good document of each kind that comes from others, by name, all without devices but for the list.
+func foreignDocuments(t *testing.T) map[string][]byte {
+	t.Helper()
+	log, registers := dstackEvents(t, nil)
+	dstack, err := json.Marshal(map[string]any{"quote": hex.EncodeToString(node(t, attestationtest.NodeConfig{RTMR: registers}).Quote([64]byte{1})), "event_log": string(log)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	p2p, signer := bytes.Repeat([]byte{7}, 32), bytes.Repeat([]byte{8}, 32)
+	return map[string][]byte{
+		"Tinfoil":              tinfoil(t, attestationtest.NodeConfig{}, nil),
+		"dstack":               dstack,
+		"dstack SCALE":         dstackTDX(t, attestationtest.NodeConfig{}, nil),
+		"dstack SCALE SEV-SNP": dstackSNP(t, ""),
+		"dstack 1":             dstackV1TDX(t, attestationtest.NodeConfig{}, nil, "dstack"),
+		"dstack 1 SEV-SNP":     dstackV1SNP(t, ""),
+		"NEAR":                 near(t, p2p, signer, composeFile, nearReportData(p2p, signer)),
+		"Cocoon":               cocoon(t, attestationtest.NodeConfig{}, nil),
+		"list":                 nvidiaList(t, attestationtest.NodeConfig{GPUs: 1}, nil),
+	}
+}
+
+// No document passes for what it does not show: devices that the policy demands, or builds, configurations and models that it lists.
+func TestForeignShowsAll(t *testing.T) {
+	listed := func(p *policy.Policy) {
+		open := policy.Allowed{Allow: []policy.Named{{Name: "any", Reason: "test"}}}
+		p.Workload = policy.Workload{Builds: open, Configs: open, Models: open}
+	}
+	withDevices := func(p *policy.Policy) { p.Devices.Modes = []string{"single-gpu"} }
+	for name, doc := range foreignDocuments(t) {
+		for _, c := range []struct {
+			change func(*policy.Policy)
+			want   []string
+		}{
+			{func(*policy.Policy) {}, nil},
+			{withDevices, []string{attestation.CheckMode}},
+			{listed, []string{attestation.CheckBuild, attestation.CheckConfig, attestation.CheckModel}},
+		} {
+			if name == "list" { // which speaks of devices alone, and promises nothing of what runs beside them
+				c.want = nil
+			}
+			r := appraiseSaved(t, doc, attestation.Expected{}, func(p *policy.Policy) { anyRegisters(p); anyHostData(p); c.change(p) })
+			if got := failing(r); !slices.Equal(got, c.want) {
+				t.Errorf("%s: refused by %q, want %q", name, got, c.want)
+			}
+		}
+	}
+}
+
 // What was expected is compared, or the caller hears that it cannot be: it is never passed over.
 func TestExpectedIsCompared(t *testing.T) {
 	v := verifier(t, attestationtest.CollateralOptions{}, nil)
@@ -401,22 +450,46 @@ func TestMockDstack(t *testing.T) {
 	}
 }
 
-func TestMockNEAR(t *testing.T) {
+func base58(key []byte) string {
 	const alphabet = "123456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz"
-	base58 := func(key []byte) string {
-		n, s := new(big.Int).SetBytes(key), ""
-		for n.Sign() > 0 {
-			digit := new(big.Int)
-			n.DivMod(n, big.NewInt(58), digit)
-			s = string(alphabet[digit.Int64()]) + s
-		}
-		return "ed25519:" + s
+	n, s := new(big.Int).SetBytes(key), ""
+	for n.Sign() > 0 {
+		digit := new(big.Int)
+		n.DivMod(n, big.NewInt(58), digit)
+		s = string(alphabet[digit.Int64()]) + s
 	}
-	p2p, signer := bytes.Repeat([]byte{7}, 32), bytes.Repeat([]byte{8}, 32)
+	return "ed25519:" + s
+}
+
+// nearReportData is what a NEAR MPC node with these keys puts into its quote.
+func nearReportData(p2p, signer []byte) [64]byte {
 	rd := [64]byte{1: 1}
-	sum := sha3.Sum384(append(bytes.Clone(p2p), signer...))
+	sum := sha3.Sum384(slices.Concat(p2p, signer))
 	copy(rd[2:], sum[:])
+	return rd
+}
+
+// near makes what a NEAR MPC node publishes.
+func near(t *testing.T, p2p, signer []byte, compose string, reportData [64]byte) []byte {
+	t.Helper()
 	log, registers := dstackEvents(t, nil)
+	quote := []int{}
+	for _, b := range node(t, attestationtest.NodeConfig{RTMR: registers}).Quote(reportData) {
+		quote = append(quote, int(b))
+	}
+	doc, err := json.Marshal(map[string]any{"near_signer_public_key": base58(signer), "near_p2p_public_key": base58(p2p), "near_responder_public_keys": []string{},
+		"tee_participant_info": map[string]any{"Dstack": map[string]any{"quote": quote, "collateral": map[string]any{}, "tcb_info": map[string]any{
+			"mrtd": "", "rtmr0": "", "rtmr1": "", "rtmr2": "", "rtmr3": "", "os_image_hash": "", "compose_hash": "", "device_id": "",
+			"app_compose": compose, "event_log": json.RawMessage(log)}}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return doc
+}
+
+func TestMockNEAR(t *testing.T) {
+	p2p, signer := bytes.Repeat([]byte{7}, 32), bytes.Repeat([]byte{8}, 32)
+	rd := nearReportData(p2p, signer)
 	for _, c := range []struct {
 		name       string
 		p2p        []byte
@@ -429,17 +502,7 @@ func TestMockNEAR(t *testing.T) {
 		{"another compose file", p2p, composeFile + " ", rd, []string{"foreign.compose"}},
 		{"report data of another version", p2p, composeFile, func() [64]byte { v := rd; v[1] = 2; return v }(), []string{"composite.report_data"}},
 	} {
-		quote := []int{}
-		for _, b := range node(t, attestationtest.NodeConfig{RTMR: registers}).Quote(c.reportData) {
-			quote = append(quote, int(b))
-		}
-		doc, err := json.Marshal(map[string]any{"near_signer_public_key": base58(signer), "near_p2p_public_key": base58(c.p2p), "near_responder_public_keys": []string{},
-			"tee_participant_info": map[string]any{"Dstack": map[string]any{"quote": quote, "collateral": map[string]any{}, "tcb_info": map[string]any{
-				"mrtd": "", "rtmr0": "", "rtmr1": "", "rtmr2": "", "rtmr3": "", "os_image_hash": "", "compose_hash": "", "device_id": "",
-				"app_compose": c.compose, "event_log": json.RawMessage(log)}}}})
-		if err != nil {
-			t.Fatal(err)
-		}
+		doc := near(t, c.p2p, signer, c.compose, c.reportData)
 		if c.want == nil {
 			for what, bad := range map[string][2]string{
 				"a number that is no byte": {`"quote":[4,`, `"quote":[260,`},
