@@ -174,6 +174,13 @@ func (x *explainer) document(kind Kind, raw []byte, want Expected) {
 			x.find("event log", nil, "compose-hash", payload, CheckCompose)
 		}
 		x.logged(q, log)
+	case KindNVIDIAList:
+		devices, nonce, err := parseNVIDIAList(raw)
+		if err != nil {
+			return
+		}
+		x.find("document", raw, "nonce", nonce[:], CheckNonce)
+		x.devices(devices)
 	case KindCocoon:
 		cert, key, q, err := parseCocoon(raw)
 		if err != nil {
@@ -234,7 +241,7 @@ func (x *explainer) quote(raw []byte) {
 	x.find(in, q.Raw, "QE report signature", q.QEReportSignature[:], dcap.CheckQESignature)
 	x.find(in, q.Raw, "certification data", q.CertificationData, dcap.CheckChain)
 	data := q.ReportData()
-	x.find(in, q.Raw, "report data", data[:], CheckReportData)
+	x.find(in, q.Raw, "report data", data[:], CheckReportData, CheckPayload)
 	if td := q.TD; td != nil {
 		at := len(q.Signed) - 584
 		if q.BodyType == dcap.BodyTD15 {
@@ -322,7 +329,7 @@ func (x *explainer) snp(raw, certificates []byte) {
 	at("CURRENT_TCB", 0x38, 0x40, snp.CheckTCB)
 	at("PLATFORM_INFO", 0x40, 0x48, CheckConfiguration)
 	at("SIGNING_KEY and flags", 0x48, 0x4c, snp.CheckKeyKind, snp.CheckKeyChip, CheckKeyKind)
-	at("REPORT_DATA", 0x50, 0x90, CheckReportData)
+	at("REPORT_DATA", 0x50, 0x90, CheckReportData, CheckPayload)
 	at("MEASUREMENT", 0x90, 0xc0, CheckImage)
 	at("HOST_DATA", 0xc0, 0xe0, CheckImage)
 	at("ID_KEY_DIGEST", 0xe0, 0x110, CheckImage)

@@ -2,7 +2,13 @@ package attestation_test
 
 import (
 	"bytes"
+	"fmt"
+	"maps"
+	"os"
+	"path/filepath"
+	"regexp"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -11,6 +17,7 @@ import (
 	"github.com/bombyx-network/bombyx/attestation/check"
 	"github.com/bombyx-network/bombyx/attestation/collateral"
 	"github.com/bombyx-network/bombyx/attestation/dcap"
+	"github.com/bombyx-network/bombyx/attestation/eventlog"
 	"github.com/bombyx-network/bombyx/attestation/policy"
 )
 
@@ -43,26 +50,90 @@ func explained(t *testing.T, v *attestation.Verifier, at time.Time, data []byte,
 	return by
 }
 
-// Every check of every kind of evidence has bytes behind it.
+// Every check of every kind of evidence has bytes behind it, and testdata/explain.txt says which: what is added to it or taken from it
+// is to be read.
 func TestExplain(t *testing.T) {
-	v := verifier(t, attestationtest.CollateralOptions{}, nil)
+	n := node(t, attestationtest.NodeConfig{GPUs: 2, Switches: 1})
+	v := verifier(t, attestationtest.CollateralOptions{OCSP: []*attestationtest.Node{n}}, func(p *policy.Policy) { anyRegisters(p); anyHostData(p); acceptEnclaves(p) })
+	log, registers := dstackEvents(t, nil)
+	events, err := eventlog.Parse(log)
+	if err != nil {
+		t.Fatal(err)
+	}
+	epoch := attestation.Epoch{Seqno: 7}
+	answer, err := n.Collect(t.Context(), epoch.Nonce(), encodeKeyset(t, nil))
+	if err != nil {
+		t.Fatal(err)
+	}
+	devices := n.Devices(nonce)
 	asked := attestation.Expected{Nonce: nonce[:]}
-	n := node(t, attestationtest.NodeConfig{GPUs: 1})
-	for _, d := range []struct {
+	quote := node(t, attestationtest.NodeConfig{QuoteVersion: 5, RTMR: registers}).Quote([64]byte{2})
+	documents := foreignDocuments(t)
+	type document struct {
 		name string
 		data []byte
 		want attestation.Expected
-	}{
-		{"TDX", collect(t, attestationtest.NodeConfig{}), asked},
-		{"GPU", collect(t, attestationtest.NodeConfig{GPUs: 1}), asked},
-		{"node", collect(t, attestationtest.NodeConfig{GPUs: 2, Switches: 1}), asked},
-		{"SEV-SNP", collect(t, attestationtest.NodeConfig{SNP: true}), asked},
-		{"quote", n.Quote([64]byte{2}), attestation.Expected{ReportData: make([]byte, 64)}},
-		{"GPU report", n.Devices(nonce)[0].Report, attestation.Expected{Nonce: nonce[:], Certificates: n.Devices(nonce)[0].Certificates}},
-		{"Tinfoil", tinfoil(t, attestationtest.NodeConfig{GPUs: 1}, nil), asked},
-		{"Cocoon", cocoon(t, attestationtest.NodeConfig{}, nil), attestation.Expected{}},
-	} {
-		t.Run(d.name, func(t *testing.T) { explained(t, v, now, d.data, d.want) })
+	}
+	list := []document{
+		{"evidence of a node, as a host answers for an epoch", epoch.AppendEncoded(nil), attestation.Expected{}},
+		{"evidence, SEV-SNP", collect(t, attestationtest.NodeConfig{SNP: true}), asked},
+		{"TDX quote with its log", quote, attestation.Expected{EventLog: events, ReportData: make([]byte, 64)}},
+		{"SGX quote", enclaveQuote(node(t, attestationtest.NodeConfig{}).Quote([64]byte{})), attestation.Expected{}},
+		{"SEV-SNP report without its key", node(t, attestationtest.NodeConfig{SNP: true, Name: "unknown"}).SNPReport([64]byte{}), attestation.Expected{}},
+		{"GPU report", devices[0].Report, attestation.Expected{Nonce: nonce[:], Certificates: devices[0].Certificates}},
+		{"switch report", devices[2].Report, attestation.Expected{Nonce: nonce[:], Certificates: devices[2].Certificates}},
+		{"switches alone", nvidiaList(t, attestationtest.NodeConfig{GPUs: 2, Switches: 1}, func(l []listItem) []listItem { return l[2:] }), asked},
+	}
+	list[0].data = append(list[0].data, answer...)
+	for _, name := range slices.Sorted(maps.Keys(documents)) {
+		list = append(list, document{name, documents[name], attestation.Expected{}})
+	}
+	var b strings.Builder
+	for _, d := range list {
+		r, err := v.AppraiseSaved(now, d.data, d.want)
+		if err != nil {
+			t.Fatal(d.name, err)
+		}
+		by := explained(t, v, now, d.data, d.want)
+		fmt.Fprintf(&b, "== %s\n", d.name)
+		for _, c := range r.Checks {
+			_, foreign := documents[d.name]
+			if strings.HasPrefix(c.ID, "gpu1.") || foreign && !regexp.MustCompile(`^(composite|foreign|eventlog|policy\.devices)`).MatchString(c.ID) {
+				continue // as above
+			}
+			fmt.Fprintf(&b, "%s %s", c.Status, c.ID)
+			measurements, in := 0, ""
+			for _, e := range by[c.ID] {
+				if strings.HasPrefix(e.Name, "measurement ") {
+					measurements++
+					continue
+				}
+				if in != e.In {
+					fmt.Fprintf(&b, " | %s:", regexp.MustCompile(`[0-9a-f]{40,}`).ReplaceAllString(e.In, "..."))
+					in = e.In
+				}
+				fmt.Fprintf(&b, " %s", e.Name)
+				if e.Offset >= 0 && e.In != "document" && e.Name != "all of it" {
+					fmt.Fprintf(&b, " at %#x", e.Offset)
+				}
+				b.WriteString(",")
+			}
+			if measurements > 0 {
+				fmt.Fprintf(&b, " %d measurements", measurements)
+			}
+			b.WriteString("\n")
+		}
+	}
+	golden, err := os.ReadFile("testdata/explain.txt")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := b.String(); got != string(golden) {
+		file := filepath.Join(t.ArtifactDir(), "explain.txt")
+		if err := os.WriteFile(file, []byte(got), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		t.Errorf("checks rest on other bytes than testdata/explain.txt says; see %s (go test -artifacts keeps it)", file)
 	}
 }
 

@@ -61,7 +61,7 @@ func foreignKind(b []byte) Kind {
 		EventLog json.RawMessage `json:"event_log"`
 		NEAR     json.RawMessage `json:"near_p2p_public_key"`
 	}
-	if len(b) > MaxInput || json.Unmarshal(b, &m) != nil {
+	if json.Unmarshal(b, &m) != nil {
 		return ""
 	}
 	switch {

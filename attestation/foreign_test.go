@@ -231,6 +231,90 @@ func TestForeignShowsAll(t *testing.T) {
 	}
 }
 
+// What carries a quote or devices is taken apart to them; what is broken is an error, never half of it.
+func TestTakeApart(t *testing.T) {
+	docs := foreignDocuments(t)
+	docs["Tinfoil with GPU"] = tinfoil(t, attestationtest.NodeConfig{GPUs: 1}, nil)
+	docs["evidence"] = collect(t, attestationtest.NodeConfig{GPUs: 1})
+	devices := map[string]int{"Tinfoil with GPU": 1, "evidence": 1, "list": 1}
+	for name, doc := range docs {
+		p, err := attestation.TakeApart(doc, nil)
+		if err != nil {
+			t.Errorf("%s: %v", name, err)
+			continue
+		}
+		kind, size := attestation.CPUTDX, 4000 // and more
+		if strings.Contains(name, "SEV-SNP") {
+			kind, size = attestation.CPUSNP, 1000
+		}
+		if name == "list" {
+			kind, size = "", 0
+		}
+		if p.CPU.Kind != kind || len(p.CPU.Quote) < size || (len(p.CPU.Certificates) > 0) != (kind == attestation.CPUSNP) || len(p.Devices) != devices[name] {
+			t.Errorf("%s: %s of %d bytes, certificates of %d bytes, %d devices", name, p.CPU.Kind, len(p.CPU.Quote), len(p.CPU.Certificates), len(p.Devices))
+		}
+	}
+	replace := func(name, old, with string) []byte {
+		b := bytes.Replace(docs[name], []byte(old), []byte(with), 1)
+		if bytes.Equal(b, docs[name]) {
+			t.Fatalf("%s does not hold %q", name, old)
+		}
+		return b
+	}
+	section := func(change func(d map[string]any)) []byte { return tinfoil(t, attestationtest.NodeConfig{}, change) }
+	many := func(n int) []byte {
+		item := `{"id":"x","kind":"gpu","vendor":"nvidia","format":"https://tinfoil.sh/format/nvidia-gpu-evidence/v1","evidence":{"arch":"HOPPER","certificate":"","evidence":"","nonce":"` + strings.Repeat("00", 32) + `"}}`
+		return section(func(d map[string]any) {
+			d["device_evidence"] = base64.StdEncoding.EncodeToString([]byte(`{"format":"https://tinfoil.sh/device-evidence/v1","items":[` + strings.TrimSuffix(strings.Repeat(item+",", n), ",") + `]}`))
+		})
+	}
+	if p, err := attestation.TakeApart(many(attestation.MaxDevices), nil); err != nil || len(p.Devices) != attestation.MaxDevices {
+		t.Errorf("as many devices as there may be: %v", err)
+	}
+	for name, c := range map[string]struct {
+		data []byte
+		want string
+	}{
+		"evidence":                    {append(docs["evidence"], '1'), "not evidence"},
+		"evidence of another version": {replace("evidence", `"version":1`, `"version":2`), "version"},
+		"Tinfoil":                     {section(func(d map[string]any) { delete(d, "challenge") }), "challenge"},
+		"Tinfoil's report data":       {section(func(d map[string]any) { d["challenge"].(map[string]any)["report_data_algorithm"] = "x" }), "unknown format"},
+		"Tinfoil's keys":              {section(func(d map[string]any) { d["crypto_material"] = "e30=" }), "crypto_material: "},
+		"Tinfoil's keys' format": {section(func(d map[string]any) {
+			d["crypto_material"] = base64.StdEncoding.EncodeToString([]byte(`{"format":"x","items":[]}`))
+		}), "unknown format"},
+		"Tinfoil's devices": {section(func(d map[string]any) { d["device_evidence"] = "e30=" }), "device_evidence: "},
+		"Tinfoil's devices' format": {section(func(d map[string]any) {
+			d["device_evidence"] = base64.StdEncoding.EncodeToString([]byte(`{"format":"x","items":[]}`))
+		}), "unknown format"},
+		"Tinfoil's CPU":                {section(func(d map[string]any) { d["cpu_evidence"].(map[string]any)["format"] = "x" }), "unknown format"},
+		"Tinfoil's devices in a crowd": {many(attestation.MaxDevices + 1), "33 devices, limit 32"},
+		"dstack":                       {replace("dstack", `"quote":"0400`, `"quote":"0900`), "version"},
+		"dstack SCALE":                 {docs["dstack SCALE"][:len(docs["dstack SCALE"])-1], "dstack: "},
+		"NEAR":                         {replace("NEAR", `"quote":[4,`, `"quote":[9,`), "version"},
+		"NEAR's member":                {replace("NEAR", `"mrtd":`, `"mrdt":`), "mrdt"},
+		"two Cocoons":                  {append(docs["Cocoon"], docs["Cocoon"]...), "exactly one certificate"},
+		"Cocoon's name":                {bytes.ReplaceAll(docs["Cocoon"], []byte("CERTIFICATE"), []byte("CERTIFICATION")), "not evidence"},
+		"list":                         {replace("list", "HOPPER", "AMPERE"), "architecture"},
+		"empty list":                   {[]byte("[]"), "not evidence"},
+		"list of something else":       {[]byte(`[{"arch":"HOPPER"}]`), "not evidence"},
+		"quote without its log":        {[]byte(`{"quote":"00"}`), "not evidence"},
+	} {
+		if p, err := attestation.TakeApart(c.data, nil); err == nil || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%s: %+v, error %v, want %q", name, p, err, c.want)
+		}
+	}
+}
+
+// A result outlives neither its certificate nor its quote.
+func TestCocoonValidity(t *testing.T) {
+	end := now.Add(time.Minute).Truncate(time.Second)
+	r := appraiseSaved(t, cocoon(t, attestationtest.NodeConfig{}, func(c *x509.Certificate, _ *[]byte) { c.NotAfter = end }), attestation.Expected{}, nil)
+	if r.Err() != nil || !r.ValidUntil.Equal(end) {
+		t.Errorf("%v, valid until %v, want %v", r.Err(), r.ValidUntil, end)
+	}
+}
+
 // What was expected is compared, or the caller hears that it cannot be: it is never passed over.
 func TestExpectedIsCompared(t *testing.T) {
 	v := verifier(t, attestationtest.CollateralOptions{}, nil)
@@ -509,7 +593,9 @@ func TestMockNEAR(t *testing.T) {
 				"a key of 33 bytes":        {base58(p2p), base58(bytes.Repeat([]byte{0xff}, 33))},
 				"a key of 45 digits":       {base58(p2p), "ed25519:" + strings.Repeat("1", 45)},
 				"a key of another kind":    {base58(p2p), strings.Replace(base58(p2p), "ed25519", "ed25518", 1)},
-				"a digit that is none":     {base58(p2p), strings.TrimSuffix(base58(p2p), "1") + "0"},
+				"44 digits of 258 bits":    {base58(p2p), "ed25519:" + strings.Repeat("z", 44)},
+				"a digit that is none":     {base58(p2p), base58(p2p)[:len(base58(p2p))-1] + "0"},
+				"a log that is none":       {`"event_log":[`, `"event_log":[1,`},
 			} {
 				changed := strings.Replace(string(doc), bad[0], bad[1], 1)
 				r := appraiseSaved(t, []byte(changed), attestation.Expected{}, anyRegisters)
