@@ -11,8 +11,9 @@ STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 FUZZTIME  ?= 10s
 BENCHTIME ?= 1s
 KILLS     ?= 1000
+SOAK      ?= 10m
 
-.PHONY: help build enclave-gpu cross demo test race kills lint bench memory fuzz fees contracts tongo sandbox interop web clean
+.PHONY: help build enclave-gpu cross demo test race kills soak lint bench memory fuzz fees contracts tongo sandbox interop web clean
 
 help: ## list the targets
 	@awk -F': .*## ' '/^[a-z-]+:.*## /{printf "  %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -43,6 +44,9 @@ RACE := ./attestation/... ./client/... ./cmd/... ./enclave/... ./host/... ./inte
 
 kills: ## kill host, client and PostgreSQL KILLS times under load (default 1000 for each database)
 	KILLS=$(KILLS) $(GO) test -count=1 -timeout 3h -v -run TestKills ./cmd/bombyx-host
+
+soak: ## use proxy, host and enclave for SOAK (default 10m) in every way a program may: no leak, and the books agree
+	SOAK=$(SOAK) $(GO) test -count=1 -timeout 3h -v -run TestSoak ./internal/e2e
 
 lint: ## gofmt, vet and staticcheck
 	@out=$$(gofmt -l .); if [ -n "$$out" ]; then echo "gofmt: $$out" >&2; exit 1; fi

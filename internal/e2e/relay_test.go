@@ -80,7 +80,12 @@ func stubEngine(pace time.Duration) http.Handler {
 	}
 	last := []byte("data: {\"id\":\"c\",\"object\":\"chat.completion.chunk\",\"choices\":[],\"usage\":{\"prompt_tokens\":10,\"completion_tokens\":50,\"total_tokens\":60}}\n\ndata: [DONE]\n\n")
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		io.Copy(io.Discard, r.Body)
+		body, _ := io.ReadAll(r.Body)
+		if !bytes.Contains(body, []byte(`"stream":true`)) {
+			w.Header().Set("Content-Type", "application/json")
+			fmt.Fprintf(w, `{"id":"c","object":"chat.completion","choices":[{"index":0,"message":{"role":"assistant","content":%q},"finish_reason":"stop"}],"usage":{"prompt_tokens":10,"completion_tokens":50,"total_tokens":60}}`, strings.Repeat("x", 200))
+			return
+		}
 		w.Header().Set("Content-Type", "text/event-stream")
 		f := w.(http.Flusher)
 		for _, e := range events {
@@ -164,8 +169,16 @@ func do(b testing.TB, program string, args ...string) string {
 	return string(out)
 }
 
+// parties are all who take part, each a process of its own.
+type parties struct {
+	engine, proxy, host, enclave *party
+
+	bin string // folder of the programs
+	dir string // the client's home, and what provider.json names
+}
+
 // launch starts everything, in front of an engine of that pace.
-func launch(b *testing.B, pace time.Duration) (engine, proxy, host, enclave *party) {
+func launch(b testing.TB, pace time.Duration) *parties {
 	b.Helper()
 	dir, bin := b.TempDir(), b.TempDir()
 	at := func(name string) string { return filepath.Join(dir, name) }
@@ -191,8 +204,9 @@ func launch(b *testing.B, pace time.Duration) (engine, proxy, host, enclave *par
 
 	self, err := os.Executable()
 	must(err)
-	engine = begin(b, []string{roleVariable + "=" + pace.String()}, self)
-	engine.at = engine.line(b)
+	p := &parties{bin: bin, dir: dir}
+	p.engine = begin(b, []string{roleVariable + "=" + pace.String()}, self)
+	p.engine.at = p.engine.line(b)
 
 	var net struct {
 		Control string
@@ -212,24 +226,24 @@ func launch(b *testing.B, pace time.Duration) (engine, proxy, host, enclave *par
 	prices := price.List{Model: {Prompt: 100_000_000, Cached: 10_000_000, Completion: 300_000_000, Reasoning: 300_000_000}}
 	object("machine.json", map[string]any{"authority": authority.Seed(), "node": attestationtest.NodeConfig{Name: "node", GPUs: 1}})
 	object("enclave.json", map[string]any{"listen": "unix:" + at("enclave.sock"), "prices": prices, "key_lifetime": 3600, "patience": 20, "replay_window": 120,
-		"engine": map[string]any{"kind": "openai", "address": "http://" + engine.at, "flavour": "vllm",
+		"engine": map[string]any{"kind": "openai", "address": "http://" + p.engine.at, "flavour": "vllm",
 			"models": []manifest.Model{{ID: Model, Format: "gguf", SHA256: strings.Repeat("00", 32), Size: 1, ContextLength: 4096}}}})
-	enclave = begin(b, nil, program("bombyx-demo"), "enclave", "--config", at("enclave.json"), "--machine", at("machine.json"))
-	enclave.line(b)
+	p.enclave = begin(b, nil, program("bombyx-demo"), "enclave", "--config", at("enclave.json"), "--machine", at("machine.json"))
+	p.enclave.line(b)
 
 	payee, err := wallet.New(net.ID)
 	must(err)
 	bundle, err := authority.Collateral(attestationtest.CollateralOptions{Now: time.Now()})
 	must(err)
 	must(os.WriteFile(at("collateral.json"), bundle, 0o600))
-	object("host.json", map[string]any{"listen": "127.0.0.1:0", "identity": "identity", "network": "network.json", "global_id": net.ID,
+	object("provider.json", map[string]any{"listen": "127.0.0.1:0", "identity": "identity", "network": "network.json", "global_id": net.ID,
 		"payee": payee.Address().String(), "prices": prices, "window": 10_000_000, "min_deposit": 1, "closing_delay": channel.MinCloseDelay,
 		"card_lifetime": 3600, "ledger": "ledger.db", "collateral": "collateral.json",
 		"claims":   map[string]any{"every": 60, "threshold": 1_000_000_000, "age": 3600, "margin": channel.MinCloseDelay / 2},
 		"enclaves": []any{map[string]any{"id": "a", "address": "unix:" + at("enclave.sock")}}})
 	do(b, program("bombyx-host"), "init", at("identity"))
-	host = begin(b, nil, program("bombyx-host"), "serve", "--config", at("host.json"))
-	said := strings.Fields(host.line(b)) // "host KEY serves on ADDRESS"
+	p.host = begin(b, nil, program("bombyx-host"), "serve", "--config", at("provider.json"))
+	said := strings.Fields(p.host.line(b)) // "host KEY serves on ADDRESS"
 	if len(said) != 5 {
 		b.Fatalf("the host says %q", said)
 	}
@@ -245,16 +259,14 @@ func launch(b *testing.B, pace time.Duration) (engine, proxy, host, enclave *par
 		b.Helper()
 		return do(b, program("bombyx"), append([]string{"--home", dir}, args...)...)
 	}
-	// The home's host.json is the client's: the host has read its own.
-	must(os.Remove(at("host.json")))
 	created := client("wallet", "new", "--passphrase-file", at("passphrase"))
 	own := regexp.MustCompile(`UQ[\w-]{46}|0Q[\w-]{46}`).FindString(created)
 	fund(own)
 	client("host", "add", "--yes", "http://"+said[4], said[1])
 	client("channel", "open", "--yes", "--passphrase-file", at("passphrase"), "5")
-	proxy = begin(b, nil, program("bombyx"), "--home", dir, "proxy", "--listen", "127.0.0.1:0", "--passphrase-file", at("passphrase"))
-	proxy.at = regexp.MustCompile(`127\.0\.0\.1:\d+`).FindString(proxy.line(b))
-	return engine, proxy, host, enclave
+	p.proxy = begin(b, nil, program("bombyx"), "--home", dir, "proxy", "--listen", "127.0.0.1:0", "--passphrase-file", at("passphrase"))
+	p.proxy.at = regexp.MustCompile(`127\.0\.0\.1:\d+`).FindString(p.proxy.line(b))
+	return p
 }
 
 // load sends n requests over as many keep-alive connections and returns the
@@ -326,7 +338,8 @@ func newRequest(at string, body []byte) *http.Request {
 // included, would allow on cores that are busy with nothing else: what else
 // runs on the machine disturbs it less.
 func BenchmarkRelay(b *testing.B) {
-	engine, proxy, host, enclave := launch(b, 0)
+	all := launch(b, 0)
+	engine, proxy, host, enclave := all.engine, all.proxy, all.host, all.enclave
 	load(b, proxy.at, 30, 300) // attest, open the session, warm up
 	load(b, engine.at, 30, 300)
 	for _, c := range []int{1, 10, 30} {
@@ -389,7 +402,8 @@ func measure(b *testing.B, at string, connections, n int, serve ...*party) resul
 // BenchmarkRelayPaced is the same at 5 ms a chunk: what matters is what is
 // added to the slowest answers.
 func BenchmarkRelayPaced(b *testing.B) {
-	engine, proxy, _, _ := launch(b, 5*time.Millisecond)
+	all := launch(b, 5*time.Millisecond)
+	engine, proxy := all.engine, all.proxy
 	load(b, proxy.at, 30, 60)
 	n := max(b.N, 600)
 	_, dt := load(b, engine.at, 30, n)
