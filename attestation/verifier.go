@@ -179,15 +179,20 @@ func (v *Verifier) appraise(now time.Time, evidence []byte, e *Evidence, err err
 }
 
 func (a *appraisal) nonce(seen [32]byte, want []byte) {
-	c := check.Check{ID: CheckNonce, Clause: clauseBinding, Seen: hex.EncodeToString(seen[:])}
+	a.same(CheckNonce, seen[:], want, "no nonce was given to compare with: nothing says how old the evidence is", "the evidence answers another request: it may be a replay")
+}
+
+// same adds a check that seen is what is wanted, where anything is.
+func (a *appraisal) same(id string, seen, want []byte, unwanted, differs string) {
+	c := check.Check{ID: id, Clause: clauseBinding, Seen: hex.EncodeToString(seen)}
 	if want == nil {
-		c.Status, c.Detail = check.Skip, "no nonce was given to compare with: nothing says how old the evidence is"
+		c.Status, c.Detail = check.Skip, unwanted
 		a.append(c)
 		return
 	}
 	c.Status, c.Wanted = check.Pass, hex.EncodeToString(want)
-	if subtle.ConstantTimeCompare(seen[:], want) != 1 {
-		c.Status, c.Detail = check.Fail, "the evidence answers another request: it may be a replay"
+	if subtle.ConstantTimeCompare(seen, want) != 1 {
+		c.Status, c.Detail = check.Fail, differs
 	}
 	a.add(c)
 }
@@ -388,18 +393,8 @@ func (a *appraisal) machine(prefix string, kind policy.MachineKind, identity []b
 }
 
 func (a *appraisal) reportData(seen [64]byte, want []byte) {
-	c := check.Check{ID: CheckReportData, Clause: clauseBinding, Seen: hex.EncodeToString(seen[:])}
-	if want == nil {
-		// A bare quote proves what it proves; what it should bind only the caller knows.
-		c.Status, c.Detail = check.Skip, "nothing was given to compare the report data with"
-		a.append(c)
-		return
-	}
-	c.Status, c.Wanted = check.Pass, hex.EncodeToString(want)
-	if subtle.ConstantTimeCompare(seen[:], want) != 1 {
-		c.Status, c.Detail = check.Fail, "the quote does not vouch for this nonce, these keys and these devices together"
-	}
-	a.add(c)
+	// A bare quote proves what it proves; what it should bind only the caller knows.
+	a.same(CheckReportData, seen[:], want, "nothing was given to compare the report data with", "the quote does not vouch for this nonce, these keys and these devices together")
 }
 
 // hexClaims sets pairs of name, a string, and value, a []byte.

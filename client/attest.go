@@ -40,19 +40,7 @@ func (t *Transport) currentCard(ctx context.Context) (*card.Card, *apierror.Erro
 	if c != nil && t.cfg.Now().Unix() < c.NotAfter {
 		return c, nil
 	}
-	b, fault := t.call(ctx, http.MethodGet, "/v1/card", nil)
-	if fault != nil {
-		return nil, fault
-	}
-	key, fault := t.hostKey(ctx)
-	if fault != nil {
-		return nil, fault
-	}
-	c, err := card.Verify(string(b), key, t.cfg.Now())
-	if err != nil {
-		return nil, badCard(err)
-	}
-	listed, fault := t.entry(ctx, c)
+	c, listed, fault := t.fetchCard(ctx)
 	if fault != nil {
 		return nil, fault
 	}
@@ -63,6 +51,24 @@ func (t *Transport) currentCard(ctx context.Context) (*card.Card, *apierror.Erro
 	defer t.mu.Unlock()
 	t.card, t.listed = c, listed
 	return c, nil
+}
+
+// fetchCard asks the host for its card and verifies it, with the registry entry that it has been held against, if any.
+func (t *Transport) fetchCard(ctx context.Context) (*card.Card, *card.Entry, *apierror.Error) {
+	b, fault := t.call(ctx, http.MethodGet, "/v1/card", nil)
+	if fault != nil {
+		return nil, nil, fault
+	}
+	key, fault := t.hostKey(ctx)
+	if fault != nil {
+		return nil, nil, fault
+	}
+	c, err := card.Verify(string(b), key, t.cfg.Now())
+	if err != nil {
+		return nil, nil, badCard(err)
+	}
+	listed, fault := t.entry(ctx, c)
+	return c, listed, fault
 }
 
 // entry reads the host's registry entry, if it has to have one, and holds the card against it.

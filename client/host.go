@@ -68,19 +68,8 @@ func FetchCard(ctx context.Context, cfg Config) (*Card, error) {
 	if err != nil {
 		return nil, err
 	}
-	b, fault := t.call(ctx, http.MethodGet, "/v1/card", nil)
+	c, _, fault := t.fetchCard(ctx)
 	if fault != nil {
-		return nil, fault
-	}
-	key, fault := t.hostKey(ctx)
-	if fault != nil {
-		return nil, fault
-	}
-	c, err := card.Verify(string(b), key, t.cfg.Now())
-	if err != nil {
-		return nil, badCard(err)
-	}
-	if _, fault := t.entry(ctx, c); fault != nil {
 		return nil, fault
 	}
 	return c, nil

@@ -123,7 +123,9 @@ type use struct {
 }
 
 var uses = [...]use{
-	{"streamed", func(tr *http.Transport, at string) (bool, error) { return askProxy(tr, at, streamed, 200, "[DONE]\n\n", -1) }},
+	{"streamed", func(tr *http.Transport, at string) (bool, error) {
+		return askProxy(tr, at, streamed, 200, "[DONE]\n\n", -1)
+	}},
 	{"whole", func(tr *http.Transport, at string) (bool, error) { return askProxy(tr, at, unstreamed, 200, "}", -1) }},
 	{"on a new connection", func(_ *http.Transport, at string) (bool, error) {
 		tr := &http.Transport{DisableCompression: true, DisableKeepAlives: true}
