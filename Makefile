@@ -42,7 +42,7 @@ race: ## run the tests of everything concurrent under the race detector
 
 RACE := ./attestation/... ./client/... ./cmd/... ./enclave/... ./host/... ./internal/...
 
-kills: ## kill host, client and PostgreSQL KILLS times under load (default 1000 for each database)
+kills: ## kill hosts, clients and PostgreSQL KILLS times under load (default 1000 for each database, and for a fleet)
 	KILLS=$(KILLS) $(GO) test -count=1 -timeout 3h -v -run TestKills ./cmd/bombyx-host
 
 soak: ## use proxy, host and enclave for SOAK (default 10m) in every way a program may: no leak, and the books agree

@@ -286,6 +286,11 @@ func (t *Transport) recover(a *ask, f *apierror.Error) bool {
 		t.purse.dropSession(a.session)
 	case "unknown_evidence", "unknown_key":
 		t.forget(a.enclave)
+	case "unknown_enclave":
+		// Each process of a host has enclaves of its own, and a card that lists them.
+		t.mu.Lock()
+		t.card = nil
+		t.mu.Unlock()
 	case "insufficient_credit":
 		t.purse.refused(a.resync, a.allot)
 	default:

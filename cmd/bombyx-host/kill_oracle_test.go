@@ -7,6 +7,7 @@ import (
 	"crypto/sha256"
 	"database/sql"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"io"
 	"math/rand/v2"
@@ -27,32 +28,38 @@ import (
 // what was acknowledged to it, and the chain. It compares them with what lies in
 // the databases, which it reads with SQL of its own.
 
-// A tap sits between host and enclave.
+// A tap sits between hosts and enclaves.
 type tap struct {
-	enclave http.Handler
-	books   *books
+	books *books
 
 	mu      sync.Mutex
 	streams map[string]*released
 	ended   map[string]uint64 // by channel
+	risk    map[string]uint64 // by channel: what may be released unpaid, as docs/operating.md says of a fleet
 	checked int               // grants compared with the ledger
 	faults  []string
 }
 
 type released struct {
 	channel string
+	enclave string
 	credit  uint64 // what the enclave may release
 	over    bool
 	done    chan struct{}
 }
 
-func (t *tap) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+// before is the tap before one enclave.
+func (t *tap) before(name string, enclave http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { t.serve(name, enclave, w, r) })
+}
+
+func (t *tap) serve(at string, enclave http.Handler, w http.ResponseWriter, r *http.Request) {
 	id, name := r.Header.Get("Bombyx-Stream"), r.Header.Get("Bombyx-Channel")
 	credit, _ := strconv.ParseUint(r.Header.Get("Bombyx-Credit"), 10, 63)
 	switch r.URL.Path {
 	case "/sealed":
 		t.mu.Lock()
-		t.streams[id] = &released{channel: name, done: make(chan struct{})}
+		t.streams[id] = &released{channel: name, enclave: at, done: make(chan struct{})}
 		t.mu.Unlock()
 		t.grant(id, credit)
 		defer func() {
@@ -62,9 +69,9 @@ func (t *tap) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case "/credit":
 		t.grant(id, credit)
 	case "/settle":
-		t.enclave.ServeHTTP(w, r)
+		enclave.ServeHTTP(w, r)
 		// The host may act on this answer at once.
-		for _, s := range t.running(id, name) {
+		for _, s := range t.running(at, id, name) {
 			select {
 			case <-s.done:
 			case <-time.After(5 * time.Second):
@@ -73,7 +80,7 @@ func (t *tap) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		}
 		return
 	}
-	t.enclave.ServeHTTP(w, r)
+	enclave.ServeHTTP(w, r)
 }
 
 func (t *tap) fault(format string, args ...any) {
@@ -82,11 +89,11 @@ func (t *tap) fault(format string, args ...any) {
 	t.faults = append(t.faults, fmt.Sprintf(format, args...))
 }
 
-func (t *tap) running(id, name string) (list []*released) {
+func (t *tap) running(enclave, id, name string) (list []*released) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	for k, s := range t.streams {
-		if !s.over && (k == id || s.channel == name) {
+		if !s.over && s.enclave == enclave && (k == id || s.channel == name) {
 			list = append(list, s)
 		}
 	}
@@ -108,7 +115,7 @@ func (t *tap) grant(id string, credit uint64) {
 		return // the database has been stopped
 	}
 	t.checked++
-	if sum := t.sum(s.channel); sum > row.authorised {
+	if sum := t.sum(s.channel); sum > row.authorised+t.risk[s.channel] {
 		t.faults = append(t.faults, fmt.Sprintf("UNPAID: %d may have been released to %s, and durable vouchers are over %d", sum, s.channel, row.authorised))
 	}
 }
@@ -225,6 +232,7 @@ type killChannel struct {
 	name    string
 	payer   payer
 	config  string // file of payer
+	client  *process
 	closing bool   // alone
 	ended   uint64 // what was released in all, once it is closing
 }
@@ -257,7 +265,13 @@ func (c *killChannel) noted() (signed, acknowledged, settled uint64, receipts, r
 }
 
 // check compares the witnesses at any moment.
-func (k *killer) check(c *killChannel) {
+func (k *killer) check(all []*killChannel) {
+	for _, c := range all {
+		k.checkChannel(c)
+	}
+}
+
+func (k *killer) checkChannel(c *killChannel) {
 	_, acknowledged, _, _, _ := c.noted()
 	row, err := k.books.channel(c.name)
 	if err != nil {
@@ -332,7 +346,11 @@ func (k *killer) checkStore(c *killChannel) {
 		// docs/protocol.md, Receipt
 		d := sha256.Sum256([]byte(wire))
 		chain = sha256.Sum256(append(append([]byte("bombyx/1 receipts"), chain[:]...), d[:]...))
-		r, err := receipt.Verify(wire, k.receipts)
+		var r *receipt.Receipt
+		err := errors.New("no enclave signed it")
+		for i := 0; i < len(k.receipts) && err != nil; i++ {
+			r, err = receipt.Verify(wire, k.receipts[i])
+		}
 		if err != nil || seq != n || h != hex.EncodeToString(chain[:]) || seen[r.ID] || r.Channel != c.name {
 			k.fault("CHAIN: receipt %d (row %d) breaks the chain: %v", seq, n, err)
 			break

@@ -159,3 +159,34 @@ func randomHex(n int) string {
 	rand.Read(b)
 	return hex.EncodeToString(b)
 }
+
+// A balancer sends a client to another process of the host, with an enclave of its
+// own: the client takes that one from the process's card, and gives up in time.
+func TestOtherProcessOtherEnclave(t *testing.T) {
+	for name, c := range map[string]struct{ times, status int }{"once": {1, 200}, "always": {1 << 30, 404}} {
+		t.Run(name, func(t *testing.T) {
+			cards, sealed := 0, 0
+			s := start(t, Options{Engine: &Script{Chunks: 1, Size: 8}, Outside: func(rt http.RoundTripper) http.RoundTripper {
+				return transport(func(r *http.Request) (*http.Response, error) {
+					if r.URL.Path == "/v1/card" {
+						cards++
+					}
+					if strings.HasSuffix(r.URL.Path, "/sealed") {
+						if sealed++; sealed <= c.times {
+							r.Body.Close()
+							return refusal(404, "unknown_enclave"), nil
+						}
+					}
+					return rt.RoundTrip(r)
+				})
+			}})
+			resp, err := post(s, streaming)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if read(t, resp); resp.StatusCode != c.status || cards != sealed || cards > 3 {
+				t.Errorf("%d after %d cards and %d requests, want %d", resp.StatusCode, cards, sealed, c.status)
+			}
+		})
+	}
+}
