@@ -1,6 +1,11 @@
 package attestation_test
 
 import (
+	"bytes"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"io"
 	"slices"
 	"strings"
 	"testing"
@@ -107,5 +112,103 @@ func TestSavedRefusals(t *testing.T) {
 	}
 	if _, err := attestation.NewVerifier(auth.Policy(now), new(collateral.Bundle)); err == nil || !strings.Contains(err.Error(), "lacks the root certificate") {
 		t.Errorf("a verifier without its roots: %v", err)
+	}
+}
+
+// Each kind is told by its own first bytes and length; a byte beside them is not evidence.
+func TestRecogniseBounds(t *testing.T) {
+	n := node(t, attestationtest.NodeConfig{GPUs: 1})
+	with := func(b []byte, at int, v byte) []byte { b = bytes.Clone(b); b[at] = v; return b }
+	quote, gpu, snp := n.Quote([64]byte{}), n.Devices(nonce)[0].Report, node(t, attestationtest.NodeConfig{SNP: true}).SNPReport([64]byte{})
+	sgx3 := with(with(quote, 0, 3), 4, 0)
+	wrapped := pem.EncodeToMemory(&pem.Block{Type: "QUOTE", Bytes: quote})
+	document := collect(t, attestationtest.NodeConfig{})
+	large := append(bytes.Clone(document), bytes.Repeat([]byte(" "), attestation.MaxEvidence+1-len(document))...)
+	for name, c := range map[string]struct {
+		data []byte
+		want attestation.Kind
+	}{
+		"quote's header":                        {quote[:48], attestation.KindTDXQuote},
+		"less than that":                        {quote[:47], ""},
+		"quote of version 2":                    {with(quote, 0, 2), ""},
+		"quote of version 5":                    {with(quote, 0, 5), attestation.KindTDXQuote},
+		"quote of version 6":                    {with(quote, 0, 6), ""},
+		"quote of version 260":                  {with(quote, 1, 1), ""},
+		"quote with a P-384 key":                {with(quote, 2, 3), ""},
+		"SGX":                                   {with(quote, 4, 0), attestation.KindSGXQuote},
+		"another TEE":                           {with(quote, 4, 1), ""},
+		"version 3":                             {sgx3, attestation.KindSGXQuote},
+		"version 3 with something reserved set": {with(sgx3, 5, 1), attestation.KindSGXQuote}, // which the parser judges
+		"report of version 1":                   {with(snp, 0, 1), ""},
+		"report of version 2":                   {with(snp, 0, 2), attestation.KindSNPReport},
+		"report of version 5":                   {with(snp, 0, 5), attestation.KindSNPReport},
+		"report of version 6":                   {with(snp, 0, 6), ""},
+		"report and a byte":                     {append(bytes.Clone(snp), 0), ""},
+		"SPDM 1.2":                              {with(gpu, 0, 0x12), ""},
+		"SPDM GET_DIGESTS":                      {with(gpu, 1, 0x81), ""},
+		"request without an answer":             {gpu[:37], ""},
+		"request and a byte":                    {gpu[:38], attestation.KindGPUReport},
+		"GPU report, garbled":                   {with(gpu, 40, 0xff), attestation.KindGPUReport},
+		"PEM":                                   {append(wrapped, " \n"...), attestation.KindTDXQuote},
+		"PEM with something behind it":          {append(bytes.Clone(wrapped), 'x'), ""},
+		"two of them":                           {append(bytes.Clone(wrapped), wrapped...), ""},
+		"document":                              {append(bytes.Clone(document), ' '), attestation.KindEvidence},
+		"largest document":                      {large[:attestation.MaxEvidence], attestation.KindEvidence},
+		"larger document":                       {large, ""},
+		"document without a CPU":                {[]byte(`{"keyset":1}`), ""},
+		"document without keys":                 {[]byte(`{"cpu":1}`), ""},
+		"list of documents":                     {[]byte(`[{"cpu":1,"keyset":1}]`), ""},
+		"document cut short":                    {[]byte(`{"cpu":1,"keyset":1`), ""},
+		"as much as is looked at":               {make([]byte, attestation.MaxInput), ""},
+	} {
+		kind, _, err := attestation.Recognise(c.data)
+		if kind != c.want || (err == nil) != (c.want != "") || err != nil && !strings.Contains(err.Error(), "not evidence") {
+			t.Errorf("%s: %q, %v, want %q", name, kind, err, c.want)
+		}
+	}
+}
+
+// A rejection names its first three reasons and counts the others, and is for want of collateral, or for old collateral, only if that
+// alone stands in the way.
+func TestRejectedError(t *testing.T) {
+	many := appraiseSaved(t, collect(t, attestationtest.NodeConfig{GPUs: 1, Debug: true, Platform: attestationtest.OutOfDate, Image: "other"}), attestation.Expected{Nonce: make([]byte, 32)}, nil)
+	err := many.Err()
+	if got := failing(many); len(got) < 4 || strings.Count(err.Error(), "; ") != 3 || !strings.HasSuffix(err.Error(), fmt.Sprintf("; and %d more", len(got)-3)) ||
+		!strings.HasPrefix(err.Error(), "attestation: rejected: "+got[0]+": ") {
+		t.Errorf("%d: %v", len(got), err)
+	}
+	if errors.Is(err, check.ErrMissing) || errors.Is(err, check.ErrStale) {
+		t.Errorf("debug is for want of collateral: %v", err)
+	}
+	empty := new(attestation.Result)
+	if err := empty.Err(); err == nil || err.Error() != "attestation: not appraised" || errors.Is(err, check.ErrMissing) || errors.Is(err, check.ErrStale) {
+		t.Errorf("%v", err)
+	}
+	e := auth.Endorsements(attestationtest.CollateralOptions{Now: now})
+	roots, err := collateral.New(e.IntelRoot, e.AMDRoot, e.DeviceRoot, e.RIMRoot)
+	if err != nil {
+		t.Fatal(err)
+	}
+	v, err := attestation.NewVerifier(auth.Policy(now), roots)
+	if err != nil {
+		t.Fatal(err)
+	}
+	missing := v.Appraise(now, collect(t, attestationtest.NodeConfig{GPUs: 2, Switches: 1}), nonce)
+	stale, err := verifier(t, attestationtest.CollateralOptions{}, nil).AppraiseSaved(now.Add(attestationtest.Lifetime), node(t, attestationtest.NodeConfig{}).Quote([64]byte{}), attestation.Expected{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, c := range map[string]struct {
+		r       *attestation.Result
+		is, not error
+		what    []string
+	}{"missing": {missing, check.ErrMissing, check.ErrStale, missing.Missing}, "stale": {stale, check.ErrStale, check.ErrMissing, stale.Stale}} {
+		err := c.r.Err()
+		if !errors.Is(err, c.is) || errors.Is(err, c.not) || errors.Is(err, io.EOF) {
+			t.Errorf("%s: %v", name, err)
+		}
+		if what := slices.Compact(slices.Sorted(slices.Values(c.what))); len(what) == 0 || len(what) != len(c.what) {
+			t.Errorf("%s: %q", name, c.what)
+		}
 	}
 }
