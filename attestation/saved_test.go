@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/bombyx-network/bombyx/attestation"
 	"github.com/bombyx-network/bombyx/attestation/attestationtest"
@@ -73,6 +74,11 @@ func TestSavedRefusals(t *testing.T) {
 		{"GPU report", gpu.Report, gpu.Certificates, nil, nil},
 		{"switch report", nvswitch.Report, nvswitch.Certificates, nil, nil},
 		{"GPU report without a root", gpu.Report, gpu.Certificates, withoutDevices, []string{attestation.CheckMode}},
+		{"GPU report without rules for switches", gpu.Report, gpu.Certificates, single, nil},
+		{"GPU report, rules without a root", gpu.Report, gpu.Certificates, func(p *policy.Policy) {
+			p.Devices.Modes, p.Roots.NVIDIADevice, p.Roots.NVIDIARIM = []string{"cpu"}, []policy.Hash{}, []policy.Hash{}
+		}, []string{attestation.CheckMode}},
+		{"switch report without rules for GPUs", nvswitch.Report, nvswitch.Certificates, func(p *policy.Policy) { p.Devices.Modes, p.Devices.GPU = []string{"cpu"}, nil }, nil},
 		{"switch report without rules", nvswitch.Report, nvswitch.Certificates, single, []string{attestation.CheckMode}},
 		{"GPU report without rules", gpu.Report, gpu.Certificates, func(p *policy.Policy) { p.Devices = policy.Devices{Modes: []string{"cpu"}} }, []string{attestation.CheckMode}},
 		{"list of GPUs without rules", nvidiaList(t, attestationtest.NodeConfig{GPUs: 1}, nil), nil, func(p *policy.Policy) { p.Devices = policy.Devices{Modes: []string{"cpu"}} }, []string{attestation.CheckMode}},
@@ -209,6 +215,42 @@ func TestRejectedError(t *testing.T) {
 		}
 		if what := slices.Compact(slices.Sorted(slices.Values(c.what))); len(what) == 0 || len(what) != len(c.what) {
 			t.Errorf("%s: %q", name, c.what)
+		}
+	}
+}
+
+// A result ends with the first of what it rests on, and says what it claims of the evidence.
+func TestValidUntil(t *testing.T) {
+	forever := func(p *policy.Policy) { p.MaxAge = 1 << 30; p.NotAfter = now.AddDate(20, 0, 0) }
+	end := now.Add(attestationtest.Lifetime - time.Hour) // of collateral
+	n := node(t, attestationtest.NodeConfig{GPUs: 2, Switches: 1})
+	gpu := n.Devices(nonce)[0]
+	parts, err := attestation.ParseEvidence(collect(t, attestationtest.NodeConfig{SNP: true}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, c := range map[string]struct {
+		data   []byte
+		want   attestation.Expected
+		claims map[string]string
+	}{
+		"TDX": {n.Quote([64]byte{}), attestation.Expected{}, map[string]string{"cpu.kind": "TDX", "image": "mock image", "quote.version": "4", "tdx.xfam": "0000000000061ae7"}},
+		"SEV-SNP": {parts.CPU.Quote, attestation.Expected{Certificates: parts.CPU.Certificates}, map[string]string{"cpu.kind": "SEV-SNP", "image": "mock image",
+			"snp.product": "Genoa", "snp.key": "VCEK", "snp.measurement": fmt.Sprintf("%x", auth.Image("").MRTD), "snp.version": "3", "snp.policy": "0x30100", "snp.vmpl": "0"}},
+		"GPU": {gpu.Report, attestation.Expected{Certificates: gpu.Certificates}, map[string]string{"driver": attestationtest.DriverVersion, "vbios": attestationtest.VBIOSVersion, "model": "GH100"}},
+	} {
+		v := verifier(t, attestationtest.CollateralOptions{OCSP: []*attestationtest.Node{n}}, func(p *policy.Policy) { forever(p); requireOCSP(p) })
+		r, err := v.AppraiseSaved(now, c.data, c.want)
+		if err != nil || r.Err() != nil {
+			t.Fatal(name, err, r.Err())
+		}
+		if name != "GPU" && !r.ValidUntil.Equal(end) || name == "GPU" && !r.ValidUntil.Before(end) { // an OCSP answer is younger than its signer
+			t.Errorf("%s: valid until %v, collateral until %v", name, r.ValidUntil, end)
+		}
+		for k, want := range c.claims {
+			if r.Claims[k] != want {
+				t.Errorf("%s: claims %s %q, want %q", name, k, r.Claims[k], want)
+			}
 		}
 	}
 }

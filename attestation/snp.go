@@ -19,7 +19,7 @@ import (
 func (a *appraisal) snp(raw, certificates, reportData []byte) {
 	a.res.Claims["cpu.kind"] = "SEV-SNP"
 	rules := a.v.policy.SNP
-	if rules == nil || a.v.amd == nil {
+	if rules == nil {
 		a.fail(CheckCPU, clausePolicy, fmt.Errorf("the policy %q does not accept SEV-SNP", a.v.policy.Name))
 		return
 	}

@@ -370,6 +370,10 @@ func TestRefusedForOneReason(t *testing.T) {
 				OCSP: []*attestationtest.Node{node(t, base)}, HeldNodes: []*attestationtest.Node{node(t, base)}}}, []string{"gpu0.nvidia.ocsp.device"}},
 		{"SNP: debug guest", func(t *testing.T) []byte { return collect(t, attestationtest.NodeConfig{SNP: true, Debug: true}) },
 			options{}, []string{"policy.debug"}},
+		{"SNP: guest that allows SMT", func(t *testing.T) []byte { return collect(t, attestationtest.NodeConfig{SNP: true}) },
+			options{policy: func(p *policy.Policy) { p.SNP.AllowSMT = false }}, []string{"policy.attributes"}},
+		{"SNP: no ciphertext hiding", func(t *testing.T) []byte { return collect(t, attestationtest.NodeConfig{SNP: true}) },
+			options{policy: func(p *policy.Policy) { p.SNP.RequireCiphertextHiding = true }}, []string{"policy.platform"}},
 		{"SNP: less privileged level", func(t *testing.T) []byte { return collect(t, attestationtest.NodeConfig{SNP: true, VMPL: 2}) },
 			options{}, []string{"policy.vmpl"}},
 		{"SNP: TCB below the floor", func(t *testing.T) []byte {
