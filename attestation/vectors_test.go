@@ -70,7 +70,7 @@ func TestRealQuotes(t *testing.T) {
 		t.Fatal(err)
 	}
 	noSeptVE := map[string]bool{"quotes/TDX-v4-6dde5548bec99147.bin": true, "quotes/TDX-v4-991b8722ae19fd8d.bin": true, "quotes/TDX-v4-df0e703df2203aa4.bin": true}
-	appraisals := 0
+	appraisals, debug := 0, 0
 	for _, q := range quotes {
 		raw := vector(t, q.File)
 		for _, a := range q.Appraisals {
@@ -119,6 +119,13 @@ func TestRealQuotes(t *testing.T) {
 		if r.Err() == nil {
 			t.Errorf("%s: verified without collateral", q.File)
 		}
+		// Debug is refused of every quote that has it, and of no other.
+		if c := r.Check("policy.debug"); c == nil || (c.Status == check.Fail) != q.Debug {
+			t.Errorf("%s: debug check %+v, want debug %v", q.File, c, q.Debug)
+		}
+		if q.Debug {
+			debug++
+		}
 		genuine := q.Signature == "ok" && r.Check("dcap.chain.validity").Status == check.Pass
 		if c := r.Check("dcap.quote.signature"); genuine && (c == nil || c.Status != check.Pass) {
 			t.Errorf("%s: quote signature %+v", q.File, c)
@@ -127,8 +134,8 @@ func TestRealQuotes(t *testing.T) {
 			t.Errorf("%s: the chain of a quote that is %s passed", q.File, q.Signature)
 		}
 	}
-	if appraisals != 17 {
-		t.Errorf("%d appraisals, want 17", appraisals)
+	if len(quotes) != 27 || appraisals != 17 || debug < 3 {
+		t.Errorf("%d quotes, %d appraisals, %d of debug; want 27, 17, at least 3", len(quotes), appraisals, debug)
 	}
 }
 
