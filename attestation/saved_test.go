@@ -93,6 +93,10 @@ func TestSavedRefusals(t *testing.T) {
 			t.Errorf("%s: %s refused by %q, want %q", c.name, r.Kind, got, c.want)
 		}
 	}
+	r := appraiseSaved(t, enclaveQuote(quote), attestation.Expected{}, func(p *policy.Policy) { acceptEnclaves(p); p.TDX = nil })
+	if c := r.Check(attestation.CheckCPU); c.Status != check.Pass {
+		t.Errorf("SGX quote where SGX alone is accepted: %+v", c)
+	}
 	v := verifier(t, attestationtest.CollateralOptions{}, nil)
 	for _, size := range []int{31, 33} {
 		if _, err := v.AppraiseSaved(now, gpu.Report, attestation.Expected{Nonce: make([]byte, size)}); err == nil {
@@ -243,6 +247,11 @@ func TestValidUntil(t *testing.T) {
 		r, err := v.AppraiseSaved(now, c.data, c.want)
 		if err != nil || r.Err() != nil {
 			t.Fatal(name, err, r.Err())
+		}
+		// Nor longer than the policy lets any result hold.
+		v = verifier(t, attestationtest.CollateralOptions{}, nil)
+		if r, err := v.AppraiseSaved(now, c.data, c.want); err != nil || !r.ValidUntil.Equal(now.Add(time.Hour)) {
+			t.Errorf("%s: %v, valid until %v, the policy allows an hour", name, err, r.ValidUntil)
 		}
 		if name != "GPU" && !r.ValidUntil.Equal(end) || name == "GPU" && !r.ValidUntil.Before(end) { // an OCSP answer is younger than its signer
 			t.Errorf("%s: valid until %v, collateral until %v", name, r.ValidUntil, end)

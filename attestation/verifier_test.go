@@ -1,9 +1,11 @@
 package attestation_test
 
 import (
+	"bytes"
 	"crypto/ed25519"
 	"crypto/sha256"
 	"encoding/base64"
+	"encoding/pem"
 	"errors"
 	"fmt"
 	"reflect"
@@ -17,6 +19,7 @@ import (
 	"github.com/bombyx-network/bombyx/attestation/attestationtest"
 	"github.com/bombyx-network/bombyx/attestation/check"
 	"github.com/bombyx-network/bombyx/attestation/collateral"
+	"github.com/bombyx-network/bombyx/attestation/dcap"
 	"github.com/bombyx-network/bombyx/attestation/keyset"
 	"github.com/bombyx-network/bombyx/attestation/nvidia"
 	"github.com/bombyx-network/bombyx/attestation/policy"
@@ -747,6 +750,134 @@ func TestBothListsRevoke(t *testing.T) {
 		r := v.Appraise(now, ev, nonce)
 		if c := r.Check(snp.CheckRevocation); (r.Err() == nil) != want || (c.Status == check.Pass) != want {
 			t.Errorf("%v: %+v", r.Err(), c)
+		}
+	}
+}
+
+// Keys that cannot be read are no keys, whatever the quote binds.
+func TestMalformedKeyset(t *testing.T) {
+	ev, err := node(t, attestationtest.NodeConfig{}).CollectWith(nonce, []byte("keys"), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := verifier(t, attestationtest.CollateralOptions{}, nil).Appraise(now, ev, nonce)
+	if got := failing(r); !slices.Equal(got, []string{attestation.CheckKeyset}) || r.Keyset != nil {
+		t.Errorf("refused by %q, keys %v", got, r.Keyset)
+	}
+	good := verifier(t, attestationtest.CollateralOptions{}, nil).Appraise(now, collect(t, attestationtest.NodeConfig{}), nonce)
+	encoded := encodeKeyset(t, nil)
+	if digest := keyset.Digest(encoded); good.Claims["keyset.sha256"] != fmt.Sprintf("%x", digest) || good.Claims["keyset.not_after"] != now.Add(time.Hour/2).Format(time.RFC3339) {
+		t.Errorf("claims %v", good.Claims)
+	}
+}
+
+// The endorsement key is the one that the report names: by its kind, its chip and its TCB.
+func TestEndorsementKeyInBundle(t *testing.T) {
+	parts := func(c attestationtest.NodeConfig) *attestation.CPU {
+		c.SNP = true
+		e, err := attestation.ParseEvidence(collect(t, c))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return &e.CPU
+	}
+	own, chip := parts(attestationtest.NodeConfig{}), parts(attestationtest.NodeConfig{Name: "b"})
+	tcb, vlek := parts(attestationtest.NodeConfig{Platform: attestationtest.OutOfDate}), parts(attestationtest.NodeConfig{VLEK: true})
+	for _, c := range []struct {
+		name   string
+		bundle [][]byte
+		report *attestation.CPU
+		found  bool
+	}{
+		{"its own among others", [][]byte{chip.Certificates, tcb.Certificates, vlek.Certificates, own.Certificates}, own, true},
+		{"a VLEK among others", [][]byte{own.Certificates, chip.Certificates, vlek.Certificates}, vlek, true},
+		{"that of another chip", [][]byte{chip.Certificates}, own, false},
+		{"that of another TCB", [][]byte{tcb.Certificates}, own, false},
+		{"one of another kind", [][]byte{vlek.Certificates}, own, false},
+	} {
+		e := auth.Endorsements(attestationtest.CollateralOptions{Now: now})
+		b, err := collateral.New(append(e.Inputs(), c.bundle...)...)
+		if err != nil {
+			t.Fatal(err)
+		}
+		p := auth.Policy(now)
+		p.SNP.Keys = []string{"VCEK", "VLEK"}
+		v, err := attestation.NewVerifier(p, b)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r, err := v.AppraiseSaved(now, c.report.Quote, attestation.Expected{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if c.found != (r.Err() == nil) || !c.found && !errors.Is(r.Err(), check.ErrMissing) {
+			t.Errorf("%s: %v", c.name, r.Err())
+		}
+	}
+	// Certificates come in PEM or DER, and nothing else does.
+	block, rest := pem.Decode(own.Certificates)
+	der := bytes.Clone(block.Bytes)
+	for len(bytes.TrimSpace(rest)) > 0 {
+		block, rest = pem.Decode(rest)
+		der = append(der, block.Bytes...)
+	}
+	v := verifier(t, attestationtest.CollateralOptions{}, nil)
+	for name, c := range map[string]struct {
+		certificates []byte
+		want         []string
+	}{
+		"PEM":             {own.Certificates, nil},
+		"space behind":    {append(bytes.Clone(own.Certificates), " \n"...), nil},
+		"DER":             {der, nil},
+		"DER cut short":   {der[:len(der)-1], []string{snp.CheckChain}},
+		"text before":     {append([]byte("x"), own.Certificates...), []string{snp.CheckChain}},
+		"text behind":     {append(bytes.Clone(own.Certificates), 'x'), []string{snp.CheckChain}},
+		"a key":           {bytes.ReplaceAll(own.Certificates, []byte("CERTIFICATE"), []byte("PRIVATE KEY")), []string{snp.CheckChain}},
+		"a longer name":   {bytes.ReplaceAll(own.Certificates, []byte("CERTIFICATE"), []byte("CERTIFICATES")), []string{snp.CheckChain}},
+		"larger than any": {append(bytes.Repeat([]byte(" "), 16<<10), own.Certificates...), nil},
+	} {
+		r, err := v.AppraiseSaved(now, own.Quote, attestation.Expected{Certificates: c.certificates})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := failing(r); !slices.Equal(got, c.want) {
+			t.Errorf("%s: refused by %q, want %q", name, got, c.want)
+		}
+	}
+}
+
+// A verifier is made of a policy that holds and of roots that are roots.
+func TestNewVerifierRefusals(t *testing.T) {
+	leaf, err := attestation.ParseEvidence(collect(t, attestationtest.NodeConfig{SNP: true}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	block, _ := pem.Decode(leaf.CPU.Certificates)
+	q, err := dcap.ParseQuote(node(t, attestationtest.NodeConfig{}).Quote([64]byte{}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	e := auth.Endorsements(attestationtest.CollateralOptions{Now: now})
+	b, err := collateral.New(append(e.Inputs(), block.Bytes, q.PCKChain[0])...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, c := range map[string]struct {
+		change func(*policy.Policy)
+		want   string
+	}{
+		"good":                {func(*policy.Policy) {}, ""},
+		"policy of version 9": {func(p *policy.Policy) { p.Version = 9 }, "this program reads 1"},
+		"policy without TCB":  {func(p *policy.Policy) { p.SNP.MinTCB = nil }, "min_tcb"},
+		"Intel root unknown":  {func(p *policy.Policy) { p.Roots.Intel[0][0] ^= 1 }, "pins in roots.intel"},
+		"AMD root unknown":    {func(p *policy.Policy) { p.Roots.AMD[0][0] ^= 1 }, "pins in roots.amd"},
+		"Intel leaf as root":  {func(p *policy.Policy) { p.Roots.Intel[0] = sha256.Sum256(q.PCKChain[0]) }, "dcap: "},
+		"AMD leaf as root":    {func(p *policy.Policy) { p.Roots.AMD[0] = sha256.Sum256(block.Bytes) }, "snp: "},
+	} {
+		p := auth.Policy(now)
+		c.change(p)
+		if _, err := attestation.NewVerifier(p, b); (err == nil) != (c.want == "") || err != nil && !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%s: %v, want %q", name, err, c.want)
 		}
 	}
 }
