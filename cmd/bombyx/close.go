@@ -129,8 +129,8 @@ func (p *payer) leave(c store.Channel, alone, wait bool) error {
 		return chainFault(err)
 	}
 	if !on.Closing() && !alone {
-		if err := p.h.confirm(p.cmd, fmt.Sprintf("Close %s: pay the host %s GRAM, at most %s if it says that answers which broke off cost more, and get the rest back?",
-			a, ton.Nano(c.Progress.Settled), ton.Nano(max(c.Progress.Signed, c.Progress.Settled)))); err != nil {
+		if err := p.h.confirm(p.cmd, fmt.Sprintf("Close %s: pay the host %s GRAM, at most %s if it says that answers which broke off cost more, and get the rest back? Fees are below %s GRAM.",
+			a, ton.Nano(c.Progress.Settled), ton.Nano(max(c.Progress.Signed, c.Progress.Settled)), feeTogether)); err != nil {
 			return err
 		}
 		err := p.together(c)

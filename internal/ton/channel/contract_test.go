@@ -14,6 +14,9 @@ import (
 // slack is what an external claim leaves in the deposit beyond the exact sum: eight bits of import, at 400 nanogram each.
 const slack = 8 * 400
 
+// importFee is what an external claim charges the payee for its import, in nanogram: lump price, one cell, 264 bits.
+const importFee = 400_000 + 40_000 + 264*400
+
 // life opens, tops up, claims twice, closes and finishes, and accounts for every nanogram of it.
 func TestLife(t *testing.T) {
 	b := opened(t, 2*gram)
@@ -103,6 +106,25 @@ func TestCloseTogetherForNothingMore(t *testing.T) {
 	b.want(tx, 0)
 	if got, want := amountTo(tx, client), deposit-400_000; got != want {
 		t.Errorf("client got %d, want %d", got, want)
+	}
+}
+
+// The agreement may give the payee the whole deposit, to the nanogram, and nothing beyond it: then nothing is left to send to the
+// client, and a rest that would not pay for its own delivery waits for CloseFinish.
+func TestCloseTogetherForEverything(t *testing.T) {
+	for _, rest := range []uint64{0, 1, 399_999} {
+		b := opened(t, gram)
+		deposit := b.balance()
+		b.refused(b.send(payee, CloseTogether(b.agreement(deposit+1), GasValue)), ExitFunds)
+		tx := b.send(payee, CloseTogether(b.agreement(deposit-rest), GasValue))
+		b.want(tx, 0)
+		b.only(tx, payee, deposit-rest+GasValue-b.fees(tx))
+		if b.balance() != rest {
+			t.Fatalf("%d left, want %d", b.balance(), rest)
+		}
+		tx = b.send(stranger, CloseFinish(b.addr(), GasValue))
+		b.want(tx, 0)
+		b.only(tx, client, rest+GasValue-b.fees(tx))
 	}
 }
 
@@ -386,12 +408,26 @@ func TestBouncedMessages(t *testing.T) {
 // What the channel sends cannot come back, even from an account that refuses it.
 func TestPayoutsDoNotBounce(t *testing.T) {
 	b := opened(t, gram)
-	tx := b.send(payee, Claim(b.voucher(gram/2), GasValue))
+	claimed := b.send(payee, Claim(b.voucher(gram/4), GasValue))
+	gasless, err := b.sendExternal(ClaimExternal(b.voucher(gram / 2)))
+	if err != nil {
+		t.Fatal(err)
+	}
 	b.chain.Now = b.ExpiresAt
-	tx2 := b.send(payee, CloseFinish(b.addr(), GasValue))
-	for _, m := range append(tx.Out, tx2.Out...) {
-		if m.Bounce {
-			t.Fatal("a payout asks to bounce")
+	finished := b.send(payee, CloseFinish(b.addr(), GasValue))
+	b = opened(t, gram)
+	together := b.send(payee, CloseTogether(b.agreement(gram/2), GasValue))
+	for name, c := range map[string]struct {
+		tx  emulator.Tx
+		out int
+	}{"claim": {claimed, 1}, "claim-external": {gasless, 1}, "close-finish": {finished, 1}, "close-together": {together, 2}} {
+		if len(c.tx.Out) != c.out {
+			t.Errorf("%s: %d messages out, want %d", name, len(c.tx.Out), c.out)
+		}
+		for _, m := range c.tx.Out {
+			if m.Bounce {
+				t.Errorf("%s: a payout asks to bounce", name)
+			}
 		}
 	}
 }
@@ -545,12 +581,13 @@ func TestOversizedAndExoticInternals(t *testing.T) {
 func TestExternalClaimsCannotDrain(t *testing.T) {
 	b := opened(t, 2*gram)
 	b.notAccepted(ClaimExternal(b.voucher(MinExternalClaim)))                  // below the minimum after import
+	b.notAccepted(ClaimExternal(b.voucher(MinExternalClaim + importFee - 1)))  // by a nanogram
 	b.notAccepted(ClaimExternal(b.voucher(2 * gram)))                          // above the deposit
 	b.notAccepted(ClaimExternal(b.voucher(b.balance() - Reserve + slack + 1))) // into the reserve
 	deposit := b.balance()
 	total := uint64(0)
 	for i := uint64(1); i <= 10; i++ {
-		total += MinExternalClaim + 1_000_000
+		total += MinExternalClaim + importFee // the least that is accepted
 		m := ClaimExternal(b.voucher(total))
 		tx, err := b.sendExternal(m)
 		if err != nil {

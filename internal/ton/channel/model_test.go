@@ -286,7 +286,7 @@ func (m *model) expectState(who Address, msg *tlb.InternalMessage, want outcome)
 		}
 	case ends: // each side's message pays for its own delivery
 		const forward = 400_000
-		if want.rest > forward {
+		if want.rest >= forward {
 			if toClient != want.rest-forward || toPayee != want.due+value-(costs-forward) || m.balance() != 0 {
 				m.rt.Fatalf("client got %d of %d, payee %d of %d, %d left", toClient, want.rest, toPayee, want.due, m.balance())
 			}
@@ -305,7 +305,6 @@ func (m *model) external(v *SignedVoucher, ended bool) {
 	if v.Total > m.state.Paid {
 		owed = v.Total - m.state.Paid
 	}
-	const importFee = 400_000 + 40_000 + 264*400
 	kept := before - min(tx.Storage, before)
 	payable := !ended && owed >= MinExternalClaim+importFee && kept+slack >= owed+Reserve
 	if err != nil {
