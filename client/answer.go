@@ -2,7 +2,6 @@ package client
 
 import (
 	"bytes"
-	"context"
 	"errors"
 	"fmt"
 	"hash"
@@ -35,14 +34,14 @@ var (
 // that SDKs believe, until then.
 type answerBody struct {
 	s      *exchange
-	ctx    context.Context
-	cancel context.CancelCauseFunc
+	stop   func() bool // watching the request's context
 	life   *watchdog
 	resp   *http.Response
 	src    io.ReadCloser
 	hash   hash.Hash
 	events bool
 
+	mu    sync.Mutex // held by whoever reads; guards what follows
 	buf   []byte
 	block *answerBlock // what buf is, unless it has grown
 	from  int          // buf[from:to] has been read and not yet sorted
@@ -57,11 +56,20 @@ func (b *answerBody) Read(p []byte) (int, error) {
 	if len(p) == 0 {
 		return 0, nil
 	}
-	for len(b.out) == 0 {
+	if err := b.s.user.Err(); err != nil {
+		b.s.leave(err)
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for len(b.out) == 0 && b.s.gone() == nil {
 		if b.err != nil {
 			return 0, b.err
 		}
 		b.fill()
+	}
+	if why := b.s.gone(); why != nil {
+		b.drain()
+		return 0, why
 	}
 	n := copy(p, b.out)
 	b.out = b.out[n:]
@@ -70,6 +78,14 @@ func (b *answerBody) Read(p []byte) (int, error) {
 		return n, io.EOF // whoever forwards the answer can send its last part and its end as one
 	}
 	return n, nil
+}
+
+// drain reads an answer that nobody wants any more, as far as its receipt.
+func (b *answerBody) drain() {
+	for b.err == nil {
+		b.fill()
+	}
+	b.release()
 }
 
 // answerBlock is room for what comes of an answer at once. Blocks are used again, and are clear in between.
@@ -104,7 +120,7 @@ func (b *answerBody) fill() {
 		}
 		b.err = io.EOF
 	case err != nil:
-		b.fail(b.s.t.broken(b.ctx, err))
+		b.fail(b.s.t.broken(b.s.ctx, err))
 	}
 }
 
@@ -165,9 +181,10 @@ func (b *answerBody) sort() {
 	b.out = out
 }
 
-// meter reads "cost=N credit=N [need=N]".
+// meter reads "cost=N [credit=N [need=N]]".
 func (b *answerBody) meter(s string) {
 	var v [3]uint64
+	credit := false
 	for _, f := range strings.Fields(s) {
 		name, value, _ := strings.Cut(f, "=")
 		n, err := strconv.ParseUint(value, 10, 63)
@@ -178,10 +195,14 @@ func (b *answerBody) meter(s string) {
 		case "cost":
 			v[0] = n
 		case "credit":
-			v[1] = n
+			v[1], credit = n, true
 		case "need":
 			v[2] = n
 		}
+	}
+	if !credit {
+		b.s.delivered(v[0])
+		return
 	}
 	b.s.metered(v[0], v[1], v[2])
 }
@@ -214,7 +235,7 @@ func (b *answerBody) finish() error {
 		return fmt.Errorf("%w: its prices are not the card's", ErrReceipt)
 	case r.Cost > offered:
 		return fmt.Errorf("%w: it costs %d nanogram, and %d were offered", ErrReceipt, r.Cost, offered)
-	case r.Finish == receipt.Complete && r.Cost != cost:
+	case r.Cost != cost:
 		return fmt.Errorf("%w: it costs %d nanogram, and its tokens %d", ErrReceipt, r.Cost, cost)
 	}
 	b.end(func() {
@@ -225,6 +246,9 @@ func (b *answerBody) finish() error {
 	if s.t.cfg.Trace.Receipt != nil {
 		s.t.cfg.Trace.Receipt(r, raw)
 	}
+	if r.Finish == receipt.Cancelled && s.gone() == nil {
+		return s.t.broken(s.ctx, errors.New("client: the host had it ended"))
+	}
 	return nil
 }
 
@@ -232,9 +256,10 @@ func (b *answerBody) finish() error {
 func (b *answerBody) end(settle func()) {
 	b.once.Do(func() {
 		b.life.stop()
+		b.stop()
 		settle()
 		b.src.Close()
-		b.cancel(nil)
+		b.s.cancel(nil)
 	})
 }
 
@@ -249,12 +274,14 @@ func (b *answerBody) abandon() {
 }
 
 // Close ends the exchange. An answer that was not read to its end is
-// cancelled, down to the engine.
+// cancelled, down to the engine, and read as far as its receipt.
 func (b *answerBody) Close() error {
-	if b.err == nil {
-		b.err = errors.New("client: read after close")
-	}
-	b.end(b.abandon)
+	closed := errors.New("client: read after close")
+	b.s.leave(closed)
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.drain()
+	b.err = closed
 	return nil
 }
 

@@ -50,3 +50,42 @@ func TestAnswerIsSorted(t *testing.T) {
 		}
 	}
 }
+
+// Whatever arrives and however it is cut, the events, the hash and what the
+// client takes for their cost are the same, and no more than was offered.
+func FuzzAnswer(f *testing.F) {
+	f.Add([]byte("data: 1\n\n: bombyx cost=7\n\ndata: 2\n\n: bombyx cost=9 credit=12\n\ndata: [DONE]\n\n"), uint8(3))
+	f.Add([]byte(": bombyx cost=5 credit=5 need=6\n\n: bombyx cost=-1\n\n: bombyx cost=18446744073709551615\n\n"), uint8(1))
+	f.Add([]byte(": bombyx need=1\n\n: bombyx \n\n\n\ndata: [DONE]\n\ndata"), uint8(50))
+	f.Fuzz(func(t *testing.T, stream []byte, piece uint8) {
+		const offered = 1000
+		read := func(src io.Reader) (out []byte, hash [32]byte, heard uint64) {
+			b := &answerBody{s: &exchange{t: &Transport{}, ended: true, offered: offered}, src: io.NopCloser(src), hash: sha256.New(), events: true}
+			for err := error(nil); err == nil; {
+				err = b.read()
+				out = append(out, b.out...)
+			}
+			return out, [32]byte(b.hash.Sum(nil)), b.s.heard
+		}
+		out, hash, heard := read(bytes.NewReader(stream))
+		again, hash2, heard2 := read(&pieces{stream, int(piece) + 1})
+		if !bytes.Equal(out, again) || hash != hash2 || heard != heard2 || heard > offered {
+			t.Errorf("%q: %q and %q, cost %d and %d", stream, out, again, heard, heard2)
+		}
+	})
+}
+
+// pieces gives out a few bytes at a time.
+type pieces struct {
+	rest []byte
+	n    int
+}
+
+func (r *pieces) Read(p []byte) (int, error) {
+	if len(r.rest) == 0 {
+		return 0, io.EOF
+	}
+	n := copy(p, r.rest[:min(r.n, len(r.rest))])
+	r.rest = r.rest[n:]
+	return n, nil
+}

@@ -357,8 +357,8 @@ func (u *purse) raise(ctx context.Context, stream string, want uint64) *apierror
 // An outcome is what a request has come to.
 type outcome struct {
 	of      *exchange
-	told    uint64 // what the enclave said that it cost, while it ran
-	cost    uint64
+	told    uint64 // of what it cost, what counts as delivered already
+	cost    uint64 // not less than told, without a receipt
 	offered uint64 // most that the host was told it may cost
 	unsure  bool   // it may have cost more, up to what was offered
 }
@@ -367,6 +367,10 @@ type outcome struct {
 func (u *purse) end(o outcome) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
+	if o.cost > o.told {
+		u.state.Settled += o.cost - o.told
+		u.save("")
+	}
 	u.spend(o)
 }
 

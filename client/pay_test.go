@@ -75,6 +75,28 @@ func TestReceiptCorrectsTheMeter(t *testing.T) {
 	}
 }
 
+// What arrived of an answer that broke off is delivered; what else it may have
+// cost is not, until the host says.
+func TestWhatArrivedIsDelivered(t *testing.T) {
+	u := testPurse(1000, 500, 0)
+	n := needs{bound: 300, whole: 300, least: 300, bare: 300, window: 1000}
+	s := &exchange{t: u.t, keep: u.take(n, true), needs: n, offered: 300}
+	saved := 0
+	u.p.Save = func(PaymentState, string) { saved++ }
+	s.delivered(70)
+	s.delivered(50)
+	u.end(s.end())
+	if u.state.Settled != 70 || u.limbo != 230 || u.held != 0 || saved != 1 || u.atRisk() != 1000 {
+		t.Fatalf("%+v, saved %d times", u, saved)
+	}
+	s = &exchange{t: u.t, keep: u.take(n, true), needs: n, offered: 300}
+	s.delivered(1 << 60) // no more than it was offered
+	u.end(s.end())
+	if u.state.Settled != 370 || u.limbo != 230 {
+		t.Fatalf("%+v", u)
+	}
+}
+
 // Many that run share one limit and never wait for each other for what they
 // had; who comes later waits for its turn.
 func TestManyShareOneLimit(t *testing.T) {

@@ -53,9 +53,10 @@ import (
 const BaseURL = "https://bombyx/v1"
 
 const (
-	maxRequest  = 8 << 20 // bytes of a request's content
-	maxDocument = 4 << 20 // bytes of Evidence, manifest or collateral
-	attempts    = 3       // at one request, as sessions and keys change under it
+	maxRequest  = 8 << 20         // bytes of a request's content
+	maxDocument = 4 << 20         // bytes of Evidence, manifest or collateral
+	attempts    = 3               // at one request, as sessions and keys change under it
+	leaveWithin = 2 * time.Second // is waited for the end of an answer that nobody wants any more
 )
 
 // Receipt is what the enclave signed about an answer.
@@ -128,6 +129,10 @@ type Trace struct {
 // A Transport is an http.RoundTripper for POST /v1/chat/completions,
 // POST /v1/completions and GET /v1/models. It is safe for concurrent use. What
 // goes wrong comes back as a response with an OpenAI error object.
+//
+// A request whose context ends, or whose body is closed before its end, is
+// cancelled down to the engine. RoundTrip, Read or Close then wait, two seconds at
+// most, for what was released by then and its receipt: that is what it costs.
 type Transport struct {
 	cfg   Config
 	base  string
@@ -394,7 +399,9 @@ type exchange struct {
 	token   string
 	model   string
 	request [32]byte
-	ctx     context.Context // of the answer
+	user    context.Context // of the request
+	ctx     context.Context // of the answer, which ends after it
+	cancel  context.CancelCauseFunc
 	needs
 
 	// The purse's lock guards these.
@@ -407,9 +414,12 @@ type exchange struct {
 	granted uint64 // part of allot that the host has acknowledged
 	offered uint64 // most that it was ever told: it may have acted on what it did not acknowledge
 	raising bool
-	cost    uint64 // as the enclave last said; changed under the purse's lock, too
+	cost    uint64 // as the enclave last said to get credit; changed under the purse's lock, too
+	heard   uint64 // as it said with what arrived
+	begun   bool   // something of the answer has arrived
 	refused bool   // and so without cost
 	ended   bool
+	left    error // why nobody wants more of the answer
 }
 
 func (s *exchange) send(ctx context.Context, a *ask) (*http.Response, *apierror.Error) {
@@ -429,8 +439,9 @@ func (s *exchange) send(ctx context.Context, a *ask) (*http.Response, *apierror.
 	if err != nil {
 		return nil, apierror.New(500, "not_sealed", "the request cannot be sealed: "+err.Error(), "")
 	}
-	ctx, cancel := context.WithCancelCause(ctx)
-	s.ctx = ctx
+	s.user = ctx
+	ctx, cancel := context.WithCancelCause(context.WithoutCancel(s.user))
+	s.ctx, s.cancel = ctx, cancel
 	post, err := http.NewRequestWithContext(ctx, http.MethodPost, s.t.base+"/v1/enclaves/"+s.e.id+"/sealed", nil)
 	if err != nil {
 		cancel(nil)
@@ -445,15 +456,18 @@ func (s *exchange) send(ctx context.Context, a *ask) (*http.Response, *apierror.
 	}
 	s.offered = s.allot
 	life := newWatchdog(s.t.cfg.Timeout, func() { cancel(errSilence) })
+	stop := context.AfterFunc(s.user, func() { s.leave(s.user.Err()) })
 	go s.e.sender.Prepare() // for the next request, while this one is on its way
 	resp, err := s.t.cfg.Base.RoundTrip(post)
 	if err != nil {
 		life.stop()
+		stop()
 		cancel(nil)
 		return nil, s.t.unreachable(ctx, err)
 	}
 	fail := func(f *apierror.Error) (*http.Response, *apierror.Error) {
 		life.stop()
+		stop()
 		resp.Body.Close()
 		cancel(nil)
 		return nil, f
@@ -469,6 +483,9 @@ func (s *exchange) send(ctx context.Context, a *ask) (*http.Response, *apierror.
 		return fail(apierror.Read(resp))
 	}
 	s.t.purse.acknowledged(s, s.allot)
+	s.mu.Lock()
+	s.begun = true
+	s.mu.Unlock()
 	answer, err := opener.Open(&living{resp.Body, life}, func(_ int, h http.Header) { s.informed(h) })
 	if err != nil {
 		return fail(s.t.broken(ctx, err))
@@ -477,7 +494,7 @@ func (s *exchange) send(ctx context.Context, a *ask) (*http.Response, *apierror.
 		s.refused = true // by the enclave
 		return fail(apierror.Read(answer))
 	}
-	b := &answerBody{s: s, ctx: ctx, cancel: cancel, life: life, resp: answer, src: answer.Body, hash: sha256.New(),
+	b := &answerBody{s: s, stop: stop, life: life, resp: answer, src: answer.Body, hash: sha256.New(),
 		events: strings.HasPrefix(answer.Header.Get("Content-Type"), "text/event-stream")}
 	out := &http.Response{Status: "200 OK", StatusCode: 200, Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
 		Header:        http.Header{"Content-Type": {answer.Header.Get("Content-Type")}, "X-Request-Id": {s.id}},
@@ -495,24 +512,83 @@ func (s *exchange) informed(h http.Header) {
 	}
 }
 
-// metered learns the running cost and, where credit runs low, pays ahead.
+// delivered learns what all that has arrived costs.
+func (s *exchange) delivered(cost uint64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.heard = max(s.heard, min(cost, s.offered))
+}
+
+// metered learns it as credit runs low, and pays ahead.
 func (s *exchange) metered(cost, credit, need uint64) {
 	if s.t.cfg.Trace.Metered != nil {
 		s.t.cfg.Trace.Metered(cost, credit)
 	}
+	s.delivered(cost)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if !s.ended {
+	if s.wanted() {
 		s.t.purse.advance(s, min(cost, s.offered), min(need, receipt.MaxCost))
 		s.lift()
 	}
+}
+
+// wanted says that it goes on. The caller holds s.mu.
+func (s *exchange) wanted() bool { return !s.ended && s.left == nil }
+
+// leave cancels it. The enclave then ends the answer with its receipt, which
+// whoever reads it waits for, but not for long.
+func (s *exchange) leave(why error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.wanted() {
+		return
+	}
+	s.left = why
+	go func() {
+		defer s.cancel(why)
+		ctx, stop := context.WithTimeout(context.WithoutCancel(s.ctx), leaveWithin)
+		defer stop()
+		for pause := 10 * time.Millisecond; ; pause *= 2 {
+			_, fault := s.t.call(ctx, http.MethodPost, "/v1/cancel", nil, "Authorization", "Bearer "+s.token, "Bombyx-Stream", s.stream)
+			var again <-chan time.Time
+			switch {
+			case fault == nil, fault.Code == "unknown_stream" && s.arrives(): // the end is on the way
+			case fault.Code == "unknown_stream": // the request is, or the answer
+				again = time.After(pause)
+			default:
+				return
+			}
+			select {
+			case <-again:
+			case <-ctx.Done():
+				return
+			case <-s.ctx.Done():
+				return
+			}
+		}
+	}()
+}
+
+// gone returns why nobody wants more of the answer, nil if somebody does.
+func (s *exchange) gone() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.left
+}
+
+// arrives says that the host's answer has begun: its end may be on the way.
+func (s *exchange) arrives() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.begun
 }
 
 // relieved tells a request that waited for more that there is.
 func (s *exchange) relieved() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if !s.ended {
+	if s.wanted() {
 		s.lift()
 	}
 }
@@ -530,7 +606,7 @@ func (s *exchange) lift() {
 func (s *exchange) raise() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for !s.ended && s.granted < s.allot {
+	for s.wanted() && s.granted < s.allot {
 		want := s.allot
 		s.offered = max(s.offered, want)
 		s.mu.Unlock()
@@ -552,13 +628,13 @@ func (s *exchange) raise() {
 // that is known.
 func (s *exchange) counted() uint64 { return s.acked - min(s.acked, s.cost) }
 
-// end is what the exchange has come to without a receipt; nothing changes
-// afterwards.
+// end is what the exchange has come to without a receipt: what arrived counts as
+// delivered. Nothing changes afterwards.
 func (s *exchange) end() outcome {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.ended = true
-	return outcome{of: s, told: s.cost, cost: s.cost, offered: s.offered, unsure: !s.refused}
+	return outcome{of: s, told: s.cost, cost: max(s.cost, s.heard), offered: s.offered, unsure: !s.refused}
 }
 
 // models answers GET /v1/models from the card.

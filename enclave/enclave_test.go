@@ -11,6 +11,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -357,12 +358,14 @@ func (f *flushes) Write(p []byte) (int, error) {
 }
 
 func (f *flushes) FlushError() error {
-	f.sent = append(f.sent, fmt.Sprintf("%s@%s", f.buf, time.Since(f.began)))
+	text := strings.ReplaceAll(strings.ReplaceAll(string(f.buf), ": bombyx cost=", "="), "\n\n", "")
+	f.sent = append(f.sent, fmt.Sprintf("%s@%s", text, time.Since(f.began)))
 	f.buf = nil
 	return f.err
 }
 
-// What is waited for goes out at once, but not twice in a millisecond.
+// What is waited for goes out at once, but not twice in a millisecond, each time
+// with what all so far has cost.
 func TestOutlet(t *testing.T) {
 	const us = time.Microsecond
 	for _, c := range []struct {
@@ -372,11 +375,11 @@ func TestOutlet(t *testing.T) {
 		sent  []string
 		close string // what is left to Close
 	}{
-		{"slow engine", false, []time.Duration{5000 * us, 5000 * us, 2000 * us, 0}, []string{"a@5ms", "b@10ms", "c@12ms"}, ""},
-		{"slow engine, busy", true, []time.Duration{5000 * us, 5000 * us, 2000 * us, 0}, []string{"a@6ms", "b@10ms", "c@12ms"}, ""},
+		{"slow engine", false, []time.Duration{5000 * us, 5000 * us, 2000 * us, 0}, []string{"a=1@5ms", "b=2@10ms", "c=3@12ms"}, ""},
+		{"slow engine, busy", true, []time.Duration{5000 * us, 5000 * us, 2000 * us, 0}, []string{"a=1@6ms", "b=2@10ms", "c=3@12ms"}, ""},
 		{"fast engine", false, []time.Duration{100 * us, 100 * us, 100 * us, 100 * us}, nil, "abc"},
-		{"fast after its prompt", false, []time.Duration{5000 * us, 400 * us, 400 * us, 400 * us, 400 * us, 0}, []string{"a@5ms", "bc@6ms"}, "de"},
-		{"fast after its prompt, busy", true, []time.Duration{5000 * us, 400 * us, 400 * us, 400 * us, 400 * us, 0}, []string{"abc@6ms"}, "de"},
+		{"fast after its prompt", false, []time.Duration{5000 * us, 400 * us, 400 * us, 400 * us, 400 * us, 0}, []string{"a=1@5ms", "bc=3@6ms"}, "de"},
+		{"fast after its prompt, busy", true, []time.Duration{5000 * us, 400 * us, 400 * us, 400 * us, 400 * us, 0}, []string{"abc=3@6ms"}, "de"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -388,7 +391,7 @@ func TestOutlet(t *testing.T) {
 				for i, gap := range c.gaps {
 					time.Sleep(gap)
 					if i < len(c.gaps)-1 {
-						o.write([]byte{'a' + byte(i)})
+						o.write(uint64(i+1), []byte{'a' + byte(i)})
 						o.pause()
 					}
 				}
@@ -413,7 +416,7 @@ func TestOutletFails(t *testing.T) {
 		if err := <-failed; err != broken {
 			t.Fatal(err)
 		}
-		o.write([]byte("b"))
+		o.write(0, []byte("b"))
 		if err := <-failed; err != broken {
 			t.Fatal(err)
 		}
@@ -613,7 +616,7 @@ func TestCreditEnds(t *testing.T) {
 	if n := strings.Count(got, `{"n":`); n != 5 || !strings.Contains(got, "insufficient_credit") || !strings.Contains(got, ": bombyx cost=5 credit=5 need=6\n\n") {
 		t.Errorf("%d events: %s", n, got)
 	}
-	if rec := p.receipt(resp); rec.Cost != 5 || rec.Finish != receipt.OutOfCredit {
+	if rec := p.receipt(resp); rec.Cost != 5 || rec.Usage.Completion != 5 || rec.Finish != receipt.OutOfCredit {
 		t.Errorf("%+v", rec)
 	}
 	if n := r.engine.given.Load(); n > 6 {
@@ -713,6 +716,95 @@ func TestSettleEnds(t *testing.T) {
 	}
 	if r.engine.closed.Load() != 1 {
 		t.Error("the engine still runs")
+	}
+}
+
+// Who cancels a stream gets the end of its answer and the receipt over what was
+// released, or a sealed fault where nothing was. What ends with its channel is
+// cut.
+func TestCancel(t *testing.T) {
+	settle := func(r *rig, header ...string) {
+		t.Helper()
+		if resp := r.call(t.Context(), "/settle", http.NoBody, header...); resp.StatusCode != 204 {
+			t.Fatal(resp.StatusCode)
+		}
+	}
+	t.Run("within the answer", func(t *testing.T) {
+		for _, header := range [][]string{{"Bombyx-Stream", id1}, {"Bombyx-Channel", channelA}} {
+			r := newRig(t, &eng{events: 10})
+			r.e.cfg.Patience = time.Minute
+			p := r.peer()
+			wire, opener := p.seal(body, nil)
+			out := p.send(t.Context(), wire, id1, "4")
+			resp, err := opener.Open(out.Body, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			buf, text := make([]byte, 1000), ""
+			for !strings.Contains(text, "need=5") {
+				n, err := resp.Body.Read(buf)
+				if err != nil {
+					t.Fatal(err, text)
+				}
+				text += string(buf[:n])
+			}
+			settle(r, header...)
+			rest, err := io.ReadAll(resp.Body)
+			if header[0] == "Bombyx-Channel" {
+				if err == nil {
+					t.Errorf("an answer that ended with its channel ended well: %q", rest)
+				}
+				continue
+			}
+			content := regexp.MustCompile(`: bombyx [^\n]*\n\n`).ReplaceAllString(text+string(rest), "")
+			rec := p.receipt(resp)
+			if err != nil || rec.Cost != 4 || rec.Usage.Completion != 4 || rec.Finish != receipt.Cancelled || rec.Answer != sha256.Sum256([]byte(content)) || strings.Contains(content, "[DONE]") {
+				t.Errorf("%q, %v, %+v", content, err, rec)
+			}
+			io.Copy(io.Discard, out.Body)
+			if got := out.Trailer.Get("Bombyx-Cost"); got != "4" {
+				t.Errorf("the host is told %q", got)
+			}
+		}
+	})
+	for name, c := range map[string]struct {
+		eng     *eng
+		content string
+		credit  string
+	}{
+		"before the answer":        {&eng{hold: true}, body, "5"},
+		"before a whole answer":    {&eng{hold: true}, `{"model":"m","max_tokens":5}`, "1000"},
+		"while it waits for money": {&eng{}, body, "0"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := newRig(t, c.eng)
+			r.e.cfg.Patience = time.Minute
+			p := r.peer()
+			wire, opener := p.seal(c.content, nil)
+			var cancelled sync.WaitGroup
+			defer cancelled.Wait()
+			cancelled.Go(func() {
+				waitFor(t, func() bool {
+					r.e.mu.Lock()
+					defer r.e.mu.Unlock()
+					id, _ := parseStreamID(id1)
+					return r.e.streams[id] != nil && (c.credit == "0" || r.engine.begun.Load() == 1)
+				})
+				settle(r, "Bombyx-Stream", id1)
+			})
+			out := p.send(t.Context(), wire, id1, c.credit)
+			resp, err := opener.Open(out.Body, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got := fault(t, resp); got != "502 cancelled" {
+				t.Error(got)
+			}
+			io.Copy(io.Discard, out.Body)
+			if got := out.Trailer.Get("Bombyx-Cost"); got != "0" {
+				t.Errorf("cost %q", got)
+			}
+		})
 	}
 }
 

@@ -43,7 +43,10 @@ type stream struct {
 	done   chan struct{} // closed when its cost is final
 }
 
-var errSettled = errors.New("enclave: the host ended the stream")
+var (
+	errSettled   = errors.New("enclave: the host ended the channel's streams")
+	errCancelled = errors.New("enclave: the client or the host ended the stream")
+)
 
 // serveSealed opens, runs and answers one sealed request.
 func (e *Enclave) serveSealed(w http.ResponseWriter, r *http.Request) {
@@ -79,11 +82,16 @@ func (e *Enclave) serveSealed(w http.ResponseWriter, r *http.Request) {
 	} else {
 		fault = j.run(inner)
 	}
+	cancelled := context.Cause(ctx) == errCancelled
 	if fault != nil {
+		if cancelled {
+			fault = apierror.New(502, "cancelled", "the request was ended before its answer began", "send it again")
+		}
 		fault.Write(rw)
 	}
 	// Only Close ends the answer: without it the client sees a truncated stream.
-	if ctx.Err() == nil {
+	// Who cancels still reads: what was released, and the receipt over it.
+	if ctx.Err() == nil || cancelled {
 		if err := rw.Close(); err != nil {
 			e.cfg.Log.Debug("answer not delivered", "err", err)
 		}
@@ -321,7 +329,7 @@ func (j *job) whole(st engine.Stream) *apierror.Error {
 	if err != nil {
 		return j.engineFault(err)
 	}
-	cost, err := j.cost(ev.Usage)
+	cost, used, err := j.cost(ev.Usage)
 	if err != nil {
 		return j.engineFault(err)
 	}
@@ -329,6 +337,7 @@ func (j *job) whole(st engine.Stream) *apierror.Error {
 		return fault
 	}
 	j.s.meter.charge(cost)
+	j.rec.Usage = used
 	j.answer.Write(ev.Data)
 	h := j.w.Header()
 	h.Set("Content-Type", "application/json")
@@ -367,16 +376,16 @@ func (j *job) pump(st engine.Stream, ev engine.Event, err error) receipt.Finish 
 		for _, b := range parts {
 			j.answer.Write(b)
 		}
-		out.write(parts...)
+		out.write(j.s.meter.spent(), parts...)
 	}
 	for err == nil {
-		cost, cerr := j.cost(ev.Usage)
+		cost, used, cerr := j.cost(ev.Usage)
 		if cerr != nil {
 			err = cerr
 			break
 		}
 		if credit, _ := j.s.meter.limit(); credit < cost {
-			out.write(appendComment(nil, j.s.meter.spent(), credit, cost))
+			out.tell(j.s.meter.spent(), credit, cost)
 			out.flush()
 			if werr := j.s.meter.wait(j.ctx, cost, j.e.cfg.Patience); werr != nil {
 				if errors.Is(werr, errNoCredit) {
@@ -386,10 +395,12 @@ func (j *job) pump(st engine.Stream, ev engine.Event, err error) receipt.Finish 
 				return receipt.Cancelled
 			}
 		}
-		if credit, low := j.s.meter.charge(cost); low {
-			out.write(appendComment(nil, cost, credit, 0))
-		}
+		credit, low := j.s.meter.charge(cost)
+		j.rec.Usage = used
 		content(eventStart, ev.Data, eventEnd)
+		if low {
+			out.tell(cost, credit, 0)
+		}
 		if !st.Ready() {
 			out.pause()
 		}
@@ -424,7 +435,8 @@ func (e *Enclave) busy() bool {
 }
 
 // An outlet gathers what is written to it and flushes it when there is a pause,
-// but not twice within flushInterval.
+// but not twice within flushInterval. Each flush ends with what all up to there
+// has cost: should the rest never arrive, the client knows what did.
 type outlet struct {
 	w interface {
 		io.Writer
@@ -433,6 +445,9 @@ type outlet struct {
 	fail context.CancelCauseFunc // is told when the transport fails
 
 	mu       sync.Mutex
+	cost     uint64      // of what has been written
+	said     uint64      // of it, what the client has been told
+	line     []byte      // to tell it with
 	gathered int         // bytes since the last flush
 	flushed  time.Time   // zero: the interval begins with the first pause
 	later    *time.Timer // flushes when the interval is over
@@ -440,9 +455,24 @@ type outlet struct {
 	closed   bool
 }
 
-func (o *outlet) write(parts ...[]byte) {
+// write adds parts, with which the answer has come to a cost.
+func (o *outlet) write(cost uint64, parts ...[]byte) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
+	o.cost = cost
+	o.put(parts...)
+}
+
+// tell says how credit stands.
+func (o *outlet) tell(cost, credit, need uint64) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.said = cost
+	o.line = appendComment(o.line[:0], cost, credit, need)
+	o.put(o.line)
+}
+
+func (o *outlet) put(parts ...[]byte) {
 	for _, b := range parts {
 		if _, err := o.w.Write(b); err != nil {
 			o.fail(err)
@@ -492,6 +522,13 @@ func (o *outlet) flush() {
 }
 
 func (o *outlet) send() {
+	if o.cost > o.said {
+		o.said = o.cost
+		o.line = append(appendCost(o.line[:0], o.cost), eventEnd...)
+		if _, err := o.w.Write(o.line); err != nil {
+			o.fail(err)
+		}
+	}
 	if err := o.w.FlushError(); err != nil {
 		o.fail(err)
 	}
@@ -512,25 +549,28 @@ func errorEvent(f *apierror.Error) []byte {
 	return append(append([]byte("data: "), f.JSON()...), "\n\n"...)
 }
 
+func appendCost(b []byte, cost uint64) []byte {
+	return strconv.AppendUint(append(b, ": bombyx cost="...), cost, 10)
+}
+
 func appendComment(b []byte, cost, credit, need uint64) []byte {
-	b = append(b, ": bombyx cost="...)
-	b = strconv.AppendUint(b, cost, 10)
-	b = append(b, " credit="...)
+	b = append(appendCost(b, cost), " credit="...)
 	b = strconv.AppendUint(b, credit, 10)
 	if need > 0 {
 		b = append(b, " need="...)
 		b = strconv.AppendUint(b, need, 10)
 	}
-	return append(b, "\n\n"...)
+	return append(b, eventEnd...)
 }
 
 // cost prices what the engine says it used.
-func (j *job) cost(u engine.Usage) (uint64, error) {
-	if min(u.Prompt, u.Cached, u.Completion, u.Reasoning) < 0 {
-		return 0, errors.New("enclave: the engine counts backwards")
+func (j *job) cost(e engine.Usage) (cost uint64, u price.Usage, err error) {
+	if min(e.Prompt, e.Cached, e.Completion, e.Reasoning) < 0 {
+		return 0, u, errors.New("enclave: the engine counts backwards")
 	}
-	j.rec.Usage = price.Usage{Prompt: uint64(u.Prompt), Cached: uint64(u.Cached), Completion: uint64(u.Completion), Reasoning: uint64(u.Reasoning)}
-	return j.prices.Cost(j.rec.Usage)
+	u = price.Usage{Prompt: uint64(e.Prompt), Cached: uint64(e.Cached), Completion: uint64(e.Completion), Reasoning: uint64(e.Reasoning)}
+	cost, err = j.prices.Cost(u)
+	return cost, u, err
 }
 
 // sign ends the answer with its receipt.

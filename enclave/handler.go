@@ -160,8 +160,12 @@ func (e *Enclave) serveSettle(w http.ResponseWriter, r *http.Request) {
 		}
 	}
 	e.mu.Unlock()
+	why := errSettled
+	if named {
+		why = errCancelled
+	}
 	for _, s := range running {
-		s.cancel(errSettled)
+		s.cancel(why)
 	}
 	for _, s := range running {
 		select {

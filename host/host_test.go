@@ -370,7 +370,7 @@ func TestTokenRefusals(t *testing.T) {
 	r := newRig(t)
 	auth := r.open()
 	for name, a := range map[string]string{"none": "", "unknown": "Bearer " + strings.Repeat("A", 43), "basic": strings.Replace(auth, "Bearer", "Basic", 1), "cut": auth[:len(auth)-1]} {
-		for _, path := range []string{"/v1/voucher", "/v1/close", "/v1/enclaves/e0/sealed"} {
+		for _, path := range []string{"/v1/voucher", "/v1/cancel", "/v1/close", "/v1/enclaves/e0/sealed"} {
 			status, code, _ := r.call("POST", path, nil, "Authorization", a)
 			r.want(name+" "+path, 401, "unknown_session", status, code)
 		}
@@ -382,6 +382,59 @@ func TestTokenRefusals(t *testing.T) {
 	status, code := r.pay(auth, 2)
 	r.want("expired", 401, "unknown_session", status, code)
 }
+
+// A client ends its own requests, through the enclave: nobody else's, and none
+// that the enclave does not know.
+func TestCancel(t *testing.T) {
+	r := newRig(t)
+	auth := r.open()
+	r.pay(auth, 1000)
+	cancel := func(what string, want int, wantCode string) {
+		t.Helper()
+		status, code, _ := r.call("POST", "/v1/cancel", nil, "Authorization", auth, "Bombyx-Stream", stream1)
+		r.want(what, want, wantCode, status, code)
+	}
+	cancel("before it runs", 404, "unknown_stream")
+	begun, ended, done := make(chan struct{}), make(chan struct{}), make(chan struct{})
+	r.enclave.sealed = func(w http.ResponseWriter, q *http.Request) {
+		close(begun)
+		<-ended
+		costs("60")(w, q)
+	}
+	go func() {
+		defer close(done)
+		if status, code := r.ask(auth, stream1, "100"); status != 200 {
+			t.Errorf("%d %s", status, code)
+		}
+	}()
+	<-begun
+	cancel("on its way to the enclave", 404, "unknown_stream")
+	r.enclave.mu.Lock()
+	r.enclave.cost[stream1] = "no number"
+	r.enclave.mu.Unlock()
+	other := r.h.accounts.get("another", channel.Address{9}, r.now())
+	token, fault := r.h.accounts.issue(other, r.now())
+	if fault != nil {
+		t.Fatal(fault)
+	}
+	status, code, _ := r.call("POST", "/v1/cancel", nil, "Authorization", "Bearer "+token, "Bombyx-Stream", stream1)
+	r.want("of another channel", 404, "unknown_stream", status, code)
+	up := r.h.enclaves["e0"].Transport
+	r.h.enclaves["e0"].Transport = failing{}
+	cancel("with an enclave that does not answer", 502, "enclave_down")
+	r.h.enclaves["e0"].Transport = up
+	cancel("while it runs", 204, "")
+	close(ended)
+	<-done
+	cancel("after it", 404, "unknown_stream")
+	if row := r.row(); row.Spent != 60 {
+		t.Errorf("spent %d", row.Spent)
+	}
+}
+
+type failing struct{}
+
+func (failing) RoundTrip(*http.Request) (*http.Response, error) { return nil, errors.New("no answer") }
 
 func TestVoucherRefusals(t *testing.T) {
 	r := newRig(t)

@@ -57,6 +57,7 @@ func (h *Host) Handler() http.Handler {
 	})
 	mux.HandleFunc("POST /v1/session", h.serveSession)
 	mux.HandleFunc("POST /v1/voucher", h.serveVoucher)
+	mux.HandleFunc("POST /v1/cancel", h.serveCancel)
 	mux.HandleFunc("POST /v1/close", h.serveClose)
 	mux.HandleFunc("GET /v1/enclaves/{id}/manifest", h.serveManifest)
 	mux.HandleFunc("POST /v1/enclaves/{id}/evidence", h.serveEvidence)
@@ -152,6 +153,34 @@ func (h *Host) serveVoucher(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	w.WriteHeader(http.StatusNoContent)
+}
+
+// serveCancel ends a running request at its enclave, which then ends the answer
+// with the receipt for what it has released.
+func (h *Host) serveCancel(w http.ResponseWriter, r *http.Request) {
+	a, fault := h.account(r)
+	if fault != nil {
+		fault.Write(w)
+		return
+	}
+	id := r.Header.Get("Bombyx-Stream")
+	s := a.running(id)
+	if s == nil {
+		unknownStream().Write(w)
+		return
+	}
+	switch known, err := s.enclave.ask(r.Context(), "Bombyx-Stream", id); {
+	case err != nil:
+		h.upstreamFault(s.enclave, err).Write(w)
+	case known == nil: // it has not got there yet
+		unknownStream().Write(w)
+	default:
+		w.WriteHeader(http.StatusNoContent)
+	}
+}
+
+func unknownStream() *apierror.Error {
+	return apierror.New(404, "unknown_stream", "no such stream runs", "")
 }
 
 // raise gives a running stream more credit.

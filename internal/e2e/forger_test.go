@@ -196,6 +196,7 @@ func TestForgedReceipts(t *testing.T) {
 		"another manifest":        say(func(r *receipt.Receipt) { r.Manifest[0] ^= 1 }),
 		"another price list":      say(func(r *receipt.Receipt) { r.Prices[0] ^= 1 }),
 		"more than the tokens":    say(func(r *receipt.Receipt) { r.Cost++ }),
+		"more, and cancelled":     say(func(r *receipt.Receipt) { r.Cost++; r.Finish = receipt.Cancelled }),
 		"less than the tokens":    say(func(r *receipt.Receipt) { r.Cost-- }),
 		"more than was allotted":  say(func(r *receipt.Receipt) { r.Cost, r.Usage.Completion = 1001, 100 }),
 		"tokens beyond the limit": say(func(r *receipt.Receipt) { r.Usage.Completion = 1 << 40; r.Cost = 1 << 50 }),

@@ -97,9 +97,9 @@ class Session {
 
   /**
    * One paid, sealed chat completion, streaming or not as the request says; it sets max_completion_tokens. What comes back has been checked
-   * against what was sent, but for the appraisal: {content, receipt, raises}.
+   * against what was sent, but for the appraisal: {content, receipt, raises}. With leave, one that streams is cancelled once it has begun.
    */
-  async chat(card, enclave, evidence, request) {
+  async chat(card, enclave, evidence, request, { leave = false } = {}) {
     const { channel } = this;
     const content = Buffer.from(JSON.stringify(request));
     const price = card.prices[request.model];
@@ -134,7 +134,7 @@ class Session {
       raises++;
     };
 
-    let status, type, receipt, text = "";
+    let status, type, receipt, left, text = "";
     for await (const part of decodeResponse(sealed.open(answer.body))) {
       if (part.status === 102) {
         const { "bombyx-cost": cost, "bombyx-need": need } = part.fields;
@@ -146,12 +146,16 @@ class Session {
         text += part.content.toString("latin1");
         if (!type.startsWith("text/event-stream")) continue;
         // Comments of the meter stand alone between events; a piece can end within one.
-        const meter = /(^|\n\n): bombyx cost=(\d+) credit=\d+(?: need=(\d+))?\n\n/;
-        for (let m; (m = meter.exec(text)); text = text.replace(meter, "$1")) await raise({ cost: BigInt(m[2]), need: m[3] && BigInt(m[3]) });
+        const meter = /(^|\n\n): bombyx cost=(\d+)(?: (credit)=\d+(?: need=(\d+))?)?\n\n/;
+        for (let m; (m = meter.exec(text)); text = text.replace(meter, "$1")) {
+          if (m[3] && !left) await raise({ cost: BigInt(m[2]), need: m[4] && BigInt(m[4]) });
+        }
+        if (leave) left ??= this.send("/v1/cancel", Buffer.alloc(0), { "Bombyx-Stream": stream });
       } else {
         receipt = part.trailer["bombyx-receipt"];
       }
     }
+    await left;
     const body = Buffer.from(text, "latin1");
     if (status !== 200) throw new Refused(status, JSON.parse(body));
 
@@ -160,7 +164,7 @@ class Session {
     for (const [name, got, want] of [
       ["v", r.v, 1], ["id", r.id, id], ["channel", r.channel, address], ["evidence", r.evidence, evidence.digest],
       ["manifest", r.manifest, hex(evidence.keyset.manifest)], ["model", r.model, request.model], ["request", r.request, hex(sha256(content))],
-      ["answer", r.answer, hex(sha256(body))], ["prices", r.prices, hex(priceDigest(card.prices))], ["finish", r.finish, "complete"],
+      ["answer", r.answer, hex(sha256(body))], ["prices", r.prices, hex(priceDigest(card.prices))], ["finish", r.finish, left ? "cancelled" : "complete"],
       ["cost", charged, cost(price, r.usage)],
     ]) if (got !== want) throw new Error(`the receipt's ${name} is ${got}, not ${want}`);
     if (charged > allot) throw new Error("the receipt is over more than was allotted");

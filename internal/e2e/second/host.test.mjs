@@ -83,6 +83,12 @@ test("a channel opened here pays the host for sealed answers", async () => {
   const whole = await ask(false);
   equal(JSON.parse(whole.content).choices[0].message.content, words);
 
+  // One that is cancelled ends with the receipt for what came of it.
+  const left = await session.chat(card, enclave, evidence, {
+    model, stream: true, temperature: 0, max_completion_tokens: 64, messages: [{ role: "user", content: "What is remote attestation?" }],
+  }, { leave: true });
+  ok(!left.content.includes("[DONE]") && left.receipt.cost < streamed.receipt.cost);
+
   // Of several chunks, and more than the model takes: the enclave opens it, says so under seal, and charges nothing. The deposit bounds the rest.
   const long = (n) => session.chat(card, enclave, evidence, { model, max_completion_tokens: 1, messages: [{ role: "user", content: "word ".repeat(n) }] });
   await rejects(long(8000), refused(400, "context_length_exceeded"));
@@ -91,7 +97,7 @@ test("a channel opened here pays the host for sealed answers", async () => {
   // The host's books agree, and show the highest voucher.
   const again = await host.session(channel);
   equal(BigInt(again.state.spent), session.spent);
-  equal(BigInt(again.state.spent), BigInt(whole.receipt.cost) + BigInt(streamed.receipt.cost));
+  equal(BigInt(again.state.spent), BigInt(whole.receipt.cost) + BigInt(streamed.receipt.cost) + BigInt(left.receipt.cost));
   equal(again.state.voucher, ch.encodePromise(session.voucher).toString("hex"));
 
   // Closed at once, by agreement: the payee has what was delivered, the client the rest.
