@@ -4,11 +4,14 @@ import (
 	"context"
 	"database/sql"
 	"encoding/hex"
+	"errors"
 	"fmt"
+	"os"
 	"sync"
 	"time"
 
 	"github.com/bombyx-network/bombyx/client"
+	"github.com/bombyx-network/bombyx/internal/filelock"
 	"github.com/bombyx-network/bombyx/internal/ton/channel"
 )
 
@@ -182,9 +185,16 @@ func (r *recorder) record(db *sql.DB, batch []save) error {
 // Acquire reserves a channel for this process, or returns ErrBusy: two processes that sign for one channel would each take
 // the other's vouchers for its own. Release it; a process that dies releases it too.
 func (s *Store) Acquire(a channel.Address) (release func(), err error) {
-	l, err := lock(s.path + "." + hex.EncodeToString(a[:8]) + ".lock")
+	f, err := os.OpenFile(s.path+"."+hex.EncodeToString(a[:8])+".lock", os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("store: %w", err)
 	}
-	return sync.OnceFunc(func() { l.Close() }), nil
+	if err := filelock.Try(f); err != nil {
+		f.Close()
+		if errors.Is(err, filelock.ErrHeld) {
+			return nil, ErrBusy
+		}
+		return nil, fmt.Errorf("store: %w", err)
+	}
+	return sync.OnceFunc(func() { f.Close() }), nil
 }

@@ -153,5 +153,9 @@ func Load(path, passphrase string) (*Wallet, error) {
 	if err != nil {
 		return nil, fmt.Errorf("wallet: %w", err)
 	}
-	return Open(raw, passphrase)
+	w, err := Open(raw, passphrase)
+	if err == nil {
+		w.path = path
+	}
+	return w, err
 }

@@ -11,6 +11,7 @@ import (
 	"crypto/ed25519"
 	"errors"
 	"fmt"
+	"os"
 	"strconv"
 	"strings"
 	"sync"
@@ -21,6 +22,7 @@ import (
 	tonwallet "github.com/xssnick/tonutils-go/ton/wallet"
 	"github.com/xssnick/tonutils-go/tvm/cell"
 
+	"github.com/bombyx-network/bombyx/internal/filelock"
 	"github.com/bombyx-network/bombyx/internal/ton"
 )
 
@@ -59,6 +61,7 @@ type Wallet struct {
 	init     *tlb.StateInit
 	addr     *address.Address
 
+	path    string // of its file; empty for one that has none
 	sending sync.Mutex
 }
 
@@ -304,15 +307,44 @@ func seqno(data *cell.Cell) (uint32, error) {
 
 // Send signs the messages, sends them and returns the wallet's transaction
 // once it is proven. After ton.ErrUnconfirmed the order may still take effect
-// until TTL is over: look before paying again.
+// until TTL is over: look before paying again. All who loaded the wallet from one
+// file take turns, whatever process they are in: of two orders signed for one
+// state the second would be of no effect, which shows only when it expires.
 func (w *Wallet) Send(ctx context.Context, chain ton.Chain, msgs ...Message) (*tlb.Transaction, error) {
 	w.sending.Lock()
 	defer w.sending.Unlock()
+	done, err := w.turn(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer done()
 	order, err := w.Sign(ctx, chain, msgs...)
 	if err != nil {
 		return nil, err
 	}
 	return order.Send(ctx, chain)
+}
+
+// turn waits until no other process sends from the wallet's file.
+func (w *Wallet) turn(ctx context.Context) (done func(), err error) {
+	if w.path == "" {
+		return func() {}, nil
+	}
+	f, err := os.Open(w.path)
+	if err != nil { // moved away or replaced: it is nobody else's turn by it
+		return func() {}, nil
+	}
+	again := time.NewTicker(50 * time.Millisecond)
+	defer again.Stop()
+	for errors.Is(filelock.Try(f), filelock.ErrHeld) { // a file system without locks has no turns
+		select {
+		case <-again.C:
+		case <-ctx.Done():
+			f.Close()
+			return nil, fmt.Errorf("wallet: nothing was sent: another process is sending from it: %w", ctx.Err())
+		}
+	}
+	return func() { f.Close() }, nil
 }
 
 // Send sends the order and returns the wallet's transaction once it is proven.

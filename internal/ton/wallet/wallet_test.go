@@ -2,16 +2,19 @@ package wallet
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
 	"github.com/xssnick/tonutils-go/address"
 
+	"github.com/bombyx-network/bombyx/internal/filelock"
 	"github.com/bombyx-network/bombyx/internal/ton"
 	"github.com/bombyx-network/bombyx/internal/ton/devnet"
 )
@@ -241,6 +244,57 @@ func TestSend(t *testing.T) {
 	txs, err := c.Transactions(t.Context(), to, 0)
 	if err != nil || len(txs) != 6 || txs[0].IO.In.AsInternal().Comment() != "thanks" {
 		t.Fatalf("%d transactions, %v", len(txs), err)
+	}
+}
+
+func TestSendersOfOneFileTakeTurns(t *testing.T) {
+	chain, c := start(t)
+	w, err := FromWords(phrase, c.GlobalID())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err = chain.Fund(w.Address(), uint64(10*ton.Gram)); err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(t.TempDir(), "wallet.age")
+	if err = os.WriteFile(path, nil, 0o600); err != nil { // its lock is all that counts here
+		t.Fatal(err)
+	}
+	to := address.NewAddress(0, 0, bytes.Repeat([]byte{7}, 32))
+	var all sync.WaitGroup
+	for range 4 {
+		all.Go(func() {
+			w, err := FromWords(phrase, c.GlobalID())
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			w.path = path
+			for range 3 {
+				if _, err := w.Send(t.Context(), c, Message{To: to, Amount: 1}); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	all.Wait()
+	if got, err := c.Account(t.Context(), to); err != nil || got.Balance != 12 {
+		t.Fatalf("receiver holds %d nanogram, %v", got.Balance, err)
+	}
+
+	f, err := os.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if err = filelock.Try(f); err != nil {
+		t.Fatal(err)
+	}
+	w.path = path
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err = w.Send(ctx, c, Message{To: to, Amount: 1}); !errors.Is(err, context.Canceled) || !strings.Contains(err.Error(), "nothing was sent") {
+		t.Fatalf("while another sends: %v", err)
 	}
 }
 
