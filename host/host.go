@@ -198,14 +198,19 @@ func (h *Host) Card(ctx context.Context) (string, error) {
 		ClosingDelay: uint32(h.cfg.ClosingDelay / time.Second), MinDeposit: h.cfg.MinDeposit, Window: h.cfg.Window,
 		Prices: h.cfg.Prices, NotBefore: now.Add(-time.Minute).Unix(), NotAfter: now.Add(h.cfg.CardLifetime).Unix(),
 	}
+	entries, errs := make([]*card.Enclave, len(h.cfg.Enclaves)), make([]error, len(h.cfg.Enclaves))
+	var all sync.WaitGroup
+	for i, e := range h.cfg.Enclaves { // at once: those that hang delay the card as one does
+		all.Go(func() { entries[i], errs[i] = h.enclaves[e.ID].describe(ctx, h.cfg.Prices) })
+	}
+	all.Wait()
 	var down []error
-	for _, e := range h.cfg.Enclaves {
-		entry, err := h.enclaves[e.ID].describe(ctx, h.cfg.Prices)
-		if err != nil {
-			down = append(down, fmt.Errorf("enclave %s: %w", e.ID, err))
+	for i, e := range h.cfg.Enclaves {
+		if errs[i] != nil {
+			down = append(down, fmt.Errorf("enclave %s: %w", e.ID, errs[i]))
 			continue
 		}
-		c.Enclaves = append(c.Enclaves, *entry)
+		c.Enclaves = append(c.Enclaves, *entries[i])
 	}
 	if len(c.Enclaves) == 0 {
 		return "", fmt.Errorf("host: no enclave answers: %w", errors.Join(down...))

@@ -94,17 +94,22 @@ func TestPeerThatStopsReading(t *testing.T) {
 	})
 }
 
-// An enclave that does not answer is waited for once by all who want the card.
-func TestCardOfAnEnclaveThatHangs(t *testing.T) {
+// Enclaves that do not answer are waited for once, and at once, by all who want the card.
+func TestCardOfEnclavesThatHang(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		hangs := roundTrip(func(r *http.Request) (*http.Response, error) { <-r.Context().Done(); return nil, r.Context().Err() })
-		e := &upstream{Enclave: Enclave{ID: "e0", Transport: hangs, Authority: "e0"}}
+		h := &Host{cfg: Config{Identity: identity, Now: time.Now}, enclaves: map[string]*upstream{}}
+		for _, id := range []string{"e0", "e1", "e2"} {
+			e := Enclave{ID: id, Transport: hangs, Authority: id}
+			h.cfg.Enclaves = append(h.cfg.Enclaves, e)
+			h.enclaves[id] = &upstream{Enclave: e}
+		}
 		begin := time.Now()
 		var all sync.WaitGroup
 		for range 20 {
 			all.Go(func() {
-				if _, err := e.describe(t.Context(), nil); err == nil {
-					t.Error("described")
+				if _, err := h.Card(t.Context()); err == nil {
+					t.Error("a card without enclaves")
 				}
 			})
 		}
