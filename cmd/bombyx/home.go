@@ -291,14 +291,39 @@ func (h *home) network() ([]byte, error) {
 	return cli.ReadFile(path, 1<<20)
 }
 
+// config reads network.json.
+func (h *home) config() (raw []byte, c *ton.Config, err error) {
+	if raw, err = h.network(); err != nil {
+		return nil, nil, err
+	}
+	if c, err = ton.ParseConfig(raw); err != nil {
+		return nil, nil, cli.Errorf(cli.Usage, "put the network's global.config.json there, as TON publishes it", "%s: %w", networkFile, err)
+	}
+	return raw, c, nil
+}
+
+// globalID is the id of the network that network.json describes. It connects only where the file does not tell.
+func (h *home) globalID(ctx context.Context) (int32, error) {
+	_, c, err := h.config()
+	if err != nil {
+		return 0, err
+	}
+	if id, ok := c.GlobalID(); ok {
+		return id, nil
+	}
+	chain, err := h.chain(ctx)
+	if err != nil {
+		return 0, err
+	}
+	defer chain.Close()
+	return chain.GlobalID(), nil
+}
+
 // chain connects to the network that network.json describes.
 func (h *home) chain(ctx context.Context) (*ton.Client, error) {
-	b, err := h.network()
+	b, _, err := h.config()
 	if err != nil {
 		return nil, err
-	}
-	if _, err := ton.ParseConfig(b); err != nil {
-		return nil, cli.Errorf(cli.Usage, "put the network's global.config.json there, as TON publishes it", "%s: %w", networkFile, err)
 	}
 	memory, err := h.at(keyBlockFile)
 	if err != nil {

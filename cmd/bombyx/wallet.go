@@ -82,12 +82,11 @@ func (h *home) keepWallet(cmd *cobra.Command, make func(globalID int32) (*wallet
 	if exists(path) {
 		return cli.Errorf(cli.Usage, "move it away, or use another --home: a wallet is never overwritten", "%s exists", path)
 	}
-	chain, err := h.chain(cmd.Context())
+	id, err := h.globalID(cmd.Context())
 	if err != nil {
 		return err
 	}
-	defer chain.Close()
-	w, err := make(chain.GlobalID())
+	w, err := make(id)
 	if err != nil {
 		return cli.Errorf(cli.Usage, "check the words and their order", "%w", err)
 	}

@@ -30,6 +30,15 @@ type Config struct {
 	claimed *tonapi.BlockIDExt // the configuration's init block, where Init is another: to be proven
 }
 
+// GlobalID is the network's id, where this program knows the network: no connection is needed to tell. The chain is
+// held to it. It is false for a private network, which only its chain can name.
+func (c *Config) GlobalID() (int32, bool) {
+	if c.network == nil {
+		return 0, false
+	}
+	return c.network.globalID, true
+}
+
 // Liteserver is where a liteserver listens and the Ed25519 key that it must hold.
 type Liteserver struct {
 	Addr netip.AddrPort
