@@ -15,8 +15,8 @@ import (
 // channel. It holds it in the ledger from before the first request until the
 // costs of all are booked and it has not been used for a moment; whoever holds
 // it next begins with what the ledger then says. A process that is killed leaves
-// its channels held: the next one of its enclaves, which alone know what was
-// delivered, takes them over and lets them go.
+// its channels held, until those that take its enclaves over have settled them:
+// only the enclaves know what was delivered.
 
 const (
 	holdFor    = 3 * time.Second        // after its last use
@@ -149,7 +149,7 @@ func (h *Host) letGo(ctx context.Context, since time.Time) {
 			continue
 		}
 		a.mu.Lock()
-		release := a.kept && a.booked() && !a.used.After(since) && len(a.resumed) == len(h.enclaves)
+		release := a.kept && a.booked() && !a.used.After(since)
 		if release {
 			a.held = 0
 		}
@@ -193,9 +193,9 @@ func (h *Host) housekeep(ctx context.Context) {
 	}
 }
 
-// inherit settles the channels that were taken over with the enclaves.
+// inherit settles what was taken over with the enclaves.
 func (h *Host) inherit(ctx context.Context) bool {
-	left, err := h.cfg.Ledger.Held(ctx)
+	left, err := h.cfg.Ledger.Unsettled(ctx)
 	if err != nil {
 		if ctx.Err() == nil {
 			h.ledgerFault(err)
@@ -208,11 +208,7 @@ func (h *Host) inherit(ctx context.Context) bool {
 			h.cfg.Log.Error("ledger failed", "err", err)
 			continue
 		}
-		if a, _ := h.use(ctx, row.Address, address); a != nil { // what is not settled now is when claims are looked for
-			a.mu.Lock()
-			a.kept = true
-			a.mu.Unlock()
-		}
+		h.use(ctx, row.Address, address) // what is not settled now is when claims are looked for
 	}
 	return true
 }

@@ -235,8 +235,8 @@ func TestFleetClaims(t *testing.T) {
 	})
 }
 
-// A process that is killed leaves its channels held, and the next one of its
-// enclaves settles them and lets them go.
+// A process that is killed leaves its channels held, until the next one of its
+// enclaves has settled them.
 func TestKilledInAFleet(t *testing.T) {
 	onStores(t, func(t *testing.T, fleet fleet) {
 		a, b := fleet[0], fleet[1]
@@ -267,8 +267,6 @@ func TestKilledInAFleet(t *testing.T) {
 		if !a.h.inherit(t.Context()) {
 			t.Fatal("nothing is settled")
 		}
-		refused()
-		a.letGo()
 		auth = b.open()
 		if bal := b.account().balances(); bal != (balances{Authorised: 1000, Spent: 470}) {
 			t.Errorf("%+v", bal)
@@ -286,33 +284,89 @@ func TestKilledInAFleet(t *testing.T) {
 	})
 }
 
-// What it cannot settle yet it does not let go, unless its enclave has been
+// The enclaves of a process that is killed go to two others. Nobody serves a
+// channel before both have asked for what it had running there.
+func TestEnclavesSplit(t *testing.T) {
+	onStores(t, func(t *testing.T, fleet fleet) {
+		a, b := fleet[0], fleet[1]
+		both := []Enclave{a.cfg.Enclaves[0], b.cfg.Enclaves[0]}
+		a.cfg.Enclaves = both
+		a.start()
+		auth := a.open()
+		a.pay(auth, 1000)
+		hold := make(chan struct{})
+		var began, ended sync.WaitGroup
+		began.Add(2)
+		for n, r := range fleet {
+			r.enclave.sealed = func(http.ResponseWriter, *http.Request) { began.Done(); <-hold }
+			ended.Go(func() {
+				a.call("POST", "/v1/enclaves/"+both[n].ID+"/sealed", []byte("sealed"), "Authorization", auth,
+					"Bombyx-Stream", newStream(), "Bombyx-Allot", "500", "Content-Type", requestType)
+			})
+		}
+		began.Wait()
+		killed := a.h
+		for n, r := range fleet {
+			r.enclave.mu.Lock()
+			r.enclave.cost[a.params.Address().Raw()] = []string{"300", "400"}[n]
+			r.enclave.mu.Unlock()
+			r.cfg.Enclaves = both[n : n+1]
+			r.start()
+			r.h.holdWithin = holdAgain
+		}
+		refused := func(why string, r *rig) {
+			t.Helper()
+			r.advance(time.Second)
+			status, code, _ := r.call("POST", "/v1/session", r.session(nil, clientKey))
+			r.want(why, 503, "channel_held", status, code)
+		}
+		b.advance(time.Minute) // sessions are opened one after the other
+		refused("the other has not asked", b)
+		if !b.h.inherit(t.Context()) {
+			t.Fatal("nothing is settled")
+		}
+		refused("the other has still not asked", b)
+		if !a.h.inherit(t.Context()) {
+			t.Fatal("nothing is settled")
+		}
+		b.advance(time.Second)
+		auth = b.open()
+		if bal := b.account().balances(); bal != (balances{Authorised: 1000, Spent: 700}) {
+			t.Errorf("%+v", bal)
+		}
+		status, code := b.askAt(auth, newStream(), 301)
+		b.want("more than is left", 402, "insufficient_credit", status, code)
+		close(hold)
+		ended.Wait()
+		killed.recording.Wait()
+	})
+}
+
+// What it cannot settle yet is not others' either, unless its enclave has been
 // silent for so long that it would have forgotten.
-func TestUnsettledIsNotLetGo(t *testing.T) {
+func TestUnsettled(t *testing.T) {
 	r := newRig(t)
 	auth := r.open()
 	r.pay(auth, 1000)
 	r.h.enclaves["e0"].Authority = "127.0.0.1:1"
 	r.cfg.Enclaves[0].Authority = "127.0.0.1:1"
 	r.start()
-	held := func() int {
+	unsettled := func() int {
 		t.Helper()
-		list, err := r.cfg.Ledger.Held(t.Context())
+		list, err := r.cfg.Ledger.Unsettled(t.Context())
 		if err != nil {
 			t.Fatal(err)
 		}
 		return len(list)
 	}
 	r.h.inherit(t.Context())
-	r.letGo()
-	if held() != 1 {
-		t.Error("let go, though its enclave does not answer")
+	if unsettled() != 1 {
+		t.Error("settled, though its enclave does not answer")
 	}
 	r.advance(settleWithin + time.Second)
 	r.h.ClaimDue(t.Context())
-	r.letGo()
-	if held() != 0 {
-		t.Error("it is never let go")
+	if unsettled() != 0 {
+		t.Error("it is never settled")
 	}
 }
 
@@ -360,7 +414,7 @@ func TestSilentLedger(t *testing.T) {
 			t.Error(body)
 		}
 		if body := answer(stream2, 700, func() { // it was taken for gone
-			if _, err := a.books(t).Exec(`UPDATE owners SET seen = seen - 1000`); err != nil {
+			if _, err := a.books(t).Exec(`UPDATE owners SET alive = alive - 1000`); err != nil {
 				t.Fatal(err)
 			}
 			b.advance(time.Second)

@@ -80,13 +80,13 @@ func (k *killer) miss(m *member, all []*killChannel) {
 	for passed := 0; passed < 300; passed += step {
 		k.endOrphans()
 		k.clock.add(step * time.Second)
-		if _, err := k.books.db.Exec(`UPDATE owners SET seen = seen - $1`, step); err != nil {
+		if _, err := k.books.db.Exec(`UPDATE owners SET alive = alive - $1`, step); err != nil {
 			k.t.Fatal(err)
 		}
 		if !k.wait("the others to say that they live", func() bool {
 			k.endOrphans()
 			var silent int
-			err := k.books.db.QueryRow(`SELECT COUNT(*) FROM owners WHERE enclave <> $1 AND seen < EXTRACT(EPOCH FROM clock_timestamp()) - $2`, m.name, step/2).Scan(&silent)
+			err := k.books.db.QueryRow(`SELECT COUNT(*) FROM owners WHERE enclave <> $1 AND alive < EXTRACT(EPOCH FROM clock_timestamp()) - $2`, m.name, step/2).Scan(&silent)
 			return err == nil && silent == 0
 		}) {
 			return

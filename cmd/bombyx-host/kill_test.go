@@ -551,7 +551,7 @@ func (k *killer) settle(c *killChannel) {
 		// booked later when it takes the channel again.
 		if !k.wait("the hosts to let go of the channel", func() bool {
 			var free bool
-			err := k.books.db.QueryRow(`SELECT process = '' FROM channels WHERE address = '` + c.name + `'`).Scan(&free)
+			err := k.books.db.QueryRow(`SELECT process NOT IN (SELECT process FROM owners) FROM channels WHERE address = '` + c.name + `'`).Scan(&free)
 			return err == nil && free
 		}) {
 			return

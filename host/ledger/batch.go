@@ -316,7 +316,7 @@ func (t *transaction) own(ctx context.Context, renew bool) error {
 		return ErrTaken
 	}
 	if renew {
-		_, err = t.ExecContext(ctx, `UPDATE owners SET seen = `+t.l.clock+` WHERE process = $1`, t.l.process)
+		_, err = t.ExecContext(ctx, `UPDATE owners SET alive = `+t.l.clock+` WHERE process = $1`, t.l.process)
 	}
 	return err
 }
@@ -364,35 +364,36 @@ func (t *transaction) knows(addresses []string) bool {
 	return true
 }
 
-// hold takes channels that no living process holds.
+// hold takes channels that no living process holds, or has to settle.
 func (t *transaction) hold(ctx context.Context, batch []*write, results map[*write]error) error {
-	var living map[string]bool
 	granted := map[string]*Channel{}
+	addresses := func() rows { return sorted(granted, func(address string, _ *Channel) []any { return []any{address} }) }
 	for _, w := range batch {
-		switch process := t.locked[w.channels[0]].process; process {
-		case "", t.l.process:
-		default:
-			if living == nil {
-				list, err := t.strings(ctx, `SELECT process FROM owners WHERE seen > `+t.l.clock+` - CAST($1 AS BIGINT)`, int64(leaseGone/time.Second))
-				if err != nil {
-					return err
-				}
-				living = map[string]bool{}
-				for _, process := range list {
-					living[process] = true
-				}
-			}
-			if living[process] {
-				results[w] = ErrHeld
-				continue
-			}
-		}
 		granted[w.channels[0]] = nil
+	}
+	// One that is taken over stops living when what it left begins to be
+	// unsettled: whoever sees the first must see the second.
+	living, err := t.strings(ctx, `SELECT process FROM owners WHERE alive > `+t.l.clock+` - CAST($1 AS BIGINT)`, int64(leaseGone/time.Second))
+	if err != nil {
+		return err
+	}
+	unsettled, err := t.strings(ctx, `SELECT unsettled.address FROM unsettled JOIN owners ON owners.enclave = unsettled.enclave
+		WHERE unsettled.address IN (SELECT value ->> 0 FROM ROWS) AND owners.process <> $2 AND owners.alive > `+t.l.clock+` - CAST($3 AS BIGINT)`,
+		addresses(), t.l.process, int64(leaseGone/time.Second))
+	if err != nil {
+		return err
+	}
+	for _, w := range batch {
+		address := w.channels[0]
+		process := t.locked[address].process
+		if process != t.l.process && (slices.Contains(living, process) || slices.Contains(unsettled, address)) {
+			results[w] = ErrHeld
+			delete(granted, address)
+		}
 	}
 	if len(granted) == 0 {
 		return nil
 	}
-	addresses := func() rows { return sorted(granted, func(address string, _ *Channel) []any { return []any{address} }) }
 	if _, err := t.ExecContext(ctx, `UPDATE channels SET process = $2 WHERE process <> $2 AND address IN (SELECT value ->> 0 FROM ROWS)`, addresses(), t.l.process); err != nil {
 		return err
 	}

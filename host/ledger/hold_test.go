@@ -83,23 +83,23 @@ func TestHold(t *testing.T) {
 		}
 		must(t, b.Release(ctx, "0:a", "0:b"))
 
-		// They go over with the enclaves, all of them: what was delivered is told
-		// by these.
+		// What a process leaves that is taken over is settled first, by each of
+		// those that have its enclaves then.
 		held(t, a, "0:a", 5)
 		left := func(l *Ledger, want ...string) {
 			t.Helper()
-			list, err := l.Held(ctx)
+			list, err := l.Unsettled(ctx)
 			must(t, err)
 			var got []string
 			for _, c := range list {
 				got = append(got, c.Address)
 			}
 			if fmt.Sprint(got) != fmt.Sprint(want) {
-				t.Errorf("holds %v, want %v", got, want)
+				t.Errorf("%v are unsettled, want %v", got, want)
 			}
 		}
 		first := open(t, source, "e")
-		left(first)
+		left(first, "0:a")
 		refused(t, b, "0:a")
 		refused(t, first, "0:a")
 		if _, err := a.Hold(ctx, "0:b"); !errors.Is(err, ErrTaken) || a.Lease() != 0 {
@@ -109,25 +109,41 @@ func TestHold(t *testing.T) {
 		left(second, "0:a")
 		refused(t, b, "0:a")
 		refused(t, first, "0:a")
-		held(t, second, "0:a", 5)
+		refused(t, second, "0:a")
+		settled := func(l *Ledger, tab Tab, want uint64) {
+			t.Helper()
+			if due, err := l.Resume(ctx, tab); err != nil || due != want {
+				t.Errorf("%d are due, want %d, %v", due, want, err)
+			}
+		}
+		settled(first, Tab{"0:a", "e", "t", 8}, 3)
+		left(first)
+		refused(t, first, "0:a")
+		refused(t, b, "0:a")
+		held(t, second, "0:a", 8) // it knows of itself what it has not asked
 		must(t, second.Release(ctx, "0:a"))
-		held(t, b, "0:a", 5)
+		third := open(t, source, "f") // in its place
+		left(third, "0:a")
+		refused(t, b, "0:a")
+		settled(third, Tab{"0:a", "f", "u", 4}, 4)
+		left(third)
+		held(t, b, "0:a", 12)
 
 		// One that is silent for long is gone. What it had running counts until
 		// its enclaves say more.
 		must(t, b.SetStream(ctx, Stream{Channel: "0:a", ID: "s", Enclave: "g", Tab: "t", Cost: 20}))
 		silent := func(d time.Duration) {
 			t.Helper()
-			_, err := b.db.ExecContext(ctx, `UPDATE owners SET seen = seen - $1 WHERE enclave = 'g'`, int64(d/time.Second))
+			_, err := b.db.ExecContext(ctx, `UPDATE owners SET alive = alive - $1 WHERE enclave = 'g'`, int64(d/time.Second))
 			must(t, err)
 		}
 		silent(leaseGone - 30*time.Second)
 		refused(t, first, "0:a")
 		silent(time.Minute)
-		held(t, first, "0:a", 25)
+		held(t, first, "0:a", 32)
 		refused(t, b, "0:a")
 		must(t, b.Book(ctx, Tab{"0:a", "g", "t", 22}, "s")) // it was not gone
-		held(t, first, "0:a", 27)
+		held(t, first, "0:a", 34)
 	})
 }
 

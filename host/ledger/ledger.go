@@ -177,8 +177,9 @@ func (l *Ledger) Close() error {
 // comes once, before the first write. It waits for what an earlier process has
 // under way, which PostgreSQL ends within a minute even if that process was
 // killed or its machine is gone; from then on everything that the earlier one
-// writes fails with ErrTaken, and this one holds the channels that it held, if
-// it took the last of its enclaves.
+// writes fails with ErrTaken. Nobody else holds the channels that it held before
+// this one has settled them (see Unsettled), and all that took others of its
+// enclaves have.
 func (l *Ledger) Take(ctx context.Context, enclaves ...string) error {
 	ids := map[string]bool{}
 	for _, id := range enclaves {
@@ -200,29 +201,22 @@ func (l *Ledger) Take(ctx context.Context, enclaves ...string) error {
 		}
 		mine := func() rows { return sorted(ids, func(id string, _ bool) []any { return []any{id} }) }
 		// Rows that all who start at once can see, and wait for.
-		if _, err := tx.ExecContext(ctx, `INSERT INTO owners (enclave, process, since, seen) SELECT value ->> 0, '', 0, 0 FROM ROWS WHERE true ORDER BY 1 ON CONFLICT (enclave) DO NOTHING`, mine()); err != nil {
+		if _, err := tx.ExecContext(ctx, `INSERT INTO owners (enclave, process, since, alive) SELECT value ->> 0, '', 0, 0 FROM ROWS WHERE true ORDER BY 1 ON CONFLICT (enclave) DO NOTHING`, mine()); err != nil {
 			return err
 		}
 		before, err := tx.strings(ctx, `SELECT process FROM owners WHERE enclave IN (SELECT value ->> 0 FROM ROWS) ORDER BY enclave`+l.forUpdate, mine())
 		if err != nil {
 			return err
 		}
-		if _, err := tx.ExecContext(ctx, `UPDATE owners SET process = CAST($2 AS TEXT), since = CAST($3 AS BIGINT), seen = `+l.clock+` WHERE enclave IN (SELECT value ->> 0 FROM ROWS)`,
-			mine(), l.process, l.now().Unix()); err != nil {
-			return err
-		}
-		gone := column(slices.DeleteFunc(before, func(process string) bool { return process == "" }))
-		if gone == nil {
-			return tx.Commit()
-		}
-		held, err := tx.strings(ctx, `SELECT address FROM channels WHERE process IN (SELECT value ->> 0 FROM ROWS) AND process NOT IN (SELECT process FROM owners) ORDER BY address`+l.forUpdate, gone)
-		if err != nil {
-			return err
-		}
-		if left := column(held); left != nil {
-			if _, err := tx.ExecContext(ctx, `UPDATE channels SET process = $2 WHERE address IN (SELECT value ->> 0 FROM ROWS)`, left, l.process); err != nil {
+		if slices.ContainsFunc(before, func(process string) bool { return process != "" }) {
+			if _, err := tx.ExecContext(ctx, `INSERT INTO unsettled (address, enclave) SELECT channels.address, owners.enclave FROM owners JOIN channels ON channels.process = owners.process
+				WHERE owners.process <> '' AND owners.enclave IN (SELECT value ->> 0 FROM ROWS) ORDER BY 1, 2 ON CONFLICT (address, enclave) DO NOTHING`, mine()); err != nil {
 				return err
 			}
+		}
+		if _, err := tx.ExecContext(ctx, `UPDATE owners SET process = CAST($2 AS TEXT), since = CAST($3 AS BIGINT), alive = `+l.clock+` WHERE enclave IN (SELECT value ->> 0 FROM ROWS)`,
+			mine(), l.process, l.now().Unix()); err != nil {
+			return err
 		}
 		return tx.Commit()
 	}()
@@ -259,7 +253,7 @@ func (l *Ledger) Lease() uint64 {
 // as it then is: nobody else adds to what it has spent before Release. Its
 // Spent includes what was last recorded of requests of a process that is gone,
 // at enclaves that nobody has taken over. It is ErrHeld while another process
-// serves the channel, or may have costs of it to book.
+// serves the channel, or has to settle what an earlier one left of it.
 func (l *Ledger) Hold(ctx context.Context, address string) (*Channel, error) {
 	h := &hold{}
 	err := l.put(ctx, &write{channels: []string{address}, hold: h})
@@ -276,9 +270,11 @@ func (l *Ledger) Holds(ctx context.Context, address string) error {
 	})
 }
 
-// Held lists the channels that this process holds, or has taken over.
-func (l *Ledger) Held(ctx context.Context) ([]*Channel, error) {
-	rows, err := l.db.QueryContext(ctx, `SELECT `+columns+` FROM channels WHERE process = $1`, l.process)
+// Unsettled lists the channels of which an earlier process may have left costs at
+// enclaves of this one: see Resume.
+func (l *Ledger) Unsettled(ctx context.Context) ([]*Channel, error) {
+	rows, err := l.db.QueryContext(ctx, `SELECT `+columns+` FROM channels WHERE address IN
+		(SELECT unsettled.address FROM unsettled JOIN owners ON owners.enclave = unsettled.enclave WHERE owners.process = $1)`, l.process)
 	return scan(rows, err)
 }
 
@@ -420,8 +416,13 @@ func (l *Ledger) Resume(ctx context.Context, t Tab) (due uint64, err error) {
 		if due, failed = tx.lose(ctx, `address = $1 AND enclave = $2 AND tab <> $3`, t.Channel, t.Enclave, t.ID); failed != nil {
 			return nil, failed
 		}
-		if _, err := tx.ExecContext(ctx, `DELETE FROM streams WHERE address = $1 AND enclave = $2`, t.Channel, t.Enclave); err != nil || t.ID == "" {
-			return nil, err
+		for _, settled := range []string{`DELETE FROM streams WHERE address = $1 AND enclave = $2`, `DELETE FROM unsettled WHERE address = $1 AND enclave = $2`} {
+			if _, err := tx.ExecContext(ctx, settled, t.Channel, t.Enclave); err != nil {
+				return nil, err
+			}
+		}
+		if t.ID == "" {
+			return nil, nil
 		}
 		costs, err := tx.grow(ctx, map[string]Tab{t.key(): t})
 		if err != nil {
