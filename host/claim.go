@@ -21,6 +21,27 @@ import (
 type TON struct {
 	Client ton.Chain
 	Wallet *wallet.Wallet
+	// Turn waits until no other process sends from the wallet, until done; nil
+	// where none does. Of two orders signed for one state of it the second is of
+	// no effect, and that shows only when it expires.
+	Turn func(context.Context) (done func(), err error)
+}
+
+// send sends from the wallet when it is this process's turn, unless by then it
+// is not wanted any more.
+func (t *TON) send(ctx context.Context, m wallet.Message, wanted func() (bool, error)) error {
+	if t.Turn != nil {
+		done, err := t.Turn(ctx)
+		if err != nil {
+			return fmt.Errorf("host: nothing was sent: another process sends from the wallet: %w", err)
+		}
+		defer done()
+		if ok, err := wanted(); !ok || err != nil {
+			return err
+		}
+	}
+	_, err := t.Wallet.Send(ctx, t.Client, m)
+	return err
 }
 
 // Channel implements Chain.
@@ -56,8 +77,10 @@ func (t *TON) Claim(ctx context.Context, v *channel.SignedVoucher) error {
 		return ErrTooSmall
 	}
 	m := channel.Claim(v, channel.GasValue)
-	_, err = t.Wallet.Send(ctx, t.Client, wallet.Message{To: v.Channel.Std(), Amount: channel.GasValue, Bounce: true, Body: m.Body})
-	return err
+	return t.send(ctx, wallet.Message{To: v.Channel.Std(), Amount: channel.GasValue, Bounce: true, Body: m.Body}, func() (bool, error) {
+		on, err := channel.Load(ctx, t.Client, v.Channel)
+		return err == nil && on.Claimable(on.Balance, v.Total) > 0, err
+	})
 }
 
 // CloseTogether implements Chain.
@@ -70,7 +93,8 @@ func (t *TON) CloseTogether(ctx context.Context, a *channel.SignedAgreement) err
 		return ErrNoWallet
 	}
 	m := channel.CloseTogether(a, channel.GasValue)
-	if _, err := t.Wallet.Send(ctx, t.Client, wallet.Message{To: a.Channel.Std(), Amount: channel.GasValue, Bounce: true, Body: m.Body}); errors.Is(err, ton.ErrUnconfirmed) {
+	always := func() (bool, error) { return true, nil }
+	if err := t.send(ctx, wallet.Message{To: a.Channel.Std(), Amount: channel.GasValue, Bounce: true, Body: m.Body}, always); errors.Is(err, ton.ErrUnconfirmed) {
 		return fmt.Errorf("%w: %w", ErrMayClose, err)
 	} else if err != nil {
 		return err

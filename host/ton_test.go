@@ -4,9 +4,12 @@ import (
 	"context"
 	"crypto/ed25519"
 	"errors"
+	"sync"
 	"testing"
 	"time"
 
+	"github.com/bombyx-network/bombyx/host/ledger"
+	"github.com/bombyx-network/bombyx/internal/pgtest"
 	"github.com/bombyx-network/bombyx/internal/ton"
 	"github.com/bombyx-network/bombyx/internal/ton/channel"
 	"github.com/bombyx-network/bombyx/internal/ton/devnet"
@@ -132,4 +135,110 @@ func TestOnDevnet(t *testing.T) {
 		}
 		time.Sleep(20 * time.Millisecond)
 	}
+}
+
+// Processes of a fleet whose wallets are one, on machines of their own, claim at
+// once: all are paid, once, and none waits until an order expires.
+func TestOneWallet(t *testing.T) {
+	const gram, claims, due = 1_000_000_000, 3, 1_000_000
+	source := pgtest.Scratch(t)
+	ctx, cancel := context.WithTimeout(t.Context(), wallet.TTL)
+	defer cancel()
+	chain, err := devnet.New(devnet.Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer chain.Close()
+	if _, err = chain.Serve(ctx, "127.0.0.1:0"); err != nil {
+		t.Fatal(err)
+	}
+	running, stop := context.WithCancel(context.Background())
+	ended := make(chan struct{})
+	go func() { defer close(ended); chain.Run(running, 50*time.Millisecond) }()
+	defer func() { stop(); <-ended }()
+	payer, err := wallet.New(chain.GlobalID())
+	if err != nil {
+		t.Fatal(err)
+	}
+	payee, err := wallet.New(chain.GlobalID())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, w := range []*wallet.Wallet{payer, payee} {
+		if err := chain.Fund(w.Address(), 10*gram); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var processes []*TON
+	for range claims {
+		api, err := ton.Dial(ctx, chain.GlobalConfig(), ton.Options{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer api.Close()
+		w, err := wallet.FromWords(payee.Words(), chain.GlobalID())
+		if err != nil {
+			t.Fatal(err)
+		}
+		l, err := ledger.Open(ctx, source, time.Now)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer l.Close()
+		processes = append(processes, &TON{Client: api, Wallet: w, Turn: l.Turn})
+	}
+	payeeAt, _ := channel.AddressOf(payee.Address())
+	payerAt, _ := channel.AddressOf(payer.Address())
+	var open []channel.Address
+	for n := range claims {
+		p := channel.Params{Payee: payeeAt, Client: payerAt, ClientKey: [32]byte(clientKey.Public().(ed25519.PublicKey)),
+			CloseDelay: 3600, ExpiresAt: uint32(chain.Now().Add(30 * 24 * time.Hour).Unix()), Salt: uint64(n)}
+		at := p.Address()
+		if _, err := payer.Send(ctx, processes[n].Client, wallet.Message{To: at.Std(), Amount: gram, Init: channel.Open(p, gram).StateInit}); err != nil {
+			t.Fatal(err)
+		}
+		open = append(open, at)
+	}
+	paid := func(n int, want uint64) {
+		t.Helper()
+		for {
+			on, err := processes[n].Channel(ctx, open[n])
+			if err == nil && on.Paid == want {
+				return
+			} else if ctx.Err() != nil {
+				t.Fatalf("%+v, %v, want %d paid", on, err, want)
+			}
+			time.Sleep(20 * time.Millisecond)
+		}
+	}
+	for n := range claims {
+		paid(n, 0)
+	}
+	for total := uint64(due); total <= 2*due; total += due { // the wallet's first order deploys it
+		var all sync.WaitGroup
+		for n, process := range processes {
+			v := channel.Voucher{GlobalID: chain.GlobalID(), Channel: open[n], Total: total}.Sign(clientKey)
+			all.Go(func() {
+				if err := process.Claim(ctx, &v); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		all.Wait()
+		for n := range claims {
+			paid(n, total)
+		}
+	}
+	// What another has claimed meanwhile is not claimed again.
+	v := channel.Voucher{GlobalID: chain.GlobalID(), Channel: open[0], Total: 3 * due}.Sign(clientKey)
+	var all sync.WaitGroup
+	for _, process := range processes {
+		all.Go(func() {
+			if err := process.Claim(ctx, &v); err != nil && !errors.Is(err, ErrTooSmall) {
+				t.Error(err)
+			}
+		})
+	}
+	all.Wait()
+	paid(0, 3*due)
 }

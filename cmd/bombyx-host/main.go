@@ -287,6 +287,7 @@ func setUp(ctx context.Context, c *config, dir string, log *slog.Logger) (h *hos
 	if cfg.Ledger, err = ledger.Open(ctx, source, ledgerClock); err != nil {
 		return nil, nil, cli.Errorf(cli.Usage, "ledger is the path of a SQLite file, or a postgres:// URL: check it, and whether the database runs", "%w", err)
 	}
+	t.Turn = cfg.Ledger.Turn
 	closers = append(closers, func() { cfg.Ledger.Close() })
 	for _, e := range c.Enclaves {
 		a, err := cli.ParseAddr(e.Address)

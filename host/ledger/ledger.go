@@ -112,6 +112,7 @@ type Ledger struct {
 	enclaves int    // that Take has taken
 	taken    chan struct{}
 	lease    atomic.Pointer[lease]
+	turn     chan struct{} // capacity 1: held by who has, or waits for, a turn
 
 	// The writer's alone:
 	statements map[string]*sql.Stmt // prepared
@@ -132,13 +133,15 @@ type dialect struct {
 	forShare  string // keeps others from changing them
 	patient   string // lets a statement wait for locks as long as another process may hold them
 	clock     string // one for all processes, Unix seconds
+	alone     string // keeps other processes from the same statement until the transaction ends
 }
 
 var (
 	// SQLite has one writer, and what a killed process left is gone.
-	sqliteDialect   = dialect{unpack: "json_each($1)", patient: "SELECT 1", clock: "unixepoch()"}
+	sqliteDialect   = dialect{unpack: "json_each($1)", patient: "SELECT 1", clock: "unixepoch()", alone: "SELECT 1"}
 	postgresDialect = dialect{"json_array_elements(CAST($1 AS json))", " FOR UPDATE", " FOR SHARE",
-		fmt.Sprintf("SET LOCAL statement_timeout = %d", 3*orphanTimeout.Milliseconds()), "CAST(EXTRACT(EPOCH FROM clock_timestamp()) AS BIGINT)"}
+		fmt.Sprintf("SET LOCAL statement_timeout = %d", 3*orphanTimeout.Milliseconds()), "CAST(EXTRACT(EPOCH FROM clock_timestamp()) AS BIGINT)",
+		fmt.Sprintf("SELECT pg_advisory_xact_lock(%d)", int64(walletLock))}
 )
 
 // Open opens or creates a ledger for reading; [Ledger.Take] opens it for
@@ -161,7 +164,7 @@ func Open(ctx context.Context, source string, now func() time.Time) (*Ledger, er
 	}
 	db.SetMaxOpenConns(4)
 	l := &Ledger{db: db, now: now, dialect: d, writes: make(chan *write, maxBatch), quit: make(chan struct{}), done: make(chan struct{}),
-		process: rand.Text(), taken: make(chan struct{}), statements: map[string]*sql.Stmt{}, unpruned: map[string]int{}}
+		process: rand.Text(), taken: make(chan struct{}), turn: make(chan struct{}, 1), statements: map[string]*sql.Stmt{}, unpruned: map[string]int{}}
 	go l.run()
 	return l, nil
 }
@@ -285,6 +288,31 @@ func (l *Ledger) Release(ctx context.Context, addresses ...string) error {
 		_, err := tx.ExecContext(ctx, `UPDATE channels SET process = '' WHERE process = $2 AND address IN (SELECT value ->> 0 FROM ROWS)`, column(addresses), l.process)
 		return nil, err
 	}})
+}
+
+// Turn waits until no other process of the fleet has its turn at what all share
+// beside the ledger, the payee's wallet. The turn ends with done, with this
+// process, and after half a minute for one that does not go on.
+func (l *Ledger) Turn(ctx context.Context) (done func(), err error) {
+	select {
+	case l.turn <- struct{}{}: // one connection for all that wait
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+	tx, err := l.db.BeginTx(ctx, nil)
+	if err == nil {
+		if _, err = tx.ExecContext(ctx, l.patient); err == nil {
+			_, err = tx.ExecContext(ctx, l.alone)
+		}
+		if err != nil {
+			tx.Rollback()
+		}
+	}
+	if err != nil {
+		<-l.turn
+		return nil, fmt.Errorf("ledger: %w", err)
+	}
+	return func() { tx.Rollback(); <-l.turn }, nil
 }
 
 // AddChannel records a channel that the chain has shown; one that is already

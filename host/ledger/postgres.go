@@ -64,7 +64,10 @@ func durable(ctx context.Context, c *pgx.Conn) error {
 // goes with the connection, and so with a process that is killed.
 type oneAtATime struct{}
 
-const migrationLock = 0x626f6d6279780001 // "bombyx", 1
+const (
+	migrationLock = 0x626f6d6279780001 + iota // "bombyx", 1
+	walletLock
+)
 
 func (oneAtATime) SessionLock(ctx context.Context, c *sql.Conn) error {
 	_, err := c.ExecContext(ctx, "SELECT pg_advisory_lock($1)", int64(migrationLock))
