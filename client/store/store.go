@@ -149,6 +149,16 @@ func (s *Store) SetDeposit(ctx context.Context, a channel.Address, nano uint64) 
 	return changed(r, err, ErrUnknown)
 }
 
+// SetHost names the host of a channel that was recorded without one: its host key is zero. ErrUnknown is that there is none such.
+func (s *Store) SetHost(ctx context.Context, a channel.Address, url string, key ed25519.PublicKey) error {
+	if len(key) != ed25519.PublicKeySize {
+		return errors.New("store: host key is missing")
+	}
+	r, err := s.db.ExecContext(ctx, `UPDATE channels SET host = ?, host_key = ? WHERE address = ? AND host_key = ?`, url, hex.EncodeToString(key), a.Raw(),
+		hex.EncodeToString(make([]byte, ed25519.PublicKeySize)))
+	return changed(r, err, ErrUnknown)
+}
+
 // Forget removes a channel that is still Opening, once it is certain that its deposit was never sent.
 func (s *Store) Forget(ctx context.Context, a channel.Address) error {
 	r, err := s.db.ExecContext(ctx, `DELETE FROM channels WHERE address = ? AND state = ? AND signed = 0`, a.Raw(), StateOpening)

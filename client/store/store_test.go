@@ -70,6 +70,32 @@ func TestWhatWasAddedComesBack(t *testing.T) {
 	}
 }
 
+// The host of a channel is named once: nothing leads its money to another one later.
+func TestHostIsNamedOnce(t *testing.T) {
+	s := open(t, filepath.Join(t.TempDir(), "client.db"))
+	known, found := sample(1), sample(2)
+	found.Host, found.HostKey = "", make(ed25519.PublicKey, ed25519.PublicKeySize)
+	if err := errors.Join(s.Add(t.Context(), known), s.Add(t.Context(), found)); err != nil {
+		t.Fatal(err)
+	}
+	key := ed25519.PublicKey(bytes.Repeat([]byte{7}, ed25519.PublicKeySize))
+	if err := s.SetHost(t.Context(), known.Address(), "https://other", key); !errors.Is(err, store.ErrUnknown) {
+		t.Fatalf("a channel with a host: %v", err)
+	}
+	if err := s.SetHost(t.Context(), found.Address(), "https://other", key[:31]); err == nil {
+		t.Fatal("a short key")
+	}
+	if err := s.SetHost(t.Context(), found.Address(), "https://other", key); err != nil {
+		t.Fatal(err)
+	}
+	if c, err := s.Channel(t.Context(), found.Address()); err != nil || c.Host != "https://other" || !c.HostKey.Equal(key) {
+		t.Fatalf("%+v %v", c, err)
+	}
+	if c, err := s.Channel(t.Context(), known.Address()); err != nil || c.Host != known.Host || !c.HostKey.Equal(known.HostKey) {
+		t.Fatalf("%+v %v", c, err)
+	}
+}
+
 func TestOnlyWhatNeverOpenedIsForgotten(t *testing.T) {
 	s := open(t, filepath.Join(t.TempDir(), "client.db"))
 	c, d := sample(1), sample(2)

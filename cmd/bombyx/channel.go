@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"encoding/binary"
@@ -396,6 +397,10 @@ func promisable(on *channel.Account) uint64 {
 	return on.Paid + on.Balance - channel.Reserve
 }
 
+func hostText(url string) string {
+	return cmp.Or(url, "host not known: bombyx channel recover")
+}
+
 // channelDocument is a channel as --json shows it. Amounts are nanogram.
 type channelDocument struct {
 	Address string      `json:"address"`
@@ -496,7 +501,7 @@ func channelList(h *home) *cobra.Command {
 		}
 		for _, c := range all {
 			fmt.Fprintf(cmd.OutOrStdout(), "%s  %s\n  %s of %s GRAM left, %s paid for answers\n  %s\n",
-				c.Address(), c.State, ton.Nano(left(c)), ton.Nano(c.Deposit), ton.Nano(c.Progress.Settled), c.Host)
+				c.Address(), c.State, ton.Nano(left(c)), ton.Nano(c.Deposit), ton.Nano(c.Progress.Settled), hostText(c.Host))
 		}
 		return nil
 	}
@@ -564,7 +569,7 @@ func channelShow(h *home) *cobra.Command {
 func (d *channelDocument) print(cmd *cobra.Command) {
 	out := cmd.OutOrStdout()
 	fmt.Fprintf(out, "channel   %s\nstate     %s\nhost      %s\npays      %s\ndeposit   %s GRAM for answers\npaid      %s GRAM for answers\nsigned    %s GRAM in vouchers\nleft      %s GRAM\nends      %s\n",
-		d.Address, d.State, d.Host, d.Payee, ton.Nano(d.Deposit), ton.Nano(d.Settled), ton.Nano(d.Signed), ton.Nano(d.Left), d.Expires.Format(time.RFC3339))
+		d.Address, d.State, hostText(d.Host), d.Payee, ton.Nano(d.Deposit), ton.Nano(d.Settled), ton.Nano(d.Signed), ton.Nano(d.Left), d.Expires.Format(time.RFC3339))
 	switch on := d.OnChain; {
 	case !on.Exists:
 		fmt.Fprintln(out, "on chain  nothing")

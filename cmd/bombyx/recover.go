@@ -24,7 +24,8 @@ func channelRecover(h *home) *cobra.Command {
 		Long: `recover needs the wallet alone: it looks through its transactions, or at the channels named,
 for contracts that return their money to it, and records them. What has been promised the
 host shows with your own vouchers. A channel whose host is not the one in host.json, or
-given with --host and --host-key, can be closed but not paid from.`,
+given with --host and --host-key, can be closed but not paid from, until recover is called
+again with its host.`,
 		Example: "  bombyx wallet import && bombyx channel recover\n  bombyx channel close EQ..."}
 	o.flags(c)
 	h.passphraseFlag(c)
@@ -59,10 +60,17 @@ given with --host and --host-key, can be closed but not paid from.`,
 			if on.Closing() {
 				c.State = store.StateClosing
 			}
-			if err := p.store.Add(cmd.Context(), c); errors.Is(err, store.ErrExists) {
+			err := p.store.Add(cmd.Context(), c)
+			if errors.Is(err, store.ErrExists) && c.Host != "" { // perhaps found before its host was known
+				err = p.store.SetHost(cmd.Context(), c.Address(), c.Host, c.HostKey)
+			}
+			switch {
+			case errors.Is(err, store.ErrExists), errors.Is(err, store.ErrUnknown):
 				continue
-			} else if err != nil {
+			case err != nil:
 				return err
+			case c.Host == "":
+				fmt.Fprintf(cmd.ErrOrStderr(), "bombyx: the host of %s is not known here: to pay from it, bombyx host add it and recover again\n", c.Address())
 			}
 			n++
 			if err := p.say(c.Address(), on, "%s holds %s GRAM\n", c.Address(), ton.Nano(on.Balance)); err != nil {

@@ -277,7 +277,8 @@ func TestRevocationStays(t *testing.T) {
 
 // The contract looks at a content's status without a reader's care, and takes whatever it is for what readers do.
 func TestUnreadableContentIsWithdrawn(t *testing.T) {
-	library, err := cell.BeginCell().MustStoreUInt(2, 8).MustStoreSlice(make([]byte, 32), 256).EndCellSpecial(true)
+	hash := [32]byte{4: 3} // a status that revokes, were this a record
+	library, err := cell.BeginCell().MustStoreUInt(2, 8).MustStoreSlice(hash[:], 256).EndCellSpecial(true)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -311,13 +312,34 @@ func TestLargestRecord(t *testing.T) {
 	if _, err := b.read().Lookup(Reference, big.Name, big.Version, b.chain.Now); err != nil {
 		t.Fatal(err)
 	}
-	content := cell.BeginCell().EndCell()
-	for i := range 65 {
-		content = cell.BeginCell().MustStoreUInt(uint64(i), 16).MustStoreRef(content).EndCell()
-	}
 	key := big.Key()
-	body := cell.BeginCell().MustStoreUInt(opAnnounce, 32).MustStoreSlice(key[:], 256).MustStoreRef(content).EndCell()
-	b.refused(owner, message(b.at, GasValue, body), ExitTooLarge)
+	of := func(cells int) *tlb.InternalMessage {
+		content := cell.BeginCell().EndCell()
+		for i := 1; i < cells; i++ {
+			content = cell.BeginCell().MustStoreUInt(uint64(i), 16).MustStoreRef(content).EndCell()
+		}
+		return message(b.at, GasValue, cell.BeginCell().MustStoreUInt(opAnnounce, 32).MustStoreSlice(key[:], 256).MustStoreRef(content).EndCell())
+	}
+	b.ok(owner, of(64))
+	b.refused(owner, of(65), ExitTooLarge)
+}
+
+// Reclaim leaves what the owner names, or all that there is; and nothing that the registry sends asks to bounce.
+func TestReclaim(t *testing.T) {
+	b := opened(t)
+	for _, c := range []struct {
+		keep, left uint64
+		out        int
+	}{{gram / 2, gram / 2, 1}, {gram, gram / 2, 0}, {0, 0, 1}} {
+		tx := b.send(owner, Reclaim(b.at, c.keep, GasValue))
+		got := b.chain.Balance(b.at)
+		if !tx.Success || len(tx.Out) != c.out || got < c.left || c.out == 1 && (got != c.left || tx.Out[0].Bounce) {
+			t.Fatalf("keep %d: success %v, %d messages out, %d left, want %d", c.keep, tx.Success, len(tx.Out), got, c.left)
+		}
+	}
+	if tx := b.send(owner, b.announce(record("1"))); !tx.Success || len(tx.Out) != 1 || tx.Out[0].Bounce {
+		t.Fatalf("success %v, %d messages out", tx.Success, len(tx.Out))
+	}
 }
 
 func TestHundredRecords(t *testing.T) {
