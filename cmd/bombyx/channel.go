@@ -254,7 +254,7 @@ func (p *payer) open(c store.Channel, amount ton.Nano) error {
 		return err
 	}
 	if err := p.send(channel.Open(c.Params, uint64(amount)), amount); err != nil {
-		if errors.Is(err, wallet.ErrBalance) || errors.Is(err, ton.ErrExpired) || errors.Is(err, ton.ErrRefused) { // certainly not sent
+		if errors.Is(err, wallet.ErrBalance) || errors.Is(err, ton.ErrExpired) || errors.Is(err, ton.ErrOvertaken) || errors.Is(err, ton.ErrRefused) { // certainly not sent
 			err = errors.Join(err, p.store.Forget(ctx, a))
 		}
 		return err

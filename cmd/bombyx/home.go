@@ -357,11 +357,24 @@ func (h *home) openWallet(ctx context.Context, chain ton.Chain) (*wallet.Wallet,
 	if err != nil {
 		return nil, walletFault(err)
 	}
-	if chain != nil && chain.GlobalID() != w.GlobalID() {
-		defer w.Wipe()
-		return nil, cli.Errorf(cli.Usage, "use the network.json that belongs to this wallet, or another --home", "the wallet is for network %d, %s for %d", w.GlobalID(), networkFile, chain.GlobalID())
+	w.OnWait(func() {
+		fmt.Fprintln(os.Stderr, "bombyx: waiting: another process is sending from this wallet")
+	})
+	if chain != nil {
+		if err := belongs(w, chain); err != nil {
+			w.Wipe()
+			return nil, err
+		}
 	}
 	return w, nil
+}
+
+// belongs refuses a wallet of another network than the chain's.
+func belongs(w *wallet.Wallet, chain ton.Chain) error {
+	if chain.GlobalID() != w.GlobalID() {
+		return cli.Errorf(cli.Usage, "use the network.json that belongs to this wallet, or another --home", "the wallet is for network %d, %s for %d", w.GlobalID(), networkFile, chain.GlobalID())
+	}
+	return nil
 }
 
 func (h *home) askPassphrase(ctx context.Context, prompt string) (string, error) {
@@ -477,6 +490,8 @@ func walletFault(err error) error {
 		return cli.Errorf(cli.Usage, "ask for the receiver's address on this network", "%w", err)
 	case errors.Is(err, wallet.ErrNotSent):
 		return cli.Errorf(cli.Refused, "only the fee is spent: look at the balance, bombyx wallet show, and try again", "%w", err)
+	case errors.Is(err, ton.ErrOvertaken):
+		return cli.Errorf(cli.Refused, "nothing was sent, and this payment never will be: somebody with the same words, such as a phone wallet, paid meanwhile; look whether it was the same payment, then try again", "%w", err)
 	case errors.Is(err, ton.ErrRefused):
 		return cli.Errorf(cli.Refused, "another program may have used the wallet at the same time: look first, bombyx wallet show, then try again", "%w", err)
 	case errors.Is(err, ton.ErrUnreachable), errors.Is(err, ton.ErrUnconfirmed), errors.Is(err, ton.ErrExpired):

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -127,37 +128,64 @@ func walletShow(h *home) *cobra.Command {
 	var asJSON bool
 	c := &cobra.Command{Use: "show", Short: "Show address and balance, and how to fund it", Args: cobra.NoArgs,
 		Long: `show prints the wallet's address, its proven balance, and a ton:// link and
-a QR code that a phone wallet opens.`,
+a QR code that a phone wallet opens. Without a connection it prints all but the balance,
+and ends with exit code 4.`,
 		Example: "  bombyx wallet show\n  bombyx wallet show --json"}
 	h.passphraseFlag(c)
 	c.Flags().BoolVar(&asJSON, "json", false, "print one JSON object; amounts in nanogram")
 	c.RunE = func(cmd *cobra.Command, _ []string) error {
-		chain, err := h.chain(cmd.Context())
-		if err != nil {
-			return err
-		}
-		defer chain.Close()
-		w, err := h.openWallet(cmd.Context(), chain)
+		w, err := h.openWallet(cmd.Context(), nil)
 		if err != nil {
 			return err
 		}
 		defer w.Wipe()
-		balance, err := w.Balance(cmd.Context(), chain)
-		if err != nil {
-			return walletFault(err)
+		balance, missing := h.balance(cmd.Context(), w)
+		if missing != nil && !unreachable(missing) {
+			return missing
 		}
 		link := w.Link(0)
 		out := cmd.OutOrStdout()
 		if asJSON {
-			return printJSON(out, map[string]any{"address": w.Address().String(), "network": w.GlobalID(), "balance": balance, "link": link})
+			o := map[string]any{"address": w.Address().String(), "network": w.GlobalID(), "link": link}
+			if missing == nil {
+				o["balance"] = balance
+			}
+			return errors.Join(printJSON(out, o), missing)
 		}
-		fmt.Fprintf(out, "address  %s\nnetwork  %d\nbalance  %s GRAM\nfund it  %s\n", w.Address(), w.GlobalID(), balance, link)
+		shown := "unknown"
+		if missing == nil {
+			shown = balance.String() + " GRAM"
+		}
+		fmt.Fprintf(out, "address  %s\nnetwork  %d\nbalance  %s\nfund it  %s\n", w.Address(), w.GlobalID(), shown, link)
 		if isTerminal(os.Stdout) {
-			return showQR(os.Stdout, link)
+			return errors.Join(showQR(os.Stdout, link), missing)
 		}
-		return nil
+		return missing
 	}
 	return c
+}
+
+// unreachable says that an error is for want of a connection.
+func unreachable(err error) bool {
+	var e *cli.Error
+	return errors.As(err, &e) && e.Code == cli.Unreachable
+}
+
+// balance asks the chain what the wallet holds.
+func (h *home) balance(ctx context.Context, w *wallet.Wallet) (ton.Nano, error) {
+	chain, err := h.chain(ctx)
+	if err != nil {
+		return 0, err
+	}
+	defer chain.Close()
+	if err := belongs(w, chain); err != nil {
+		return 0, err
+	}
+	n, err := w.Balance(ctx, chain)
+	if err != nil {
+		return 0, walletFault(err)
+	}
+	return n, nil
 }
 
 func walletSend(h *home) *cobra.Command {

@@ -39,6 +39,10 @@ type Chain interface {
 	// until its transaction is proven or the chain has passed expires. One that
 	// took effect before is found, not repeated.
 	SendExternal(ctx context.Context, boc []byte, expires time.Time) (*tlb.Transaction, error)
+	// SendUnless is SendExternal for a message that was made above afterLT, and
+	// which its receiver accepts in no state that overtaken says so of: then it
+	// ends at once, with ErrOvertaken if the message took no effect.
+	SendUnless(ctx context.Context, boc []byte, expires time.Time, afterLT uint64, overtaken func(*Account) bool) (*tlb.Transaction, error)
 }
 
 // Head is a proven masterchain block.
@@ -78,6 +82,8 @@ var (
 	ErrRefused = errors.New("the contract refused the message")
 	// ErrExpired means that a message can no longer take effect, and did not.
 	ErrExpired = errors.New("the message expired before it was seen")
+	// ErrOvertaken means that the message took no effect and never will: the receiver is past it.
+	ErrOvertaken = errors.New("another message was accepted instead, and this one cannot be any more")
 	// ErrUnconfirmed means that waiting ended before a message's fate was known.
 	ErrUnconfirmed = errors.New("the message is not confirmed yet")
 	// ErrUpgraded means that the network has a newer virtual machine than this
@@ -552,6 +558,34 @@ func (c *Client) search(ctx context.Context, a *address.Address, match func(*tlb
 	return found, err
 }
 
+// past returns a matching transaction above afterLT, or ErrOvertaken if there is
+// none and the account is in a state that overtaken says so of. Both are read of
+// one proven state, and all transactions above afterLT are: with the state of one
+// block and the transactions of an older one, a message that took effect between
+// them would be reported as never sent, and sent once more by the user.
+func (c *Client) past(ctx context.Context, a *address.Address, afterLT uint64, match func(*tlb.Transaction) bool, overtaken func(*Account) bool) (found *tlb.Transaction, err error) {
+	over := false
+	err = c.each(ctx, "transactions", func(ctx context.Context, s *server) error {
+		acc, err := s.account(ctx, c, a)
+		if err != nil || !overtaken(acc) {
+			return err
+		}
+		txs, err := s.history(ctx, acc, afterLT)
+		if err != nil {
+			return err
+		}
+		over = true
+		if i := slices.IndexFunc(txs, match); i >= 0 {
+			found = txs[i]
+		}
+		return nil
+	})
+	if err == nil && over && found == nil {
+		err = fmt.Errorf("ton: send to %s: %w", a, ErrOvertaken)
+	}
+	return found, err
+}
+
 // awaitBlock waits for a masterchain block, for Resend at most. It decides
 // nothing: what follows is asked and proven anew.
 func (c *Client) awaitBlock(ctx context.Context, seqno uint32) {
@@ -573,6 +607,11 @@ func (c *Client) awaitBlock(ctx context.Context, seqno uint32) {
 // not among the account's last 64 transactions; ErrExpired that it took no
 // effect and never will; any other error leaves that open until expires.
 func (c *Client) SendExternal(ctx context.Context, boc []byte, expires time.Time) (*tlb.Transaction, error) {
+	return c.SendUnless(ctx, boc, expires, 0, nil)
+}
+
+// SendUnless implements Chain.
+func (c *Client) SendUnless(ctx context.Context, boc []byte, expires time.Time, afterLT uint64, overtaken func(*Account) bool) (*tlb.Transaction, error) {
 	root, err := cell.FromBOC(boc)
 	if err != nil {
 		return nil, fmt.Errorf("ton: send: not a bag of cells: %w", err)
@@ -592,18 +631,33 @@ func (c *Client) SendExternal(ctx context.Context, boc []byte, expires time.Time
 	if err != nil {
 		return nil, err
 	}
+	past := func() (tx *tlb.Transaction, err error) {
+		if overtaken != nil {
+			tx, err = c.past(ctx, msg.DstAddr, afterLT, ours, overtaken)
+		}
+		return tx, err
+	}
 	lt, seen := acc.LastLT, acc.Head.Seqno
 	for first := true; ; first = false {
+		was := lt
 		if err = c.post(ctx, boc); errors.Is(err, ErrRefused) {
 			// refused perhaps because it took effect already
 			if tx, searchErr := c.search(ctx, msg.DstAddr, ours); tx != nil {
 				return tx, nil
 			} else if first && searchErr == nil {
+				if tx, pastErr := past(); tx != nil || errors.Is(pastErr, ErrOvertaken) {
+					return tx, pastErr
+				}
 				return nil, err
 			}
 		}
 		c.awaitBlock(ctx, seen+1)
 		tx, h, err := c.scan(ctx, msg.DstAddr, &lt, ours)
+		if tx == nil && err == nil && (first || lt != was) {
+			if tx, err := past(); tx != nil || errors.Is(err, ErrOvertaken) {
+				return tx, err
+			}
+		}
 		switch {
 		case tx != nil:
 			return tx, nil

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -322,6 +323,58 @@ func TestExternalThatNeverArrives(t *testing.T) {
 	}
 	if _, err = order.Send(t.Context(), c); !errors.Is(err, ton.ErrExpired) {
 		t.Fatalf("expired: %v", err)
+	}
+}
+
+// An order that another one of the same wallet overtook, as a phone with the same words sends it, ends at once, whether it was
+// overtaken before it was sent or while liteservers lost it, and before its wallet was deployed or after.
+func TestOrderOvertaken(t *testing.T) {
+	chain, servers, c := start(t, 1)
+	w := funded(t, chain)
+	for n, lost := range []bool{false, true, false, true} {
+		mine, err := w.Sign(t.Context(), c, wallet.Message{To: someone, Amount: 5})
+		if err != nil {
+			t.Fatal(err)
+		}
+		phone, err := w.Sign(t.Context(), c, wallet.Message{To: someone, Amount: 7})
+		if err != nil || phone.Seqno != mine.Seqno {
+			t.Fatal(phone.Seqno, mine.Seqno, err)
+		}
+		var once sync.Once
+		overtake := func() {
+			once.Do(func() {
+				if err := chain.Send(phone.BOC); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		faults := devnet.Faults{}
+		if lost {
+			faults.DropExternals = -1
+			servers[0].Watch(func(q tl.Serializable) {
+				if _, ok := q.(tonapi.SendMessage); ok {
+					overtake()
+				}
+			})
+		} else {
+			servers[0].Watch(nil)
+			overtake()
+		}
+		if err := servers[0].SetFaults(faults); err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		tx, err := mine.Send(ctx, c)
+		cancel()
+		if tx != nil || !errors.Is(err, ton.ErrOvertaken) {
+			t.Fatalf("%d: %v, %v", n, tx, err)
+		}
+		if tx, err = phone.Send(t.Context(), c); err != nil || tx == nil { // it is said of no order that took effect
+			t.Fatalf("%d: the other: %v", n, err)
+		}
+		if got, err := c.Transactions(t.Context(), someone, 0); err != nil || len(got) != n+1 {
+			t.Fatalf("%d: %d payments arrived, %v", n, len(got), err)
+		}
 	}
 }
 

@@ -62,6 +62,7 @@ type Wallet struct {
 	addr     *address.Address
 
 	path    string // of its file; empty for one that has none
+	waiting func() // is told once when another process's turn has to be waited for
 	sending sync.Mutex
 }
 
@@ -207,11 +208,17 @@ func (w *Wallet) check(chain ton.Chain) error {
 
 // Order is a signed external message. Only one order with the same Seqno can
 // ever take effect, so one whose fate is unknown may be sent again as it is.
+//
+// An order that another one overtook, such as one from a phone with the same
+// words, is never signed anew here, under the next Seqno: that would be a second
+// payment if the first took effect after all, and only the user knows whether
+// the other one was the same payment.
 type Order struct {
 	BOC     []byte
 	Seqno   uint32
 	Expires time.Time
 	count   int
+	after   uint64 // logical time of the wallet's last transaction before it
 }
 
 // Sign makes an order for the wallet's present state, after checking that the
@@ -252,7 +259,7 @@ func (w *Wallet) Sign(ctx context.Context, chain ton.Chain, msgs ...Message) (*O
 	if err = w.covers(acc.Balance, need); err != nil {
 		return nil, err
 	}
-	order := &Order{Expires: acc.Head.Time.Add(TTL), count: len(msgs)}
+	order := &Order{Expires: acc.Head.Time.Add(TTL), count: len(msgs), after: acc.LastLT}
 	msg := &tlb.ExternalMessage{DstAddr: w.addr}
 	if acc.Active() {
 		if order.Seqno, err = seqno(acc.Data); err != nil {
@@ -325,6 +332,10 @@ func (w *Wallet) Send(ctx context.Context, chain ton.Chain, msgs ...Message) (*t
 	return order.Send(ctx, chain)
 }
 
+// OnWait has f told, once for each Send, when another process's turn has to be
+// waited for. Set it before the first Send.
+func (w *Wallet) OnWait(f func()) { w.waiting = f }
+
 // turn waits until no other process sends from the wallet's file.
 func (w *Wallet) turn(ctx context.Context) (done func(), err error) {
 	if w.path == "" {
@@ -336,7 +347,10 @@ func (w *Wallet) turn(ctx context.Context) (done func(), err error) {
 	}
 	again := time.NewTicker(50 * time.Millisecond)
 	defer again.Stop()
-	for errors.Is(filelock.Try(f), filelock.ErrHeld) { // a file system without locks has no turns
+	for first := true; errors.Is(filelock.Try(f), filelock.ErrHeld); first = false { // a file system without locks has no turns
+		if first && w.waiting != nil {
+			w.waiting()
+		}
 		select {
 		case <-again.C:
 		case <-ctx.Done():
@@ -347,10 +361,14 @@ func (w *Wallet) turn(ctx context.Context) (done func(), err error) {
 	return func() { f.Close() }, nil
 }
 
-// Send sends the order and returns the wallet's transaction once it is proven.
+// Send sends the order and returns the wallet's transaction once it is proven, or
+// ton.ErrOvertaken once it is proven that another one with its Seqno took effect.
 // The contract skips a message that it cannot pay: that is ErrNotSent.
 func (o *Order) Send(ctx context.Context, chain ton.Chain) (*tlb.Transaction, error) {
-	tx, err := chain.SendExternal(ctx, o.BOC, o.Expires)
+	tx, err := chain.SendUnless(ctx, o.BOC, o.Expires, o.after, func(acc *ton.Account) bool {
+		n, err := seqno(acc.Data)
+		return err == nil && acc.Active() && n > o.Seqno
+	})
 	if err != nil {
 		return nil, err
 	}

@@ -291,10 +291,15 @@ func TestSendersOfOneFileTakeTurns(t *testing.T) {
 		t.Fatal(err)
 	}
 	w.path = path
+	told := 0
+	w.OnWait(func() { told++ })
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	if _, err = w.Send(ctx, c, Message{To: to, Amount: 1}); !errors.Is(err, context.Canceled) || !strings.Contains(err.Error(), "nothing was sent") {
 		t.Fatalf("while another sends: %v", err)
+	}
+	if told != 1 {
+		t.Fatalf("told %d times that it waits", told)
 	}
 }
 
