@@ -205,15 +205,25 @@ func TestLease(t *testing.T) {
 	})
 }
 
-// A ledger of the version before, with rows in it, goes on; a process of that
+// A ledger of a version before, with rows in it, goes on; a process of that
 // version does not.
 func TestMigrateHolds(t *testing.T) {
+	t.Run("without holds", func(t *testing.T) {
+		migrates(t, 4, `INSERT INTO owners (enclave, process, since) VALUES ('e', 'old', 1)`, ``, 0)
+	})
+	t.Run("with holds", func(t *testing.T) {
+		migrates(t, 5, `INSERT INTO owners (enclave, process, since, seen) VALUES ('e', 'old', 1, 1)`, `UPDATE channels SET process = 'old'`, 1)
+	})
+}
+
+// migrates begins with so many migrations, and expects so much unsettled.
+func migrates(t *testing.T, version int, begin, hold string, unsettled int) {
 	stores(t, func(t *testing.T, source string) {
 		ctx := t.Context()
 		before := fstest.MapFS{}
 		all, err := fs.Glob(migrations, "migrations/*.sql")
 		must(t, err)
-		for _, name := range all[:4] {
+		for _, name := range all[:version] {
 			b, err := migrations.ReadFile(name)
 			must(t, err)
 			before[path.Base(name)] = &fstest.MapFile{Data: b}
@@ -230,13 +240,12 @@ func TestMigrateHolds(t *testing.T) {
 			must(t, err)
 		}
 		defer db.Close()
-		const begin = `INSERT INTO owners (enclave, process, since) VALUES ('e', 'old', 1)`
 		const alive = `SELECT COUNT(*) FROM owners WHERE process = 'old'`
 		for _, q := range []string{begin,
 			`INSERT INTO channels (address, key, authorised, spent, opened_at) VALUES ('0:a', '` + fmt.Sprintf("%x", key) + `', 50, 20, 1)`,
 			`INSERT INTO vouchers (address, total, voucher, at) VALUES ('0:a', 50, '32', 1)`,
 			`INSERT INTO tabs (address, enclave, tab, total) VALUES ('0:a', 'e', 't', 20)`,
-			`INSERT INTO streams (address, stream, enclave, tab, booked, cost) VALUES ('0:a', 's', 'e', 't', 20, 3)`} {
+			`INSERT INTO streams (address, stream, enclave, tab, booked, cost) VALUES ('0:a', 's', 'e', 't', 20, 3)`, hold} {
 			_, err := db.ExecContext(ctx, q)
 			must(t, err)
 		}
@@ -247,6 +256,9 @@ func TestMigrateHolds(t *testing.T) {
 		}
 		if _, err := db.ExecContext(ctx, begin); err == nil {
 			t.Error("a process of the earlier version may begin")
+		}
+		if list, err := l.Unsettled(ctx); err != nil || len(list) != unsettled {
+			t.Errorf("%d are unsettled, want %d, %v", len(list), unsettled, err)
 		}
 		if due, err := l.Resume(ctx, Tab{"0:a", "e", "t", 25}); err != nil || due != 5 {
 			t.Errorf("due %d, %v", due, err)
