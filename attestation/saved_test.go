@@ -94,7 +94,7 @@ func TestSavedRefusals(t *testing.T) {
 		}
 	}
 	r := appraiseSaved(t, enclaveQuote(quote), attestation.Expected{}, func(p *policy.Policy) { acceptEnclaves(p); p.TDX = nil })
-	if c := r.Check(attestation.CheckCPU); c.Status != check.Pass {
+	if c := r.Check(attestation.CheckCPU); c.Status != check.Pass || r.Claims["sgx.mrenclave"] == "" || r.Claims["sgx.isvsvn"] == "" {
 		t.Errorf("SGX quote where SGX alone is accepted: %+v", c)
 	}
 	v := verifier(t, attestationtest.CollateralOptions{}, nil)
@@ -238,7 +238,10 @@ func TestValidUntil(t *testing.T) {
 		want   attestation.Expected
 		claims map[string]string
 	}{
-		"TDX": {n.Quote([64]byte{}), attestation.Expected{}, map[string]string{"cpu.kind": "TDX", "image": "mock image", "quote.version": "4", "tdx.xfam": "0000000000061ae7"}},
+		"TDX": {n.Quote([64]byte{}), attestation.Expected{}, map[string]string{"cpu.kind": "TDX", "image": "mock image", "quote.version": "4", "tdx.xfam": "0000000000061ae7", "tdx.mrservicetd": "",
+			"platform.fmspc": "70a06d070000", "platform.ppid": fmt.Sprintf("%x", n.Identity()), "platform.ca": "Intel SGX PCK Platform CA", "tcb.platform": "UpToDate", "tcb.module": "UpToDate", "tcb.qe": "UpToDate"}},
+		"TDX 1.5": {node(t, attestationtest.NodeConfig{QuoteVersion: 5}).Quote([64]byte{}), attestation.Expected{}, map[string]string{"quote.version": "5", "tdx.mrservicetd": strings.Repeat("00", 48),
+			"tdx.mrtd": fmt.Sprintf("%x", auth.Image("").MRTD)}},
 		"SEV-SNP": {parts.CPU.Quote, attestation.Expected{Certificates: parts.CPU.Certificates}, map[string]string{"cpu.kind": "SEV-SNP", "image": "mock image",
 			"snp.product": "Genoa", "snp.key": "VCEK", "snp.measurement": fmt.Sprintf("%x", auth.Image("").MRTD), "snp.version": "3", "snp.policy": "0x30100", "snp.vmpl": "0"}},
 		"GPU": {gpu.Report, attestation.Expected{Certificates: gpu.Certificates}, map[string]string{"driver": attestationtest.DriverVersion, "vbios": attestationtest.VBIOSVersion, "model": "GH100"}},

@@ -373,6 +373,10 @@ func TestRefusedForOneReason(t *testing.T) {
 				OCSP: []*attestationtest.Node{node(t, base)}, HeldNodes: []*attestationtest.Node{node(t, base)}}}, []string{"gpu0.nvidia.ocsp.device"}},
 		{"SNP: debug guest", func(t *testing.T) []byte { return collect(t, attestationtest.NodeConfig{SNP: true, Debug: true}) },
 			options{}, []string{"policy.debug"}},
+		{"switch firmware below the floor", func(t *testing.T) []byte { return collect(t, attestationtest.NodeConfig{GPUs: 2, Switches: 1}) },
+			options{policy: func(p *policy.Policy) { p.Devices.Switch.BIOS = "97.10.00.00.00" }}, []string{"switch0.policy.vbios"}},
+		{"switch of another model", func(t *testing.T) []byte { return collect(t, attestationtest.NodeConfig{GPUs: 2, Switches: 1}) },
+			options{policy: func(p *policy.Policy) { p.Devices.Switch.Models = []string{"LS_20"} }}, []string{"switch0.policy.model"}},
 		{"SNP: guest that allows SMT", func(t *testing.T) []byte { return collect(t, attestationtest.NodeConfig{SNP: true}) },
 			options{policy: func(p *policy.Policy) { p.SNP.AllowSMT = false }}, []string{"policy.attributes"}},
 		{"SNP: no ciphertext hiding", func(t *testing.T) []byte { return collect(t, attestationtest.NodeConfig{SNP: true}) },
@@ -878,6 +882,60 @@ func TestNewVerifierRefusals(t *testing.T) {
 		c.change(p)
 		if _, err := attestation.NewVerifier(p, b); (err == nil) != (c.want == "") || err != nil && !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%s: %v, want %q", name, err, c.want)
+		}
+	}
+}
+
+// What is not there, or cannot be read, stands in the way by itself; nothing that looks for it stumbles.
+func TestBrokenParts(t *testing.T) {
+	n := node(t, attestationtest.NodeConfig{GPUs: 2, Switches: 1})
+	ks := encodeKeyset(t, nil)
+	devices := n.Devices(attestation.DeviceNonce(attestation.Statement(nonce, ks)))
+	devices[0].Report = []byte("no report")
+	ev, err := n.CollectWith(nonce, ks, devices)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := verifier(t, attestationtest.CollateralOptions{}, nil).Appraise(now, ev, nonce)
+	if c := r.Check("gpu0." + nvidia.CheckParse); r.Err() == nil || c == nil || c.Status != check.Fail {
+		t.Errorf("%v, %+v", r.Err(), c)
+	}
+	// A quote whose PCK certificate comes alone: nothing says which lists could revoke it.
+	quote := n.Quote([64]byte{})
+	end := []byte("-----END CERTIFICATE-----\n")
+	rest := quote[bytes.Index(quote, end)+len(end):]
+	copy(rest, bytes.Repeat([]byte{0}, len(rest)))
+	if r = appraiseSaved(t, quote, attestation.Expected{}, nil); r.Check(dcap.CheckChain).Status != check.Fail {
+		t.Errorf("%v", r.Err())
+	}
+}
+
+// A verified result lacks nothing: what its policy does without is not missing.
+func TestNothingMissing(t *testing.T) {
+	e := auth.Endorsements(attestationtest.CollateralOptions{Now: now})
+	e.RIMs = nil
+	b, err := collateral.New(e.Inputs()...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := auth.Policy(now)
+	p.Devices.GPU.RIM, p.Devices.Switch.RIM = policy.SkipUnsafe, policy.SkipUnsafe
+	v, err := attestation.NewVerifier(p, b)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, c := range map[string]struct {
+		v      *attestation.Verifier
+		config attestationtest.NodeConfig
+	}{"without RIMs": {v, attestationtest.NodeConfig{GPUs: 2, Switches: 1}}, "with RIMs": {verifier(t, attestationtest.CollateralOptions{}, nil), attestationtest.NodeConfig{GPUs: 1}}} {
+		r := c.v.Appraise(now, collect(t, c.config), nonce)
+		if r.Err() != nil || len(r.Missing) > 0 || len(r.Stale) > 0 {
+			t.Errorf("%s: %v, missing %q, stale %q", name, r.Err(), r.Missing, r.Stale)
+		}
+		for id, want := range map[string]bool{nvidia.CheckNodeNonce: true, nvidia.CheckNodeDistinct: true, nvidia.CheckNodeTopology: c.config.Switches > 0} {
+			if got := r.Check(id); got == nil || got.Required != want {
+				t.Errorf("%s: %s: %+v, want it required: %v", name, id, got, want)
+			}
 		}
 	}
 }

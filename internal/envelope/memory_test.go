@@ -29,6 +29,21 @@ func TestSum(t *testing.T) {
 	}
 }
 
+// What is given back holds nothing of the message that it held.
+func TestFreedBlocksAreZero(t *testing.T) {
+	b, big := blocks.Get().(*block), bigBlocks.Get().(*bigBlock)
+	for _, x := range [][]byte{b[:], big[:]} {
+		for i := range x {
+			x[i] = byte(i) | 1
+		}
+	}
+	b.free()
+	big.free()
+	if *b != (block{}) || *big != (bigBlock{}) {
+		t.Error("something is left in a block that was given back")
+	}
+}
+
 // Blocks go from one message to another: no byte may go with them. Many exchanges at once, some of them abandoned half-way.
 func TestBlocksStayApart(t *testing.T) {
 	s, r := newPair(t, XWing, AES256GCM)
