@@ -168,6 +168,7 @@ func TestDstackRefusals(t *testing.T) {
 		{"enclave", answer(hex.EncodeToString(enclaveQuote(quote)), nil), []string{"composite.cpu"}},
 		{"quote that is not hexadecimal", answer("x", nil), []string{"composite.parse"}},
 		{"quote that ends in something else", answer(hex.EncodeToString(quote)+"zz", nil), []string{"composite.parse"}},
+		{"unknown member", answer(hex.EncodeToString(quote), map[string]any{"more": 1}), []string{"composite.parse"}},
 		{"log that is none", answer(hex.EncodeToString(quote), map[string]any{"event_log": "x"}), []string{"composite.parse"}},
 		{"an empty second answer", answer(hex.EncodeToString(quote), map[string]any{"attestation": ""}), nil},
 		{"two answers", answer(hex.EncodeToString(quote), map[string]any{"attestation": "00"}), []string{"composite.parse"}},

@@ -221,6 +221,9 @@ func TestMockDstackV1(t *testing.T) {
 		{"preimage before version", tdx(func(e []members) { e[5] = append(slices.Clone(e[5][:10]), "preimage", e[5][13], "version", 2) }), parse},
 		{"preimage of a boot event", tdx(func(e []members) { e[0] = append(e[0], "preimage", "00") }), parse},
 		{"unknown member of an event", tdx(func(e []members) { e[0] = append(e[0], "x", 1) }), parse},
+		{"unknown member of an event, where its version would be", tdx(func(e []members) { e[0] = append(e[0], "x", 2) }), parse},
+		{"unknown member of an event, where its preimage would be", tdx(func(e []members) { e[5] = slices.Clone(e[5]); e[5][12] = "x" }), parse},
+		{"preimage twice", tdx(func(e []members) { e[5] = slices.Clone(e[5]); e[5][10], e[5][11] = "preimage", e[5][13] }), parse},
 		{"a member too few", tdx(func(e []members) { e[0] = e[0][:8] }), parse},
 		{"members in another order", tdx(func(e []members) {
 			e[0] = members{"event_type", 4, "imr", 0, "digest", []byte{}, "event", "", "event_payload", []byte{}}

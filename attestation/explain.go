@@ -402,7 +402,7 @@ func (x *explainer) nvidia(d Device) {
 	}
 	r, err := nvidia.ParseReport(d.Report)
 	if err != nil {
-		x.whole(in, d.Report, nvidia.CheckParse)
+		x.whole(in, d.Report, nvidia.CheckParse, "nvidia.node.")
 		return
 	}
 	x.whole(in, d.Report, nvidia.CheckParse)

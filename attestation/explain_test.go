@@ -2,6 +2,7 @@ package attestation_test
 
 import (
 	"bytes"
+	"encoding/base64"
 	"fmt"
 	"maps"
 	"os"
@@ -18,7 +19,9 @@ import (
 	"github.com/bombyx-network/bombyx/attestation/collateral"
 	"github.com/bombyx-network/bombyx/attestation/dcap"
 	"github.com/bombyx-network/bombyx/attestation/eventlog"
+	"github.com/bombyx-network/bombyx/attestation/nvidia"
 	"github.com/bombyx-network/bombyx/attestation/policy"
+	"github.com/bombyx-network/bombyx/attestation/snp"
 )
 
 // explained fails the test when a check that passed or failed has no bytes behind it. It returns the excerpts by check.
@@ -134,6 +137,54 @@ func TestExplain(t *testing.T) {
 			t.Fatal(err)
 		}
 		t.Errorf("checks rest on other bytes than testdata/explain.txt says; see %s (go test -artifacts keeps it)", file)
+	}
+}
+
+// What cannot be read is shown as far as it can be.
+func TestExplainBroken(t *testing.T) {
+	v := verifier(t, attestationtest.CollateralOptions{}, nil)
+	n := node(t, attestationtest.NodeConfig{GPUs: 1})
+	devices := n.Devices(nonce)
+	cut := func(doc []byte, part []byte) []byte {
+		return bytes.Replace(doc, []byte(base64.StdEncoding.EncodeToString(part)), []byte(base64.StdEncoding.EncodeToString(part[:60])), 1)
+	}
+	evidence := collect(t, attestationtest.NodeConfig{GPUs: 1})
+	e, err := attestation.ParseEvidence(evidence)
+	if err != nil {
+		t.Fatal(err)
+	}
+	amd := collect(t, attestationtest.NodeConfig{SNP: true})
+	a, err := attestation.ParseEvidence(amd)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, c := range map[string]struct {
+		data         []byte
+		certificates []byte
+		check        string // that fails, and shows what it could not read
+	}{
+		"quote":                {n.Quote([64]byte{})[:100], nil, dcap.CheckParse},
+		"GPU report":           {devices[0].Report[:60], devices[0].Certificates, nvidia.CheckParse},
+		"certificates":         {devices[0].Report, []byte("c"), nvidia.CheckChain},
+		"document":             {bytes.Replace(evidence, []byte(`"version":1`), []byte(`"version":2`), 1), nil, attestation.CheckParse},
+		"document's quote":     {cut(evidence, e.CPU.Quote), nil, dcap.CheckParse},
+		"document's device":    {cut(evidence, e.Devices[0].Report), nil, "gpu0." + nvidia.CheckParse},
+		"document's report":    {cut(amd, a.CPU.Quote), nil, snp.CheckParse},
+		"report's key":         {a.CPU.Quote, []byte("c"), snp.CheckChain},
+		"Tinfoil":              {tinfoil(t, attestationtest.NodeConfig{}, func(d map[string]any) { delete(d, "challenge") }), nil, attestation.CheckParse},
+		"dstack":               {[]byte(`{"quote":"00","event_log":"[]"}`), nil, attestation.CheckParse},
+		"NEAR":                 {[]byte(`{"near_p2p_public_key":""}`), nil, attestation.CheckParse},
+		"Cocoon":               {bytes.Repeat(cocoon(t, attestationtest.NodeConfig{}, nil), 2), nil, attestation.CheckParse},
+		"list":                 {nvidiaList(t, attestationtest.NodeConfig{GPUs: 1}, func(l []listItem) []listItem { l[0]["arch"] = "x"; return l }), nil, attestation.CheckParse},
+		"epoch of no evidence": {append(attestation.Epoch{}.AppendEncoded(nil), bytes.Replace(evidence, []byte(`"version":1`), []byte(`"version":2`), 1)...), nil, attestation.CheckParse},
+	} {
+		by := explained(t, v, now, c.data, attestation.Expected{Certificates: c.certificates})
+		if len(by[c.check]) == 0 {
+			t.Errorf("%s: nothing behind %s", name, c.check)
+		}
+	}
+	if _, err := v.Explain([]byte("x"), attestation.Expected{}, new(attestation.Result)); err == nil {
+		t.Error("explained what is no evidence")
 	}
 }
 
