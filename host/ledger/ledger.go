@@ -246,10 +246,12 @@ func (l *Ledger) Confirm(ctx context.Context) error {
 // is another one after this process could not tell the ledger for a minute that
 // it lives, and 0 until it can again: see Holds.
 func (l *Ledger) Lease() uint64 {
-	if at := l.lease.Load(); at != nil && l.now().Before(at.until) {
-		return at.number
+	at, now := l.lease.Load(), l.now()
+	// By the wall clock as well: Go's other one stands still while a machine is suspended.
+	if at == nil || !now.Before(at.until) || !now.Round(0).Before(at.until.Round(0)) {
+		return 0
 	}
-	return 0
+	return at.number
 }
 
 // Hold makes this process the one that serves a channel, and returns the channel
