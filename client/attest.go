@@ -205,7 +205,9 @@ func (t *Transport) appraise(ctx context.Context, entry *card.Enclave) (*atteste
 func (t *Transport) freshEvidence(ctx context.Context, id string) ([]byte, *attestation.Result, *apierror.Error) {
 	var nonce [32]byte
 	rand.Read(nonce[:])
-	doc, fault := t.call(ctx, http.MethodPost, "/v1/enclaves/"+id+"/evidence", nonce[:], "Content-Type", "application/octet-stream")
+	doc, fault := t.patiently(ctx, func() ([]byte, *apierror.Error) {
+		return t.call(ctx, http.MethodPost, "/v1/enclaves/"+id+"/evidence", nonce[:], "Content-Type", "application/octet-stream")
+	})
 	if fault != nil {
 		return nil, nil, fault
 	}

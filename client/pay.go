@@ -546,8 +546,10 @@ func (u *purse) openSession(ctx context.Context) (string, *apierror.Error) {
 	if fault != nil {
 		return "", fault
 	}
-	req := session.Request{Host: [32]byte(key), Terms: u.p.Channel, Time: u.t.cfg.Now().UnixNano()}
-	b, fault := u.t.call(ctx, http.MethodPost, "/v1/session", req.Sign(u.p.Key), "Content-Type", "application/octet-stream")
+	b, fault := u.t.patiently(ctx, func() ([]byte, *apierror.Error) { // each try is signed anew: a session request must be later than the last
+		req := session.Request{Host: [32]byte(key), Terms: u.p.Channel, Time: u.t.cfg.Now().UnixNano()}
+		return u.t.call(ctx, http.MethodPost, "/v1/session", req.Sign(u.p.Key), "Content-Type", "application/octet-stream")
+	})
 	if fault != nil {
 		return "", fault
 	}

@@ -139,6 +139,8 @@ type Transport struct {
 	adnl  *adnl.Dialer // nil over HTTP
 	purse *purse
 
+	jitter func(time.Duration) time.Duration // random, below its argument; nil is math/rand/v2's
+
 	mu       sync.Mutex
 	card     *card.Card
 	listed   *card.Entry
