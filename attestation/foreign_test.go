@@ -16,6 +16,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"encoding/pem"
+	"errors"
 	"math/big"
 	"slices"
 	"strings"
@@ -226,6 +227,9 @@ func TestForeignShowsAll(t *testing.T) {
 			r := appraiseSaved(t, doc, attestation.Expected{}, func(p *policy.Policy) { anyRegisters(p); anyHostData(p); c.change(p) })
 			if got := failing(r); !slices.Equal(got, c.want) {
 				t.Errorf("%s: refused by %q, want %q", name, got, c.want)
+			}
+			if errors.Is(r.Err(), check.ErrMissing) { // no collateral could make up for it
+				t.Errorf("%s: %v, for want of collateral", name, r.Err())
 			}
 		}
 	}

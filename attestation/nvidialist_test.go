@@ -3,6 +3,7 @@ package attestation_test
 import (
 	"encoding/hex"
 	"encoding/json"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -49,6 +50,36 @@ func TestNVIDIAList(t *testing.T) {
 		if err := r.Err(); err != nil || r.Kind != attestation.KindNVIDIAList {
 			t.Errorf("%s: %s: %v", what, r.Kind, err)
 		}
+	}
+	// The rules of a list that holds both are those of a node, and devices that are not in it need none.
+	whole := appraiseSaved(t, nvidiaList(t, attestationtest.NodeConfig{GPUs: 2, Switches: 1}, nil), attestation.Expected{}, nil)
+	for _, id := range []string{nvidia.CheckNodeMode, nvidia.CheckNodeTopology} {
+		if c := whole.Check(id); c == nil || c.Status != check.Pass || !c.Required {
+			t.Errorf("%s: %+v", id, c)
+		}
+	}
+	for what, part := range map[string]func([]listItem) []listItem{"switches": func(l []listItem) []listItem { return l[2:] }, "GPUs": func(l []listItem) []listItem { return l[:2] }} {
+		r := appraiseSaved(t, nvidiaList(t, attestationtest.NodeConfig{GPUs: 2, Switches: 1}, part), attestation.Expected{}, func(p *policy.Policy) {
+			if p.Devices.Modes = []string{"cpu"}; what == "switches" {
+				p.Devices.GPU = nil
+			} else {
+				p.Devices.Switch = nil
+			}
+		})
+		if r.Err() != nil || (r.Check(nvidia.CheckNodeMode) != nil) != (what == "GPUs") {
+			t.Errorf("%s alone: %v, %+v", what, r.Err(), r.Check(nvidia.CheckNodeMode))
+		}
+	}
+	// The largest list of the largest devices is read.
+	large := nvidiaList(t, attestationtest.NodeConfig{GPUs: 1}, func(l []listItem) []listItem {
+		small := listItem{}
+		maps.Copy(small, l[0])
+		small["evidence"], small["certificate"] = []byte{1}, []byte{1}
+		l[0]["evidence"], l[0]["certificate"] = make([]byte, attestation.MaxReport), make([]byte, attestation.MaxCertificates)
+		return append(l, slices.Repeat([]listItem{small}, attestation.MaxDevices-1)...)
+	})
+	if p, err := attestation.TakeApart(large, nil); err != nil || len(p.Devices) != attestation.MaxDevices {
+		t.Errorf("largest list: %v", err)
 	}
 	// GPUs alone: nothing shows what they are wired to, and the result says so.
 	apart := func(l []listItem) []listItem { return l[:8] }
