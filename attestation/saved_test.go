@@ -2,6 +2,9 @@ package attestation_test
 
 import (
 	"bytes"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/hex"
 	"encoding/pem"
 	"errors"
 	"fmt"
@@ -15,6 +18,7 @@ import (
 	"github.com/bombyx-network/bombyx/attestation/attestationtest"
 	"github.com/bombyx-network/bombyx/attestation/check"
 	"github.com/bombyx-network/bombyx/attestation/collateral"
+	"github.com/bombyx-network/bombyx/attestation/nvidia"
 	"github.com/bombyx-network/bombyx/attestation/policy"
 )
 
@@ -264,5 +268,68 @@ func TestValidUntil(t *testing.T) {
 				t.Errorf("%s: claims %s %q, want %q", name, k, r.Claims[k], want)
 			}
 		}
+	}
+}
+
+// Every kind comes in every encoding, and the verdict is that of the bytes.
+func TestEncodings(t *testing.T) {
+	n := node(t, attestationtest.NodeConfig{GPUs: 1})
+	device := n.Devices(nonce)[0]
+	amd, err := attestation.ParseEvidence(collect(t, attestationtest.NodeConfig{SNP: true}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	wrap := func(s string) string {
+		var b strings.Builder
+		for i := 0; i < len(s); i += 64 {
+			b.WriteString(s[i:min(i+64, len(s))] + "\r\n")
+		}
+		return b.String()
+	}
+	for name, c := range map[string]struct {
+		data []byte
+		want attestation.Expected
+	}{
+		"evidence":       {collect(t, attestationtest.NodeConfig{GPUs: 1}), attestation.Expected{Nonce: nonce[:]}},
+		"evidence, old":  {collect(t, attestationtest.NodeConfig{GPUs: 1}), attestation.Expected{}},
+		"quote":          {n.Quote([64]byte{1}), attestation.Expected{}},
+		"SEV-SNP report": {amd.CPU.Quote, attestation.Expected{Certificates: amd.CPU.Certificates}},
+		"GPU report":     {device.Report, attestation.Expected{Certificates: device.Certificates}},
+		"dstack":         {dstackV1TDX(t, attestationtest.NodeConfig{}, nil, "dstack"), attestation.Expected{}},
+	} {
+		for encoding, encoded := range map[string]string{
+			"raw":             string(c.data),
+			"hexadecimal":     hex.EncodeToString(c.data),
+			"with 0x":         "0x" + hex.EncodeToString(c.data) + "\n",
+			"in capitals":     strings.ToUpper(hex.EncodeToString(c.data)),
+			"in lines":        wrap(hex.EncodeToString(c.data)),
+			"base64":          base64.StdEncoding.EncodeToString(c.data),
+			"base64 in lines": wrap(base64.StdEncoding.EncodeToString(c.data)),
+			"PEM":             "\n" + string(pem.EncodeToMemory(&pem.Block{Type: "EVIDENCE", Bytes: c.data})) + "\n",
+		} {
+			r := appraiseSaved(t, []byte(encoded), c.want, anyRegisters)
+			if err := r.Err(); err != nil || r.EvidenceDigest != sha256.Sum256(c.data) {
+				t.Errorf("%s, %s: %v, digest of other bytes: %v", name, encoding, err, r.EvidenceDigest != sha256.Sum256(c.data))
+			}
+		}
+	}
+}
+
+// Who gives no nonce does without that check alone.
+func TestReportWithoutNonce(t *testing.T) {
+	device := node(t, attestationtest.NodeConfig{GPUs: 1}).Devices(nonce)[0]
+	e := auth.Endorsements(attestationtest.CollateralOptions{Now: now})
+	e.RIMs = nil
+	b, err := collateral.New(e.Inputs()...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	v, err := attestation.NewVerifier(auth.Policy(now), b)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r, err := v.AppraiseSaved(now, device.Report, attestation.Expected{Certificates: device.Certificates})
+	if err != nil || !errors.Is(r.Err(), check.ErrMissing) || r.Check(nvidia.CheckNonce).Required || !r.Check(nvidia.CheckMeasurements).Required {
+		t.Errorf("%v, %v", err, r.Err())
 	}
 }

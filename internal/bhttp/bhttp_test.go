@@ -152,10 +152,28 @@ func TestInvalid(t *testing.T) {
 		line := string(AppendVarint(nil, uint64(len(name)))) + name + string(AppendVarint(nil, uint64(len(value)))) + value
 		return head + string(AppendVarint(nil, uint64(len(line)))) + line
 	}
+	// Without an authority the host field is the target: it must be one host.
+	unnamed := "\x00\x03GET\x05https\x00\x01/"
+	hosts := func(values ...string) string {
+		var lines string
+		for _, v := range values {
+			lines += "\x04host" + string(rune(len(v))) + v
+		}
+		return unnamed + string(rune(len(lines))) + lines
+	}
+	if req, _, err := readRequest([]byte(hosts("a"))); err != nil || req.Host != "a" || req.URL.Host != "a" {
+		t.Errorf("host field alone: %v, %v", req, err)
+	}
 	for name, c := range map[string]struct {
 		message string
 		want    error
 	}{
+		"path in host":           {hosts("a/b"), ErrInvalid},
+		"user in host":           {hosts("a@b"), ErrInvalid},
+		"query in host":          {hosts("a?b"), ErrInvalid},
+		"space in host":          {hosts("a b"), ErrInvalid},
+		"control in host":        {hosts("a\x7fb"), ErrInvalid},
+		"two hosts":              {hosts("a", "a"), ErrInvalid},
 		"framing":                {"\x04", ErrInvalid},
 		"a response":             {"\x01\x40\xc8", ErrInvalid},
 		"method":                 {"\x00\x03G T\x05https\x01a\x01/", ErrInvalid},
