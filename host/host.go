@@ -100,6 +100,7 @@ type Host struct {
 	began    time.Time
 
 	bodyWithin time.Duration // that a sealed request may take to arrive
+	takeWithin time.Duration // that a client may take nothing of an answer
 	holdWithin time.Duration // that it may wait for another process
 	holdFor    time.Duration // that a channel is held when it is not used
 
@@ -137,7 +138,7 @@ func New(ctx context.Context, cfg Config) (*Host, error) {
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
-	h := &Host{cfg: cfg, key: [32]byte(cfg.Identity.Public().(ed25519.PublicKey)), enclaves: map[string]*upstream{}, began: cfg.Now(), quit: make(chan struct{}), bodyWithin: 2 * time.Minute, holdWithin: holdWithin, holdFor: holdFor}
+	h := &Host{cfg: cfg, key: [32]byte(cfg.Identity.Public().(ed25519.PublicKey)), enclaves: map[string]*upstream{}, began: cfg.Now(), quit: make(chan struct{}), bodyWithin: 2 * time.Minute, takeWithin: takeWithin, holdWithin: holdWithin, holdFor: holdFor}
 	h.reads = newReads(cfg.Chain, cfg.Now)
 	h.accounts.most = maxAccounts
 	h.accounts.open = map[string]*account{}

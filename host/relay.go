@@ -330,6 +330,8 @@ func (h *Host) serveSealed(w http.ResponseWriter, r *http.Request) {
 // errCut means that an answer broke off after its header.
 var errCut = errors.New("host: the answer broke off")
 
+var errStalled = errors.New("host: the client takes nothing more of its answer")
+
 // ready makes sure that the chain was read lately, that no other process serves
 // the channel, and that nothing of an earlier one is left at the enclave.
 func (h *Host) ready(ctx context.Context, a *account, e *upstream) *apierror.Error {
@@ -496,19 +498,29 @@ func (h *Host) relay(w http.ResponseWriter, r *http.Request, a *account, e *upst
 	w.WriteHeader(http.StatusOK)
 	p := buffers.Get().(*[]byte)
 	defer buffers.Put(p)
+	ended := make(chan struct{})
+	stalled := time.AfterFunc(h.takeWithin, func() {
+		defer close(ended)
+		rc.SetWriteDeadline(time.Unix(1, 0))
+	})
+	stalled.Stop() // it runs while the client is written to
 	for {
 		n, err := resp.Body.Read(*p)
 		if n > 0 {
 			if h.sure(r.Context(), a) != nil {
 				return ending{}, lent, errCut
 			}
-			if _, werr := w.Write((*p)[:n]); werr != nil {
-				return ending{}, lent, errors.Join(errCut, werr)
+			stalled.Reset(h.takeWithin)
+			_, werr := w.Write((*p)[:n])
+			if werr == nil && err == nil {
+				werr = rc.Flush()
 			}
-			if err == nil {
-				if ferr := rc.Flush(); ferr != nil {
-					return ending{}, lent, errors.Join(errCut, ferr)
-				}
+			if !stalled.Stop() {
+				<-ended // rc is no longer ours once this has returned
+				werr = errors.Join(errStalled, werr)
+			}
+			if werr != nil {
+				return ending{}, lent, errors.Join(errCut, werr)
 			}
 		}
 		if err == io.EOF {
@@ -605,6 +617,7 @@ func (a *arrival) late() bool { return a.state.Load() == 2 }
 var errSlow = apierror.New(408, "slow_request", "the request did not arrive in time", "send it again, over a faster link")
 
 const (
+	takeWithin   = time.Minute            // that a client may take nothing of an answer: it would hold the engine's place for what it has paid ahead
 	smallWithin  = time.Minute            // that a body may take to arrive which is no admitted sealed request
 	graceForBody = 100 * time.Millisecond // for a transport to let go of the body of a request that is answered
 	maxSealed    = 9 << 20                // bytes of a sealed request: 8 MiB of content, and padding

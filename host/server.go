@@ -11,7 +11,8 @@ import (
 )
 
 // writeTimeout ends connections whose peer has stopped reading: not the reading
-// of one answer, which HTTP/2's flow control holds back by itself, but of all.
+// of one answer, which HTTP/2's flow control holds back by itself and which
+// takeWithin is for, but of all.
 const writeTimeout = 30 * time.Second
 
 // NewServer returns a server for clients: HTTP/1.1 and HTTP/2, over TLS, or
