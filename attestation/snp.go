@@ -123,7 +123,8 @@ func (a *appraisal) snpCollateral(r *snp.Report, certificates []byte) (*snp.Coll
 		return c, nil
 	}
 	for _, e := range a.v.endorsers {
-		if k := e.key; k.Kind == r.SigningKey && r.ReportedTCB.Parts(k.Product) == k.TCB && (k.Kind == snp.VLEK || bytes.HasPrefix(r.ChipID[:], k.HWID)) {
+		// A VLEK names no chip, and its empty HWID begins every CHIP_ID.
+		if k := e.key; k.Kind == r.SigningKey && r.ReportedTCB.Parts(k.Product) == k.TCB && bytes.HasPrefix(r.ChipID[:], k.HWID) {
 			c.Key = e.cert
 			break
 		}

@@ -871,6 +871,8 @@ func TestNewVerifierRefusals(t *testing.T) {
 		want   string
 	}{
 		"good":                {func(*policy.Policy) {}, ""},
+		"AMD alone":           {func(p *policy.Policy) { p.TDX, p.SGX, p.Roots.Intel = nil, nil, []policy.Hash{} }, ""},
+		"Intel alone":         {func(p *policy.Policy) { p.SNP, p.Roots.AMD = nil, []policy.Hash{}; withoutDevices(p) }, ""},
 		"policy of version 9": {func(p *policy.Policy) { p.Version = 9 }, "this program reads 1"},
 		"policy without TCB":  {func(p *policy.Policy) { p.SNP.MinTCB = nil }, "min_tcb"},
 		"Intel root unknown":  {func(p *policy.Policy) { p.Roots.Intel[0][0] ^= 1 }, "pins in roots.intel"},
