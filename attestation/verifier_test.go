@@ -941,3 +941,32 @@ func TestNothingMissing(t *testing.T) {
 		}
 	}
 }
+
+// Whatever is the one thing missing for a GPU, the rejection is for want of it.
+func TestEachMissing(t *testing.T) {
+	n := node(t, attestationtest.NodeConfig{GPUs: 1})
+	all := auth.Endorsements(attestationtest.CollateralOptions{Now: now, OCSP: []*attestationtest.Node{n}})
+	for name, change := range map[string]func(e *attestationtest.Endorsements){
+		"nothing":     func(*attestationtest.Endorsements) {},
+		"driver RIM":  func(e *attestationtest.Endorsements) { e.RIMs = e.RIMs[1:] },
+		"vbios RIM":   func(e *attestationtest.Endorsements) { e.RIMs = e.RIMs[:1] },
+		"OCSP answer": func(e *attestationtest.Endorsements) { e.OCSP = nil },
+	} {
+		e := all
+		change(&e)
+		b, err := collateral.New(e.Inputs()...)
+		if err != nil {
+			t.Fatal(err)
+		}
+		p := auth.Policy(now)
+		requireOCSP(p)
+		v, err := attestation.NewVerifier(p, b)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r := v.Appraise(now, collect(t, attestationtest.NodeConfig{GPUs: 1}), nonce)
+		if none := name == "nothing"; (r.Err() == nil) != none || !none && (!errors.Is(r.Err(), check.ErrMissing) || !strings.Contains(strings.Join(r.Missing, ","), name)) {
+			t.Errorf("%s: %v, missing %q", name, r.Err(), r.Missing)
+		}
+	}
+}
