@@ -215,7 +215,7 @@ func launch(b testing.TB, pace time.Duration) *parties {
 	must(json.Unmarshal([]byte(begin(b, nil, program("bombyx"), "devnet", "--config", at("network.json"), "--block-time", "100ms").line(b)), &net))
 	fund := func(address string) {
 		b.Helper()
-		resp, err := http.Post(net.Control+"/fund", "application/json", strings.NewReader(fmt.Sprintf(`{"address":%q,"amount":"10"}`, address)))
+		resp, err := http.Post(net.Control+"/fund", "application/json", strings.NewReader(fmt.Sprintf(`{"address":%q,"amount":"100"}`, address)))
 		must(err)
 		resp.Body.Close()
 	}
@@ -263,7 +263,7 @@ func launch(b testing.TB, pace time.Duration) *parties {
 	own := regexp.MustCompile(`UQ[\w-]{46}|0Q[\w-]{46}`).FindString(created)
 	fund(own)
 	client("host", "add", "--yes", "http://"+said[4], said[1])
-	client("channel", "open", "--yes", "--passphrase-file", at("passphrase"), "5")
+	client("channel", "open", "--yes", "--passphrase-file", at("passphrase"), "50")
 	p.proxy = begin(b, nil, program("bombyx"), "--home", dir, "proxy", "--listen", "127.0.0.1:0", "--passphrase-file", at("passphrase"))
 	p.proxy.at = regexp.MustCompile(`127\.0\.0\.1:\d+`).FindString(p.proxy.line(b))
 	return p
