@@ -647,6 +647,20 @@ func TestWholeAnswerIsFunded(t *testing.T) {
 	}
 }
 
+// readUntil reads what comes up to where mark has come.
+func readUntil(t *testing.T, body io.Reader, mark string) string {
+	t.Helper()
+	buf, text := make([]byte, 1000), ""
+	for !strings.Contains(text, mark) {
+		n, err := body.Read(buf)
+		if err != nil {
+			t.Fatal(err, text)
+		}
+		text += string(buf[:n])
+	}
+	return text
+}
+
 // Raised credit resumes an answer that waits; a lower one changes nothing.
 func TestCreditRaised(t *testing.T) {
 	r := newRig(t, &eng{events: 10})
@@ -658,14 +672,7 @@ func TestCreditRaised(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	buf, text := make([]byte, 1000), ""
-	for !strings.Contains(text, "need=5") {
-		n, err := resp.Body.Read(buf)
-		if err != nil {
-			t.Fatal(err, text)
-		}
-		text += string(buf[:n])
-	}
+	readUntil(t, resp.Body, "need=5")
 	for _, credit := range []string{"3", "10"} {
 		raised := r.call(t.Context(), "/credit", http.NoBody, "Bombyx-Stream", id1, "Bombyx-Credit", credit)
 		if raised.StatusCode != 204 || raised.Header.Get("Bombyx-Cost") != "4" {
@@ -740,14 +747,7 @@ func TestCancel(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			buf, text := make([]byte, 1000), ""
-			for !strings.Contains(text, "need=5") {
-				n, err := resp.Body.Read(buf)
-				if err != nil {
-					t.Fatal(err, text)
-				}
-				text += string(buf[:n])
-			}
+			text := readUntil(t, resp.Body, "need=5")
 			settle(r, header...)
 			rest, err := io.ReadAll(resp.Body)
 			if header[0] == "Bombyx-Channel" {

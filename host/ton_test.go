@@ -16,24 +16,31 @@ import (
 	"github.com/bombyx-network/bombyx/internal/ton/wallet"
 )
 
+// runDevnet is a local chain that makes blocks until the test ends.
+func runDevnet(t *testing.T) *devnet.Chain {
+	t.Helper()
+	chain, err := devnet.New(devnet.Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { chain.Close() })
+	if _, err = chain.Serve(t.Context(), "127.0.0.1:0"); err != nil {
+		t.Fatal(err)
+	}
+	running, stop := context.WithCancel(context.Background())
+	ended := make(chan struct{})
+	go func() { defer close(ended); chain.Run(running, 50*time.Millisecond) }()
+	t.Cleanup(func() { stop(); <-ended })
+	return chain
+}
+
 // Claims and a close by agreement on the local chain: wallets, liteserver,
 // proofs, the contract.
 func TestOnDevnet(t *testing.T) {
 	const gram = 1_000_000_000
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
-	chain, err := devnet.New(devnet.Config{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer chain.Close()
-	if _, err = chain.Serve(ctx, "127.0.0.1:0"); err != nil {
-		t.Fatal(err)
-	}
-	running, stop := context.WithCancel(ctx)
-	ended := make(chan struct{})
-	go func() { defer close(ended); chain.Run(running, 50*time.Millisecond) }()
-	defer func() { stop(); <-ended }()
+	chain := runDevnet(t)
 	api, err := ton.Dial(ctx, chain.GlobalConfig(), ton.Options{})
 	if err != nil {
 		t.Fatal(err)
@@ -144,18 +151,7 @@ func TestOneWallet(t *testing.T) {
 	source := pgtest.Scratch(t)
 	ctx, cancel := context.WithTimeout(t.Context(), wallet.TTL)
 	defer cancel()
-	chain, err := devnet.New(devnet.Config{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer chain.Close()
-	if _, err = chain.Serve(ctx, "127.0.0.1:0"); err != nil {
-		t.Fatal(err)
-	}
-	running, stop := context.WithCancel(context.Background())
-	ended := make(chan struct{})
-	go func() { defer close(ended); chain.Run(running, 50*time.Millisecond) }()
-	defer func() { stop(); <-ended }()
+	chain := runDevnet(t)
 	payer, err := wallet.New(chain.GlobalID())
 	if err != nil {
 		t.Fatal(err)
