@@ -37,7 +37,10 @@ import (
 // started as a user does it; only the enclave's hardware is mock. Processor
 // time and memory are those of proxy, host and enclave together.
 
-const roleVariable = "BOMBYX_BENCH_ENGINE_PACE"
+const (
+	roleVariable   = "BOMBYX_BENCH_ENGINE_PACE"
+	socketVariable = "BOMBYX_BENCH_ENGINE_SOCKET"
+)
 
 // TestMain lets this program be an enclave, or the stub engine.
 func TestMain(m *testing.M) {
@@ -54,15 +57,28 @@ func TestMain(m *testing.M) {
 	}
 	pace, err := time.ParseDuration(text)
 	if err == nil {
-		var l net.Listener
-		if l, err = net.Listen("tcp", "127.0.0.1:0"); err == nil {
-			cli.TuneServer()
-			fmt.Println(l.Addr())
-			err = http.Serve(l, stubEngine(pace))
-		}
+		err = beEngine(pace, os.Getenv(socketVariable))
 	}
 	fmt.Fprintln(os.Stderr, "engine:", err)
 	os.Exit(1)
+}
+
+// beEngine serves the stub engine over TCP, for whoever calls it directly, and
+// on a Unix socket, which docs/operating.md recommends, for the enclave.
+func beEngine(pace time.Duration, socket string) error {
+	direct, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return err
+	}
+	own, err := net.Listen("unix", socket)
+	if err != nil {
+		return err
+	}
+	cli.TuneServer()
+	fmt.Println(direct.Addr())
+	h := stubEngine(pace)
+	go http.Serve(own, h)
+	return http.Serve(direct, h)
 }
 
 // stubEngine answers like vLLM with continuous usage.
@@ -205,7 +221,7 @@ func launch(b testing.TB, pace time.Duration) *parties {
 	self, err := os.Executable()
 	must(err)
 	p := &parties{bin: bin, dir: dir}
-	p.engine = begin(b, []string{roleVariable + "=" + pace.String()}, self)
+	p.engine = begin(b, []string{roleVariable + "=" + pace.String(), socketVariable + "=" + at("engine.sock")}, self)
 	p.engine.at = p.engine.line(b)
 
 	var net struct {
@@ -226,7 +242,7 @@ func launch(b testing.TB, pace time.Duration) *parties {
 	prices := price.List{Model: {Prompt: 100_000_000, Cached: 10_000_000, Completion: 300_000_000, Reasoning: 300_000_000}}
 	object("machine.json", map[string]any{"authority": authority.Seed(), "node": attestationtest.NodeConfig{Name: "node", GPUs: 1}})
 	object("enclave.json", map[string]any{"listen": "unix:" + at("enclave.sock"), "prices": prices, "key_lifetime": 3600, "patience": 20, "replay_window": 120,
-		"engine": map[string]any{"kind": "openai", "address": "http://" + p.engine.at, "flavour": "vllm",
+		"engine": map[string]any{"kind": "openai", "address": "unix:" + at("engine.sock"), "flavour": "vllm",
 			"models": []manifest.Model{{ID: Model, Format: "gguf", SHA256: strings.Repeat("00", 32), Size: 1, ContextLength: 4096}}}})
 	p.enclave = begin(b, nil, program("bombyx-demo"), "enclave", "--config", at("enclave.json"), "--machine", at("machine.json"))
 	p.enclave.line(b)
