@@ -17,8 +17,9 @@ const (
 // patiently asks again, no sooner than the host's Retry-After says, while the
 // host is busy or another of its processes holds the channel. It is for what
 // neither runs nor pays for anything however often it is asked: sessions and
-// Evidence. A sealed request is never sent again on the host's word that it has
-// not run: if it has, the second would be paid for too.
+// Evidence. A sealed request is not asked for again like that: it may have run, and
+// the second would be paid for too. (Where its refusal names what to mend, recover
+// does, and a host that lied has that out of its window.)
 func (t *Transport) patiently(ctx context.Context, ask func() ([]byte, *apierror.Error)) ([]byte, *apierror.Error) {
 	jitter := t.jitter
 	if jitter == nil {

@@ -425,6 +425,9 @@ type exchange struct {
 }
 
 func (s *exchange) send(ctx context.Context, a *ask) (*http.Response, *apierror.Error) {
+	if err := ctx.Err(); err != nil { // from here on ctx no longer ends what is under way
+		return nil, s.t.unreachable(ctx, err)
+	}
 	inner, err := http.NewRequestWithContext(ctx, http.MethodPost, "https://bombyx"+s.path, bytes.NewReader(a.body))
 	if err != nil {
 		return nil, apierror.New(500, "internal", err.Error(), "")

@@ -311,3 +311,28 @@ func TestHostEndsAnAnswer(t *testing.T) {
 		t.Errorf("%+v", st)
 	}
 }
+
+// What was cancelled before it was sent is not sent any more.
+func TestCancelledBeforeSent(t *testing.T) {
+	var sealed atomic.Int64
+	s := start(t, Options{Engine: &Script{Chunks: 5, Size: 10}, Outside: func(rt http.RoundTripper) http.RoundTripper {
+		return transport(func(r *http.Request) (*http.Response, error) {
+			if strings.HasSuffix(r.URL.Path, "/sealed") {
+				sealed.Add(1)
+			}
+			return rt.RoundTrip(r)
+		})
+	}})
+	if code := ask(t, s.Client, streaming); code != "" {
+		t.Fatal(code)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	req, _ := http.NewRequestWithContext(ctx, "POST", client.BaseURL+"/chat/completions", strings.NewReader(streaming))
+	if resp, err := s.Client.RoundTrip(req); !errors.Is(err, context.Canceled) {
+		t.Errorf("%v, %v", resp, err)
+	}
+	if n := sealed.Load(); n != 1 {
+		t.Errorf("%d requests were sent", n)
+	}
+}
