@@ -816,10 +816,15 @@ func TestTakenOver(t *testing.T) {
 	send := func(process, stream string) string {
 		t.Helper()
 		wire, _ := p.seal(body, nil)
-		resp := r.call(t.Context(), "/sealed", bytes.NewReader(wire), "Bombyx-Stream", stream, "Bombyx-Channel", channelA, "Bombyx-Credit", "5", "Bombyx-Process", process)
+		req, _ := http.NewRequest("POST", r.url+"/sealed", bytes.NewReader(wire))
+		req.Header = http.Header{"Bombyx-Stream": {stream}, "Bombyx-Channel": {channelA}, "Bombyx-Credit": {"5"}, "Bombyx-Process": {process}}
+		resp, err := http.DefaultClient.Do(req)
+		if err != nil {
+			return "cut"
+		}
+		defer resp.Body.Close()
 		if resp.StatusCode == 200 {
 			io.Copy(io.Discard, resp.Body)
-			resp.Body.Close()
 			return "200"
 		}
 		return fault(t, resp)
@@ -839,11 +844,9 @@ func TestTakenOver(t *testing.T) {
 	if got := fault(t, r.call(t.Context(), "/settle", http.NoBody, "Bombyx-Channel", another, "Bombyx-Process", "second")); got != "404 unknown_stream" {
 		t.Error(got)
 	}
-	<-ended
-	if r.engine.closed.Load() != 1 {
-		t.Error("the engine still runs")
+	if got := <-ended; got != "cut" || r.engine.closed.Load() != 1 {
+		t.Errorf("%s; %d ended at the engine", got, r.engine.closed.Load())
 	}
-	const id2 = "000000000000000000000000000000f2"
 	for _, process := range []string{"first", "", strings.Repeat("x", 65)} {
 		if got := send(process, id2); got != "409 taken_over" {
 			t.Errorf("%q: %s", process, got)
@@ -869,6 +872,51 @@ func waitFor(t *testing.T, ok func() bool) {
 	}
 }
 
+// stuck waits until the engine is held up by whoever does not read, and returns
+// how many events it gave: socket buffers take some megabytes.
+func (r *rig) stuck() (given int64) {
+	r.t.Helper()
+	waitFor(r.t, func() bool {
+		time.Sleep(50 * time.Millisecond)
+		now := r.engine.given.Load()
+		still := now == given && now > 0
+		given = now
+		return still
+	})
+	return given
+}
+
+// A process of the host that has stopped, and holds its connections, does not keep
+// the next one from settling what it left.
+func TestTakenOverUnread(t *testing.T) {
+	r := newRig(t, &eng{events: 1 << 20, size: 32 << 10})
+	p := r.peer()
+	first := []string{"Bombyx-Channel", channelA, "Bombyx-Credit", strconv.Itoa(1 << 40), "Bombyx-Process", "first", "Bombyx-Stream"}
+	wire, _ := p.seal(body, nil)
+	r.call(t.Context(), "/sealed", bytes.NewReader(wire), append(first, id1)...)
+	r.stuck()
+	stopped, rest := io.Pipe() // a request that it was passing on
+	defer rest.Close()
+	go func() {
+		req, _ := http.NewRequest("POST", r.url+"/sealed", stopped)
+		req.Header = http.Header{"Bombyx-Stream": {id2}, "Bombyx-Channel": {channelA}, "Bombyx-Credit": {"5"}, "Bombyx-Process": {"first"}}
+		if resp, err := http.DefaultClient.Do(req); err == nil {
+			resp.Body.Close()
+		}
+	}()
+	rest.Write(wire[:len(wire)/2])
+	waitFor(t, func() bool {
+		r.e.mu.Lock()
+		defer r.e.mu.Unlock()
+		return len(r.e.streams) == 2
+	})
+	settled := r.call(t.Context(), "/settle", http.NoBody, "Bombyx-Channel", channelA, "Bombyx-Process", "second")
+	if _, total, ok := strings.Cut(settled.Header.Get("Bombyx-Tab"), " "); !ok || total != strconv.FormatInt(r.engine.given.Load(), 10) {
+		t.Errorf("settled at %q, and %d were released", settled.Header.Get("Bombyx-Tab"), r.engine.given.Load())
+	}
+	waitFor(t, func() bool { return r.engine.closed.Load() == 1 })
+}
+
 // A host or client that does not read stops the engine, within bounded memory;
 // when it goes away, the request ends.
 func TestBackPressure(t *testing.T) {
@@ -879,15 +927,7 @@ func TestBackPressure(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	p.send(ctx, wire, id1, strconv.Itoa(1<<40))
-	// Socket buffers take some megabytes; then it stands still.
-	var last int64
-	waitFor(t, func() bool {
-		time.Sleep(50 * time.Millisecond)
-		now := r.engine.given.Load()
-		still := now == last && now > 0
-		last = now
-		return still
-	})
+	last := r.stuck()
 	if last*size > 64<<20 {
 		t.Errorf("the engine gave %d MiB that nobody read", last*size>>20)
 	}

@@ -41,6 +41,10 @@ type stream struct {
 	tab    *tab
 	cancel context.CancelCauseFunc
 	done   chan struct{} // closed when its cost is final
+
+	// The enclave's lock guards these.
+	link    *http.ResponseController
+	settled bool // with its channel: nobody reads any more, and the link has to go
 }
 
 var (
@@ -59,13 +63,17 @@ func (e *Enclave) serveSealed(w http.ResponseWriter, r *http.Request) {
 	}
 	ctx, cancel := context.WithCancelCause(r.Context())
 	defer cancel(nil)
-	s := &stream{meter: newMeter(credit), cancel: cancel, done: make(chan struct{})}
+	s := &stream{meter: newMeter(credit), cancel: cancel, done: make(chan struct{}), link: http.NewResponseController(w)}
 	if fault := e.begin(id, channel, r.Header.Get(processHeader), s); fault != nil {
 		fault.Write(w)
 		return
 	}
 	end := sync.OnceValue(func() string { return e.end(id, s) })
-	defer end()
+	defer func() {
+		if end(); s.settled {
+			panic(http.ErrAbortHandler)
+		}
+	}()
 
 	inner, sealer, err := e.opener.Open(ctx, r.Body)
 	if sealer == nil {
@@ -74,7 +82,7 @@ func (e *Enclave) serveSealed(w http.ResponseWriter, r *http.Request) {
 	}
 	w.Header().Set("Content-Type", envelope.ResponseMediaType)
 	w.Header().Set("Trailer", "Bombyx-Cost, Bombyx-Tab")
-	rw := sealer.Respond(w, http.NewResponseController(w).Flush)
+	rw := sealer.Respond(w, s.link.Flush)
 	j := &job{e: e, s: s, ctx: ctx, w: rw, answer: sha256.New()}
 	var fault *apierror.Error
 	if err != nil {

@@ -159,14 +159,19 @@ func (e *Enclave) serveSettle(w http.ResponseWriter, r *http.Request) {
 			}
 		}
 	}
-	e.mu.Unlock()
 	why := errSettled
 	if named {
 		why = errCancelled
 	}
 	for _, s := range running {
 		s.cancel(why)
+		if !named { // a process that was stopped would hold up what it does not read, or has not sent yet
+			s.settled = true
+			s.link.SetReadDeadline(time.Unix(1, 0))
+			s.link.SetWriteDeadline(time.Unix(1, 0))
+		}
 	}
+	e.mu.Unlock()
 	for _, s := range running {
 		select {
 		case <-s.done:
