@@ -147,7 +147,7 @@ func (l *Ledger) commit(batch []*write) {
 	defer cancel()
 	results := make(map[*write]error, len(batch))
 	began := l.now()
-	renew := began.Sub(l.renewed) >= leaseRenewed
+	renew, lapsed := began.Sub(l.renewed) >= leaseRenewed, false
 	err := func() error {
 		begun, err := l.db.BeginTx(ctx, nil)
 		if err != nil {
@@ -155,7 +155,7 @@ func (l *Ledger) commit(batch []*write) {
 		}
 		defer begun.Rollback()
 		tx := &transaction{Tx: begun, l: l}
-		if err := tx.own(ctx, renew); err != nil {
+		if lapsed, err = tx.own(ctx, renew); err != nil {
 			return err
 		}
 		if err := tx.lock(ctx, batch); err != nil {
@@ -204,7 +204,7 @@ func (l *Ledger) commit(batch []*write) {
 		}
 	case err == nil && renew:
 		number := l.lease.Load().number
-		if l.Lease() == 0 {
+		if lapsed || l.Lease() == 0 {
 			number++ // meanwhile others may have held what this process did
 		}
 		l.lease.Store(&lease{number, began.Add(leaseFor)})
@@ -281,44 +281,50 @@ func (t *transaction) QueryContext(ctx context.Context, query string, args ...an
 }
 
 // strings returns a statement's only column.
-func (t *transaction) strings(ctx context.Context, query string, args ...any) (list []string, err error) {
-	rows, err := t.QueryContext(ctx, query, args...)
+func (t *transaction) strings(ctx context.Context, query string, args ...any) ([]string, error) {
+	return only[string](t.QueryContext(ctx, query, args...))
+}
+
+// only returns the only column of what a query found.
+func only[V any](rows *sql.Rows, err error) (list []V, _ error) {
 	if err != nil {
 		return nil, err
 	}
 	defer rows.Close()
 	for rows.Next() {
-		var s string
-		if err := rows.Scan(&s); err != nil {
+		var v V
+		if err := rows.Scan(&v); err != nil {
 			return nil, err
 		}
-		list = append(list, s)
+		list = append(list, v)
 	}
 	return list, rows.Err()
 }
 
 // own fences off a process whose enclaves another has taken: it fails when that
 // has happened, and keeps it from happening until the transaction ends. With
-// renew it also says that this process lives.
-func (t *transaction) own(ctx context.Context, renew bool) error {
+// renew it also says that this process lives, and whether the others may have
+// missed it: by their clock, for in a machine that was suspended all others may
+// have stood still.
+func (t *transaction) own(ctx context.Context, renew bool) (lapsed bool, err error) {
 	if t.l.enclaves == 0 {
-		return errors.New("this ledger is open for reading: nothing was taken")
+		return false, errors.New("this ledger is open for reading: nothing was taken")
 	}
 	how := t.l.forShare
 	if renew {
 		how = t.l.forUpdate
 	}
-	mine, err := t.strings(ctx, `SELECT enclave FROM owners WHERE process = $1 ORDER BY enclave`+how, t.l.process)
+	silent, err := only[int64](t.QueryContext(ctx, `SELECT `+t.l.clock+` - alive FROM owners WHERE process = $1 ORDER BY enclave`+how, t.l.process))
 	if err != nil {
-		return err
+		return false, err
 	}
-	if len(mine) != t.l.enclaves {
-		return ErrTaken
+	if len(silent) != t.l.enclaves {
+		return false, ErrTaken
 	}
 	if renew {
 		_, err = t.ExecContext(ctx, `UPDATE owners SET alive = `+t.l.clock+` WHERE process = $1`, t.l.process)
 	}
-	return err
+	return slices.Max(silent) >= int64(leaseFor/time.Second), err
 }
 
 // lock keeps the other processes of a fleet off all channels of a batch, before

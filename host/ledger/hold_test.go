@@ -205,6 +205,38 @@ func TestLease(t *testing.T) {
 	})
 }
 
+// In a machine that was suspended all clocks may have stood still: then the
+// others' says that a process was missed.
+func TestLeaseSuspended(t *testing.T) {
+	stores(t, func(t *testing.T, source string) {
+		ctx := t.Context()
+		var now atomic.Int64
+		a, err := Open(ctx, source, func() time.Time { return clock().Add(time.Duration(now.Load())) })
+		must(t, err)
+		defer a.Close()
+		must(t, a.Take(ctx, "e"))
+		b := open(t, source, "f")
+		must(t, a.AddChannel(ctx, "0:a", key))
+		held(t, a, "0:a", 0)
+		before := a.Lease()
+		suspended := func(d time.Duration) {
+			t.Helper()
+			_, err := b.db.ExecContext(ctx, `UPDATE owners SET alive = alive - $1 WHERE enclave = 'e'`, int64(d/time.Second))
+			must(t, err)
+			now.Add(int64(leaseRenewed))
+			must(t, a.Confirm(ctx))
+		}
+		suspended(leaseFor - leaseRenewed)
+		if a.Lease() != before {
+			t.Errorf("lease %d after %d, which nobody else could have taken", a.Lease(), before)
+		}
+		suspended(leaseFor)
+		if after := a.Lease(); after == before || after == 0 {
+			t.Errorf("lease %d after %d: others may serve what this process held", after, before)
+		}
+	})
+}
+
 // A ledger of a version before, with rows in it, goes on; a process of that
 // version does not.
 func TestMigrateHolds(t *testing.T) {
