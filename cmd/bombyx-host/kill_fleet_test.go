@@ -99,7 +99,7 @@ func (k *killer) miss(m *member, all []*killChannel) {
 }
 
 // endOrphans ends what a stopped host has under way in the database, as
-// PostgreSQL does by itself after half a minute.
+// PostgreSQL does by itself after five seconds.
 func (k *killer) endOrphans() {
 	k.books.db.Exec(`SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE state = 'idle in transaction' AND EXTRACT(EPOCH FROM clock_timestamp() - state_change) > $1`, orphaned.Seconds())
 }

@@ -351,6 +351,39 @@ func TestFleetInAnyOrder(t *testing.T) {
 	})
 }
 
+// A process that was stopped within a commit soon keeps nobody from the rows that
+// it has locked; but its turn at the wallet it keeps for a while.
+func TestStoppedWithinCommit(t *testing.T) {
+	t.Parallel()
+	pg := pgtest.Scratch(t)
+	ctx := t.Context()
+	stopped, l := open(t, pg, "e"), open(t, pg, "f")
+	must(t, l.AddChannel(ctx, "0:a", key))
+	begun, err := stopped.db.BeginTx(ctx, nil)
+	must(t, err)
+	defer begun.Rollback()
+	must(t, (&transaction{Tx: begun, l: stopped}).lock(ctx, []*write{{channels: []string{"0:a"}}}))
+	done, err := stopped.Turn(ctx)
+	must(t, err)
+	began := time.Now()
+	must(t, l.PutVoucher(ctx, "0:a", 5, []byte{5}))
+	if took := time.Since(began); took < time.Second {
+		t.Errorf("nothing was locked: it took %s", took)
+	}
+	if err := begun.Commit(); err == nil {
+		t.Error("what was stopped commits later")
+	}
+	soon, cancel := context.WithTimeout(ctx, time.Second) // past idleTimeout, too
+	defer cancel()
+	if _, err := l.Turn(soon); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("two have their turn: %v", err)
+	}
+	done()
+	other, err := l.Turn(ctx)
+	must(t, err)
+	other()
+}
+
 // A server that is started anew, and then acknowledges before the disk has it,
 // stores nothing more.
 func TestPostgresTurnsUnsafe(t *testing.T) {

@@ -140,8 +140,8 @@ var (
 	// SQLite has one writer, and what a killed process left is gone.
 	sqliteDialect   = dialect{unpack: "json_each($1)", patient: "SELECT 1", clock: "unixepoch()", alone: "SELECT 1"}
 	postgresDialect = dialect{"json_array_elements(CAST($1 AS json))", " FOR UPDATE", " FOR SHARE",
-		fmt.Sprintf("SET LOCAL statement_timeout = %d", 3*orphanTimeout.Milliseconds()), "CAST(EXTRACT(EPOCH FROM clock_timestamp()) AS BIGINT)",
-		fmt.Sprintf("SELECT pg_advisory_xact_lock(%d)", int64(walletLock))}
+		"SET LOCAL statement_timeout = " + milliseconds(3*statementTimeout), "CAST(EXTRACT(EPOCH FROM clock_timestamp()) AS BIGINT)",
+		fmt.Sprintf("SET LOCAL idle_in_transaction_session_timeout = %s; SELECT pg_advisory_xact_lock(%d)", milliseconds(turnTimeout), int64(walletLock))}
 )
 
 // Open opens or creates a ledger for reading; [Ledger.Take] opens it for

@@ -106,10 +106,10 @@ func TestOrphan(t *testing.T) {
 	}
 	defer l.Close()
 	// One whose process cannot even say that it is gone ends by itself.
-	for _, setting := range []string{"statement_timeout", "idle_in_transaction_session_timeout"} {
+	for setting, want := range map[string]string{"statement_timeout": "30s", "idle_in_transaction_session_timeout": "5s"} {
 		var v string
-		if err := l.db.QueryRowContext(t.Context(), "SHOW "+setting).Scan(&v); err != nil || v != "30s" {
-			t.Errorf("%s is %s, %v", setting, v, err)
+		if err := l.db.QueryRowContext(t.Context(), "SHOW "+setting).Scan(&v); err != nil || v != want {
+			t.Errorf("%s is %s, want %s, %v", setting, v, want, err)
 		}
 	}
 	taken := make(chan error, 1)

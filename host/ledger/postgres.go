@@ -6,16 +6,23 @@ import (
 	"fmt"
 	"io/fs"
 	"strconv"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/stdlib"
 	"github.com/pressly/goose/v3"
 )
 
-// orphanTimeout ends a statement, or a transaction that waits for the next one,
-// whose process does not end it: it was killed, or its machine has gone without
-// a word. No commit of the ledger waits longer.
-const orphanTimeout = commitTimeout
+// A process that does not go on, because it was stopped or its machine has gone
+// without a word, must not keep the rest of a fleet from the rows that it has
+// locked. PostgreSQL ends a statement of it after statementTimeout, longer than
+// any commit of the ledger waits; its transaction when the next statement is
+// idleTimeout late, and a turn after turnTimeout.
+const (
+	statementTimeout = commitTimeout
+	idleTimeout      = 5 * time.Second
+	turnTimeout      = 30 * time.Second
+)
 
 // openPostgres connects to a server that keeps what it has committed.
 func openPostgres(ctx context.Context, source string, migrations fs.FS) (*sql.DB, error) {
@@ -26,15 +33,16 @@ func openPostgres(ctx context.Context, source string, migrations fs.FS) (*sql.DB
 	if err := migrate(ctx, config, migrations); err != nil {
 		return nil, err
 	}
-	for _, name := range []string{"statement_timeout", "idle_in_transaction_session_timeout"} {
-		config.RuntimeParams[name] = strconv.FormatInt(orphanTimeout.Milliseconds(), 10)
-	}
+	config.RuntimeParams["statement_timeout"] = milliseconds(statementTimeout)
+	config.RuntimeParams["idle_in_transaction_session_timeout"] = milliseconds(idleTimeout)
 	// Transactions wait for each other's locks and then see what the others did:
 	// a stricter level would end one of them instead.
 	config.RuntimeParams["default_transaction_isolation"] = "read committed"
 	// Every connection may be to a server that was started anew.
 	return stdlib.OpenDB(*config, stdlib.OptionAfterConnect(durable)), nil
 }
+
+func milliseconds(d time.Duration) string { return strconv.FormatInt(d.Milliseconds(), 10) }
 
 func migrate(ctx context.Context, config *pgx.ConnConfig, migrations fs.FS) error {
 	db := stdlib.OpenDB(*config, stdlib.OptionAfterConnect(durable))
