@@ -140,12 +140,13 @@ func (s *Store) SetState(ctx context.Context, a channel.Address, to State) error
 	return changed(r, err, ErrUnknown)
 }
 
-// SetDeposit records what vouchers may promise at most, after a top-up.
-func (s *Store) SetDeposit(ctx context.Context, a channel.Address, nano uint64) error {
-	if nano > math.MaxInt64 {
+// SetDeposit records what vouchers may promise at most, as the chain has it after the transaction of the channel with this
+// logical time, unless what it had after a later one is recorded.
+func (s *Store) SetDeposit(ctx context.Context, a channel.Address, nano, lt uint64) error {
+	if nano > math.MaxInt64 || lt > math.MaxInt64 {
 		return errors.New("store: deposit is out of range")
 	}
-	r, err := s.db.ExecContext(ctx, `UPDATE channels SET deposit = ? WHERE address = ?`, int64(nano), a.Raw())
+	r, err := s.db.ExecContext(ctx, `UPDATE channels SET deposit = iif(?2 >= deposit_lt, ?1, deposit), deposit_lt = max(?2, deposit_lt) WHERE address = ?3`, int64(nano), int64(lt), a.Raw())
 	return changed(r, err, ErrUnknown)
 }
 

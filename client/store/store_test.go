@@ -47,7 +47,7 @@ func TestWhatWasAddedComesBack(t *testing.T) {
 		t.Fatalf("the same channel again: %v", err)
 	}
 	a := c.Address()
-	if err := errors.Join(s.SetState(t.Context(), a, store.StateOpen), s.SetDeposit(t.Context(), a, 5_000_000), s.Close()); err != nil {
+	if err := errors.Join(s.SetState(t.Context(), a, store.StateOpen), s.SetDeposit(t.Context(), a, 5_000_000, 7), s.Close()); err != nil {
 		t.Fatal(err)
 	}
 	if info, err := os.Stat(path); err != nil || info.Mode().Perm() != 0o600 {
@@ -67,6 +67,33 @@ func TestWhatWasAddedComesBack(t *testing.T) {
 	}
 	if err := s.SetState(t.Context(), channel.Address{9}, store.StateOpen); !errors.Is(err, store.ErrUnknown) {
 		t.Fatalf("unknown channel: %v", err)
+	}
+}
+
+// Of two processes that read a deposit from the chain the later reading counts, whoever records it last.
+func TestDepositInOrder(t *testing.T) {
+	s := open(t, filepath.Join(t.TempDir(), "client.db"))
+	c := sample(1)
+	a := c.Address()
+	if err := s.Add(t.Context(), c); err != nil {
+		t.Fatal(err)
+	}
+	for _, at := range []struct{ nano, lt, want uint64 }{{10, 5, 10}, {30, 7, 30}, {20, 6, 30}, {29, 7, 29}, {3, 8, 3}} {
+		if err := s.SetDeposit(t.Context(), a, at.nano, at.lt); err != nil {
+			t.Fatal(err)
+		}
+		if c, err := s.Channel(t.Context(), a); err != nil || c.Deposit != at.want {
+			t.Errorf("%d at %d: %d is recorded, want %d, %v", at.nano, at.lt, c.Deposit, at.want, err)
+		}
+	}
+	for name, err := range map[string]error{
+		"unknown": s.SetDeposit(t.Context(), channel.Address{9}, 1, 9),
+		"deposit": s.SetDeposit(t.Context(), a, 1<<63, 9),
+		"time":    s.SetDeposit(t.Context(), a, 1, 1<<63),
+	} {
+		if err == nil || name == "unknown" && !errors.Is(err, store.ErrUnknown) {
+			t.Errorf("%s: %v", name, err)
+		}
 	}
 }
 

@@ -1,12 +1,14 @@
 package main
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"crypto/rand"
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -119,12 +121,12 @@ func (p *payer) say(a channel.Address, on *channel.Account, format string, args 
 	return printJSON(p.cmd.OutOrStdout(), d)
 }
 
-func (p *payer) send(m *tlb.InternalMessage, amount ton.Nano) error {
-	_, err := p.wallet.Send(p.cmd.Context(), p.chain, wallet.Message{To: m.DstAddr, Amount: amount, Bounce: m.StateInit == nil, Init: m.StateInit, Body: m.Body})
+func (p *payer) send(m *tlb.InternalMessage, amount ton.Nano) (*tlb.Transaction, error) {
+	tx, err := p.wallet.Send(p.cmd.Context(), p.chain, wallet.Message{To: m.DstAddr, Amount: amount, Bounce: m.StateInit == nil, Init: m.StateInit, Body: m.Body})
 	if err != nil {
-		return walletFault(err)
+		return nil, walletFault(err)
 	}
-	return nil
+	return tx, nil
 }
 
 // until polls the chain for something that a sent message brings about. Its time is bounded by the chain's own.
@@ -253,7 +255,7 @@ func (p *payer) open(c store.Channel, amount ton.Nano) error {
 	if err := p.store.Add(ctx, c); err != nil {
 		return err
 	}
-	if err := p.send(channel.Open(c.Params, uint64(amount)), amount); err != nil {
+	if _, err := p.send(channel.Open(c.Params, uint64(amount)), amount); err != nil {
 		if errors.Is(err, wallet.ErrBalance) || errors.Is(err, ton.ErrExpired) || errors.Is(err, ton.ErrOvertaken) || errors.Is(err, ton.ErrRefused) { // certainly not sent
 			err = errors.Join(err, p.store.Forget(ctx, a))
 		}
@@ -371,22 +373,46 @@ func (p *payer) topUp(c store.Channel, amount ton.Nano) error {
 	if err := p.h.confirm(p.cmd, fmt.Sprintf("Add %s GRAM to %s, and fees below %s GRAM?", amount, a, feeTopUp)); err != nil {
 		return err
 	}
-	if err := p.send(channel.TopUp(a, uint64(amount)), amount); err != nil {
+	sent, err := p.send(channel.TopUp(a, uint64(amount)), amount)
+	if err != nil {
 		return err
 	}
-	// What can be promised is what the chain shows, whoever else has topped up or claimed meanwhile.
+	// What can be promised is what the chain shows after this top-up, whoever else has topped up or claimed meanwhile.
 	var now *channel.Account
+	var came *tlb.Transaction
 	if err := p.until("the top-up", func(ctx context.Context) (bool, error) {
-		var err error
-		now, err = channel.Load(ctx, p.chain, a)
-		return err == nil && now.Paid+now.Balance >= before.Paid+before.Balance+uint64(amount)*9/10, err
+		all, err := p.chain.Transactions(ctx, a.Std(), before.LT)
+		if err != nil {
+			return false, err
+		}
+		if now, err = channel.Load(ctx, p.chain, a); err != nil {
+			return false, err
+		}
+		i := slices.IndexFunc(all, func(tx *tlb.Transaction) bool { return follows(tx, sent) })
+		if i < 0 || all[i].LT > now.LT {
+			return false, nil
+		}
+		came = all[i]
+		return true, nil
 	}); err != nil {
 		return err
 	}
-	if err := p.store.SetDeposit(ctx, a, promisable(now)); err != nil {
+	if d, ok := came.Description.(tlb.TransactionDescriptionOrdinary); !ok || d.Aborted {
+		return cli.Errorf(cli.Refused, "bombyx channel show; bombyx channel open AMOUNT opens another", "%s took nothing more: it is being closed, and the top-up comes back", a)
+	}
+	if err := p.store.SetDeposit(ctx, a, promisable(now), now.LT); err != nil {
 		return err
 	}
 	return p.say(a, now, "%s has %s GRAM for answers\n", a, ton.Nano(promisable(now)))
+}
+
+// follows says that a transaction is of a message that another one sent.
+func follows(tx, sender *tlb.Transaction) bool {
+	if tx.IO.In == nil || tx.IO.In.MsgType != tlb.MsgTypeInternal {
+		return false
+	}
+	in := tx.IO.In.AsInternal()
+	return bytes.Equal(in.SrcAddr.Data(), sender.AccountAddr) && in.CreatedLT > sender.LT && in.CreatedLT <= sender.LT+uint64(sender.OutMsgCount)
 }
 
 // promisable is what vouchers on a channel may add up to.
@@ -511,8 +537,9 @@ func channelList(h *home) *cobra.Command {
 func channelShow(h *home) *cobra.Command {
 	var asJSON, receipts bool
 	c := &cobra.Command{Use: "show [CHANNEL]", Short: "Show a channel here and on chain", Args: cobra.MaximumNArgs(1), ValidArgsFunction: h.completeChannels,
-		Long: `show prints what is recorded of a channel, and what the chain proves about it now. With
---receipts it lists every receipt as the enclave signed it, oldest first.`,
+		Long: `show prints what is recorded of a channel, and what the chain proves about it now; what the
+chain says of the deposit is recorded then, whoever has topped it up. With --receipts it lists
+every receipt as the enclave signed it, oldest first.`,
 		Example: "  bombyx channel show\n  bombyx channel show EQ... --receipts --json"}
 	c.Flags().BoolVar(&asJSON, "json", false, "print one JSON object; amounts in nanogram")
 	c.Flags().BoolVar(&receipts, "receipts", false, "list the receipts")
@@ -532,20 +559,28 @@ func channelShow(h *home) *cobra.Command {
 			return err
 		}
 		defer chain.Close()
-		d := document(c)
-		switch on, err := channel.Load(ctx, chain, c.Address()); {
-		case err == nil:
-			if c.State == store.StateOpening { // a crash, or impatience, came between deposit and record
+		on, err := channel.Load(ctx, chain, c.Address())
+		if err != nil && !errors.Is(err, channel.ErrNone) {
+			return chainFault(err)
+		}
+		if on != nil { // a crash, impatience, or another who topped up, may have come between chain and record
+			if c.State == store.StateOpening {
 				if err := s.SetState(ctx, c.Address(), store.StateOpen); err != nil {
 					return err
 				}
-				d.State = store.StateOpen
+				c.State = store.StateOpen
 			}
+			if !on.Closing() {
+				if err := s.SetDeposit(ctx, c.Address(), promisable(on), on.LT); err != nil {
+					return err
+				}
+				c.Deposit = promisable(on)
+			}
+		}
+		d := document(c)
+		d.OnChain = &onChainSummary{}
+		if on != nil {
 			d.OnChain = summary(on)
-		case errors.Is(err, channel.ErrNone):
-			d.OnChain = &onChainSummary{}
-		default:
-			return chainFault(err)
 		}
 		if receipts {
 			all, err := s.Receipts(ctx, c.Address())

@@ -143,7 +143,7 @@ func (p *payer) leave(c store.Channel, alone, wait bool) error {
 		if err := p.h.confirm(p.cmd, fmt.Sprintf("Start to close %s alone? The host may claim for %s; fees are below %s GRAM in all.", a, time.Duration(c.Params.CloseDelay)*time.Second, feeAlone)); err != nil {
 			return err
 		}
-		if err := p.send(channel.CloseStart(a, channel.GasValue), channel.GasValue); err != nil {
+		if _, err := p.send(channel.CloseStart(a, channel.GasValue), channel.GasValue); err != nil {
 			return err
 		}
 		if err := p.until("the close to begin", func(ctx context.Context) (bool, error) {
@@ -175,7 +175,7 @@ func (p *payer) leave(c store.Channel, alone, wait bool) error {
 	if err := p.h.confirm(p.cmd, fmt.Sprintf("Fetch the rest of %s? Fees are below %s GRAM.", a, feeFinish)); err != nil {
 		return err
 	}
-	if err := p.send(channel.CloseFinish(a, channel.GasValue), channel.GasValue); err != nil {
+	if _, err := p.send(channel.CloseFinish(a, channel.GasValue), channel.GasValue); err != nil {
 		return err
 	}
 	if err := p.gone(a); err != nil {

@@ -159,7 +159,7 @@ whose rent is used up freezes, and readers refuse it.`,
 		if err := h.confirm(cmd, "Create it?"); err != nil {
 			return err
 		}
-		if err := p.send(msg, amount); err != nil {
+		if _, err := p.send(msg, amount); err != nil {
 			return err
 		}
 		if err := p.until("the registry", func(ctx context.Context) (bool, error) {
@@ -226,7 +226,7 @@ func (p *payer) tell(msg *tlb.InternalMessage, question string, fees ton.Nano, d
 	if err := p.h.confirm(p.cmd, question); err != nil {
 		return err
 	}
-	if err := p.send(msg, registryGas); err != nil {
+	if _, err := p.send(msg, registryGas); err != nil {
 		return err
 	}
 	return p.until("the registry", func(ctx context.Context) (bool, error) {

@@ -23,6 +23,7 @@ type Account struct {
 	State
 	Balance uint64    // nanogram
 	Time    time.Time // of the block
+	LT      uint64    // logical time of its last transaction
 }
 
 // Load reads a channel's account. It is a channel only if its code is the contract's and its address commits to the terms
@@ -43,5 +44,5 @@ func Load(ctx context.Context, chain ton.Chain, a Address) (*Account, error) {
 	if err != nil || s.Params.Address() != a {
 		return nil, ErrNone
 	}
-	return &Account{State: s, Balance: uint64(acc.Balance), Time: acc.Head.Time}, nil
+	return &Account{State: s, Balance: uint64(acc.Balance), Time: acc.Head.Time, LT: acc.LastLT}, nil
 }
