@@ -433,9 +433,10 @@ func readLine(ctx context.Context, r io.Reader) (string, error) {
 	}
 }
 
-// confirm asks before something that cannot be undone.
+// confirm asks before something that cannot be undone. What was agreed to with --yes, its fees among it, is shown all the same.
 func (h *home) confirm(cmd *cobra.Command, question string) error {
 	if h.yes {
+		fmt.Fprintf(cmd.ErrOrStderr(), "%s yes\n", question)
 		return nil
 	}
 	if !isTerminal(os.Stdin) {

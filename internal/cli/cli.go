@@ -65,7 +65,14 @@ func Run(ctx context.Context, root *cobra.Command) int {
 	out := &output{w: root.OutOrStdout(), screen: terminal(os.Stdout)}
 	root.SetOut(out)
 	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
-		return Errorf(Usage, "see "+c.CommandPath()+" --help", "%w", err)
+		hint := "see " + c.CommandPath() + " --help"
+		var unknown interface{ GetSpecifiedShortnames() string } // of pflag's errors
+		if errors.As(err, &unknown) {
+			if s := unknown.GetSpecifiedShortnames(); s != "" && s[0] >= '0' && s[0] <= '9' || strings.HasPrefix(s, ".") {
+				return Errorf(Usage, hint, "-%s: amounts and numbers have no sign", s)
+			}
+		}
+		return Errorf(Usage, hint, "%w", err)
 	})
 	c, err := root.ExecuteContextC(ctx)
 	if err == nil && out.err != nil {

@@ -25,6 +25,9 @@ func TestExitCodes(t *testing.T) {
 		{[]string{"money"}, Money, "tool: error: empty\ntool: hint: top up\n"},
 		{[]string{"ok", "extra"}, Usage, "hint: see tool ok --help"},
 		{[]string{"ok", "--nope"}, Usage, "hint: see tool ok --help"},
+		{[]string{"ok", "-n"}, Usage, "unknown shorthand flag: 'n' in -n\ntool: hint: see tool ok --help"},
+		{[]string{"ok", "-1.5"}, Usage, "error: -1.5: amounts and numbers have no sign\ntool: hint: see tool ok --help"},
+		{[]string{"ok", "-.5"}, Usage, "error: -.5: amounts and numbers have no sign"},
 		{[]string{"nope"}, Usage, "hint: see tool --help"},
 	} {
 		root := &cobra.Command{Use: "tool"}
