@@ -8,6 +8,7 @@ require (
 	github.com/beevik/etree v1.5.1
 	github.com/cloudflare/circl v1.6.5
 	github.com/go-jose/go-jose/v4 v4.1.3
+	github.com/google/gce-tcb-verifier v0.3.1
 	github.com/google/go-configfs-tsm v0.3.3
 	github.com/google/go-eventlog v0.0.3-0.20260416001248-6807b85eecf0
 	github.com/google/go-sev-guest v0.15.0

@@ -29,6 +29,6 @@ Exit codes: 0 done, 1 refused (evidence, answer or peer), 2 usage or configurati
   bombyx verify --collateral ./collateral quote.bin`}
 	h := new(home)
 	h.flags(c)
-	c.AddCommand(verifyCommand(h), inspectCommand(), collateralCommand(h), policyCommand(), hostCommand(h), walletCommand(h), channelCommand(h), registryCommand(h), chatCommand(h), proxyCommand(h), devnetCommand())
+	c.AddCommand(verifyCommand(h), inspectCommand(), measureCommand(), collateralCommand(h), policyCommand(), hostCommand(h), walletCommand(h), channelCommand(h), registryCommand(h), chatCommand(h), proxyCommand(h), devnetCommand())
 	return c
 }

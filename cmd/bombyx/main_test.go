@@ -46,6 +46,9 @@ func TestSessions(t *testing.T) {
 			if vectors, err := filepath.Abs("../../../shared/vectors"); err == nil {
 				e.Setenv("V", vectors)
 			}
+			if image, err := filepath.Abs("../../attestation/measure/testdata"); err == nil {
+				e.Setenv("IMAGE", image)
+			}
 			e.Setenv("CONTROL", control)
 			e.Setenv("PROXY", proxy)
 			e.Setenv("BOMBYX_HOME", filepath.Join(e.WorkDir, "home"))

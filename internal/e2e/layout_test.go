@@ -30,6 +30,7 @@ func TestImportsPointOneWay(t *testing.T) {
 	}{
 		{"attestation", []string{module + "/internal", module + "/client", module + "/enclave", module + "/host", module + "/cmd", "net/http",
 			"github.com/google/go-tdx-guest", "github.com/google/go-sev-guest"}, nil},
+		{"attestation/measure", []string{module + "/internal", "net/http", "github.com/google/gce-tcb-verifier"}, nil},
 		{"attestation/policy", []string{module + "/internal", "net/http"}, nil},
 		{"attestation/collateral", []string{module + "/internal", "net/http"}, nil},
 		{"attestation/results", []string{module + "/internal", "net/http"}, nil},

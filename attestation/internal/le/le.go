@@ -42,3 +42,11 @@ func (r *Reader) Uint32(what string) uint32 {
 	}
 	return 0
 }
+
+// Uint64 reads 64 bits.
+func (r *Reader) Uint64(what string) uint64 {
+	if v := r.Next(8, what); v != nil {
+		return binary.LittleEndian.Uint64(v)
+	}
+	return 0
+}

@@ -23,11 +23,14 @@ func TestReader(t *testing.T) {
 	if r.Next(2, "e") != nil || r.Err == nil || r.Err.Error() != "test: truncated in the e: 2 bytes wanted at offset 8 of 9" {
 		t.Error(r.Err)
 	}
+	if n := (&Reader{Bytes: []byte{1, 2, 3, 4, 5, 6, 7, 8}}).Uint64("i"); n != 0x0807060504030201 {
+		t.Errorf("%#x", n)
+	}
 	if n := (&Reader{Bytes: []byte{1}, Off: 1}); n.Next(-1, "size") != nil || n.Err == nil || n.Off != 1 {
 		t.Error("a negative length goes backwards")
 	}
 	first := r.Err
-	if r.Next(1, "f") != nil || r.Uint16("g") != 0 || r.Uint32("h") != 0 || r.Err != first || r.Off != 8 {
+	if r.Next(1, "f") != nil || r.Uint16("g") != 0 || r.Uint32("h") != 0 || r.Uint64("j") != 0 || r.Err != first || r.Off != 8 {
 		t.Error("the first error does not stick")
 	}
 }
