@@ -112,6 +112,9 @@ func (b *answerBody) fill() {
 			return
 		}
 		if err := b.finish(); err != nil {
+			if errors.Is(err, ErrReceipt) {
+				b.s.t.forget(b.s.e) // perhaps the enclave has other prices by now
+			}
 			b.fail(err)
 			return
 		}

@@ -150,13 +150,22 @@ func (t *Transport) Attest(ctx context.Context, model string) error {
 	return nil
 }
 
+// forget makes the next request appraise the enclave anew, at the prices of a new card.
 func (t *Transport) forget(e *attested) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	t.card = nil
 	if cur := t.enclaves[e.id]; cur != nil && cur.evidence == e.evidence {
 		delete(t.enclaves, e.id)
 		t.lost[e.id] = true
 	}
+}
+
+// forgetCard makes the next request ask for a card: each process of a host has enclaves of its own, and a card that lists them.
+func (t *Transport) forgetCard() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.card = nil
 }
 
 func refused(why string) *apierror.Error {

@@ -291,13 +291,11 @@ func (t *Transport) recover(a *ask, f *apierror.Error) bool {
 	switch f.Code {
 	case "unknown_session":
 		t.purse.dropSession(a.session)
-	case "unknown_evidence", "unknown_key":
+	case "unknown_evidence", "unknown_key", "malformed_envelope", "truncated_request":
+		// Started again, an enclave has other keys; one may have the number of one of before.
 		t.forget(a.enclave)
 	case "unknown_enclave":
-		// Each process of a host has enclaves of its own, and a card that lists them.
-		t.mu.Lock()
-		t.card = nil
-		t.mu.Unlock()
+		t.forgetCard()
 	case "insufficient_credit":
 		t.purse.refused(a.resync, a.allot)
 	default:

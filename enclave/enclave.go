@@ -96,7 +96,11 @@ func New(cfg Config) (*Enclave, error) {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
 	e := &Enclave{cfg: cfg, prices: digest, evidence: map[[32]byte]*generation{}, streams: map[streamID]*stream{}, tabs: tabs{}}
-	first, err := e.generate(0, cfg.Now())
+	// Of an enclave that is started again the keys have other numbers: a request
+	// that is sealed to one of before names no key, mostly, instead of a wrong one.
+	var id [1]byte
+	rand.Read(id[:])
+	first, err := e.generate(id[0], cfg.Now())
 	if err != nil {
 		return nil, err
 	}
