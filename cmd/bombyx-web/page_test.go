@@ -25,6 +25,7 @@ import (
 	"github.com/bombyx-network/bombyx/attestation/keyset"
 	"github.com/bombyx-network/bombyx/attestation/policy"
 	"github.com/bombyx-network/bombyx/attestation/results"
+	"github.com/bombyx-network/bombyx/internal/chromium"
 )
 
 var (
@@ -117,7 +118,7 @@ func (w *world) native(t *testing.T, name string, want attestation.Expected, inp
 
 // TestPage does what a user does: it serves the folder, opens the page, chooses files and reads the outcome.
 func TestPage(t *testing.T) {
-	b := chromium(t)
+	b := chromium.Start(t)
 	dir := t.TempDir()
 	files, err := page()
 	if err != nil {
@@ -142,11 +143,11 @@ func TestPage(t *testing.T) {
 	}
 	text := func(id string) string {
 		t.Helper()
-		return b.eval("document.getElementById('" + id + "').textContent").(string)
+		return b.Eval("document.getElementById('" + id + "').textContent").(string)
 	}
 	set := func(id, value string) {
 		t.Helper()
-		b.eval(fmt.Sprintf("{const f = document.getElementById(%q); f.value = %q; f.dispatchEvent(new Event('change', {bubbles: true}));}", id, value))
+		b.Eval(fmt.Sprintf("{const f = document.getElementById(%q); f.value = %q; f.dispatchEvent(new Event('change', {bubbles: true}));}", id, value))
 	}
 	wantJSON := func(native string) {
 		t.Helper()
@@ -155,31 +156,31 @@ func TestPage(t *testing.T) {
 		}
 	}
 
-	b.do("Page.navigate", map[string]any{"url": server.URL + "/"}, nil)
-	b.await("document.readyState === 'complete' && document.querySelector('#outcome') && " + state("ready"))
+	b.Do("Page.navigate", map[string]any{"url": server.URL + "/"}, nil)
+	b.Await("document.readyState === 'complete' && document.querySelector('#outcome') && " + state("ready"))
 	if got := text("summary"); got != "Choose the evidence." {
 		t.Errorf("at first the page says %q", got)
 	}
 	// The built-in policies are there to choose and to read; genuine is chosen.
-	if got := b.eval("document.getElementById('builtin').value"); got != "genuine" {
+	if got := b.Eval("document.getElementById('builtin').value"); got != "genuine" {
 		t.Errorf("at first the policy is %v", got)
 	}
 	for _, name := range []string{"cocoon-like", "example", "strict", "genuine"} {
 		set("builtin", name)
 		document, _ := policy.Document(name)
-		if got := b.eval("document.getElementById('document').value"); got != string(document) {
+		if got := b.Eval("document.getElementById('document').value"); got != string(document) {
 			t.Errorf("%s: the page shows %.80q", name, got)
 		}
 	}
 	set("at", noon.Format(time.RFC3339))
 	set("nonce", hex.EncodeToString(nonce[:]))
-	b.choose("policy", w.path("policy"))
-	b.choose("collateral", w.collateral...)
-	b.choose("evidence", w.path("evidence"))
+	b.Choose("policy", w.path("policy"))
+	b.Choose("collateral", w.collateral...)
+	b.Choose("evidence", w.path("evidence"))
 	expected := attestation.Expected{Nonce: nonce[:]}
 
 	// Verified.
-	b.await(state("verified"))
+	b.Await(state("verified"))
 	if text("word") != "VERIFIED" {
 		t.Errorf("verdict %q", text("word"))
 	}
@@ -189,31 +190,31 @@ func TestPage(t *testing.T) {
 	if err := json.Unmarshal([]byte(native), &doc); err != nil {
 		t.Fatal(err)
 	}
-	if n := b.eval("document.querySelectorAll('#checks tr').length").(float64); int(n) != len(doc.Checks) || n == 0 {
+	if n := b.Eval("document.querySelectorAll('#checks tr').length").(float64); int(n) != len(doc.Checks) || n == 0 {
 		t.Errorf("%v rows, %d checks", n, len(doc.Checks))
 	}
 	for i, c := range doc.Checks {
-		row := b.eval(fmt.Sprintf("document.querySelectorAll('#checks tr')[%d].innerText", i)).(string)
+		row := b.Eval(fmt.Sprintf("document.querySelectorAll('#checks tr')[%d].innerText", i)).(string)
 		if !strings.HasPrefix(row, fmt.Sprint(i+1)) || !strings.Contains(row, c.Status) || !strings.Contains(row, c.ID) {
 			t.Errorf("row %d is %q, want number, %s and %s", i+1, row, c.Status, c.ID)
 		}
 	}
 
-	if got := b.eval("[...document.querySelectorAll('#checks tr')].find((r) => r.querySelector('code').textContent === 'dcap.quote.signature').querySelector('.bytes').textContent").(string); !strings.Contains(got, "quote, header and body, signed, 632 bytes at 0") {
+	if got := b.Eval("[...document.querySelectorAll('#checks tr')].find((r) => r.querySelector('code').textContent === 'dcap.quote.signature').querySelector('.bytes').textContent").(string); !strings.Contains(got, "quote, header and body, signed, 632 bytes at 0") {
 		t.Errorf("the bytes behind the quote's signature are %q", got)
 	}
 
 	// Rejected: the nonce is another, the keyset is another.
 	set("nonce", strings.Repeat("ee", 32))
-	b.await(state("rejected"))
+	b.Await(state("rejected"))
 	wantJSON(w.native(t, "evidence", attestation.Expected{Nonce: bytes.Repeat([]byte{0xee}, 32)}, w.inputs))
-	if row := b.eval("[...document.querySelectorAll('#checks tr')].find((r) => r.querySelector('code').textContent === 'composite.nonce').innerText").(string); !strings.Contains(row, "FAIL") || !strings.Contains(row, "eeee") {
+	if row := b.Eval("[...document.querySelectorAll('#checks tr')].find((r) => r.querySelector('code').textContent === 'composite.nonce').innerText").(string); !strings.Contains(row, "FAIL") || !strings.Contains(row, "eeee") {
 		t.Errorf("the nonce's row is %q", row)
 	}
 	set("nonce", hex.EncodeToString(nonce[:]))
-	b.await(state("verified"))
-	b.choose("evidence", w.path("tampered"))
-	b.await(state("rejected"))
+	b.Await(state("verified"))
+	b.Choose("evidence", w.path("tampered"))
+	b.Await(state("rejected"))
 	wantJSON(w.native(t, "tampered", expected, w.inputs))
 
 	// Rejected for expired collateral alone: the page names it.
@@ -222,10 +223,10 @@ func TestPage(t *testing.T) {
 	for i, in := range old {
 		oldPaths = append(oldPaths, w.file(t, fmt.Sprintf("old-%d", i), in))
 	}
-	b.choose("evidence", w.path("evidence"))
-	b.await(state("verified"))
-	b.choose("collateral", oldPaths...)
-	b.await(state("expired"))
+	b.Choose("evidence", w.path("evidence"))
+	b.Await(state("verified"))
+	b.Choose("collateral", oldPaths...)
+	b.Await(state("expired"))
 	wantJSON(w.native(t, "evidence", expected, old))
 	if got := text("facts"); !strings.Contains(got, "Expiredroot CA CRL, PCK CRL, TCB info, QE identity") {
 		t.Errorf("of expired collateral the page says %q", got)
@@ -233,8 +234,8 @@ func TestPage(t *testing.T) {
 	if got := text("summary"); !strings.Contains(got, "collateral has expired") {
 		t.Errorf("with expired collateral the page says %q", got)
 	}
-	b.choose("collateral", w.collateral...)
-	b.await(state("verified"))
+	b.Choose("collateral", w.collateral...)
+	b.Await(state("verified"))
 
 	// What cannot be appraised says so, and the page lives on.
 	for _, c := range []struct{ field, file, says string }{
@@ -243,34 +244,34 @@ func TestPage(t *testing.T) {
 		{"policy", "hostile-policy", "Policy:"},
 		{"collateral", "garbage", "Collateral, garbage:"},
 	} {
-		b.choose("evidence", w.path("evidence"))
-		b.await(state("verified"))
-		b.choose(c.field, w.path(c.file))
-		b.await(state("error"))
+		b.Choose("evidence", w.path("evidence"))
+		b.Await(state("verified"))
+		b.Choose(c.field, w.path(c.file))
+		b.Await(state("error"))
 		if got := text("summary"); !strings.Contains(got, c.says) || strings.Contains(got, "\u202e") {
 			t.Errorf("%s in %s: the page says %q", c.file, c.field, got)
 		}
-		if b.eval("document.getElementById('result').hidden") != true {
+		if b.Eval("document.getElementById('result').hidden") != true {
 			t.Errorf("%s in %s: the last result still shows", c.file, c.field)
 		}
-		b.choose("policy", w.path("policy"))
-		b.choose("collateral", w.collateral...)
+		b.Choose("policy", w.path("policy"))
+		b.Choose("collateral", w.collateral...)
 	}
-	b.choose("evidence", w.path("evidence"))
-	b.await(state("verified"))
+	b.Choose("evidence", w.path("evidence"))
+	b.Await(state("verified"))
 	for _, c := range []struct{ field, value, says string }{
 		{"nonce", "0x00", "Nonce:"}, {"reportData", "00", "Report data:"}, {"at", "yesterday", "Time:"},
 	} {
-		before := b.eval("document.getElementById('" + c.field + "').value").(string)
+		before := b.Eval("document.getElementById('" + c.field + "').value").(string)
 		set(c.field, c.value)
-		b.await(state("error"))
+		b.Await(state("error"))
 		if got := text("summary"); !strings.Contains(got, c.says) {
 			t.Errorf("%s = %s: the page says %q", c.field, c.value, got)
 		}
 		set(c.field, before)
-		b.await(state("verified"))
+		b.Await(state("verified"))
 	}
-	if got := b.eval("document.title"); got != "Bombyx: verify evidence" {
+	if got := b.Eval("document.title"); got != "Bombyx: verify evidence" {
 		t.Errorf("the title has become %q", got)
 	}
 
@@ -282,8 +283,8 @@ func TestPage(t *testing.T) {
 	if err := os.Truncate(large, attestation.MaxInput+1); err != nil {
 		t.Fatal(err)
 	}
-	b.choose("evidence", large)
-	b.await(state("error"))
+	b.Choose("evidence", large)
+	b.Await(state("error"))
 	if got := text("summary"); !strings.Contains(got, fmt.Sprint(attestation.MaxInput)) {
 		t.Errorf("a file above the limit: the page says %q", got)
 	}
@@ -296,17 +297,17 @@ func TestPage(t *testing.T) {
 		paths = append(paths, w.file(t, fmt.Sprintf("root-%d", i), r))
 	}
 	set("nonce", "")
-	b.choose("collateral", paths...)
+	b.Choose("collateral", paths...)
 	quote, err := os.ReadFile(w.path("quote"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	b.eval(fmt.Sprintf(`{
+	b.Eval(fmt.Sprintf(`{
 		const given = new DataTransfer();
 		given.items.add(new File([Uint8Array.from(atob(%q), (c) => c.charCodeAt(0))], "quote"));
 		document.querySelector("h1").dispatchEvent(new DragEvent("drop", { bubbles: true, cancelable: true, dataTransfer: given }));
 	}`, base64.StdEncoding.EncodeToString(quote)))
-	b.await(state("missing"))
+	b.Await(state("missing"))
 	wantJSON(w.native(t, "quote", attestation.Expected{}, roots))
 
 	// A real quote: strict refuses collateral of an old TCB recovery; a policy of that time, made in the page, verifies it.
@@ -319,25 +320,25 @@ func TestPage(t *testing.T) {
 		if _, err := os.Stat(quote); err != nil {
 			t.Skip("no real evidence at ../shared/vectors")
 		}
-		before := b.eval("document.getElementById('at').value").(string)
+		before := b.Eval("document.getElementById('at').value").(string)
 		set("builtin", "strict")
-		b.choose("collateral", from)
-		b.choose("evidence", quote)
+		b.Choose("collateral", from)
+		b.Choose("evidence", quote)
 		set("at", "2025-09-02T08:41:59Z")
-		b.await(state("rejected") + " && document.getElementById('json').textContent.includes('2025-09-02')")
-		if failed := b.eval("[...document.querySelectorAll('#checks tr[data-status=FAIL] code')].map((c) => c.textContent).join()"); failed != "policy.tcb.freshness" {
+		b.Await(state("rejected") + " && document.getElementById('json').textContent.includes('2025-09-02')")
+		if failed := b.Eval("[...document.querySelectorAll('#checks tr[data-status=FAIL] code')].map((c) => c.textContent).join()"); failed != "policy.tcb.freshness" {
 			t.Errorf("strict refuses for %v", failed)
 		}
 		set("builtin", "genuine")
-		b.await(state("verified"))
+		b.Await(state("verified"))
 		strict, _ := policy.Document("strict")
 		set("document", strings.ReplaceAll(strings.ReplaceAll(string(strict), `"min_evaluation_data_number": 19`, `"min_evaluation_data_number": 17`), `"min_date": "2025-05-14T00:00:00Z"`, `"min_date": "2024-03-13T00:00:00Z"`))
-		b.await(state("verified"))
-		if got := b.eval("document.getElementById('builtin').value"); got != "" {
+		b.Await(state("verified"))
+		if got := b.Eval("document.getElementById('builtin').value"); got != "" {
 			t.Errorf("an edited policy is shown as %v", got)
 		}
 		set("at", before)
-		b.choose("policy", w.path("policy"))
+		b.Choose("policy", w.path("policy"))
 	})
 
 	// The page could not tell anybody even if it tried.
@@ -347,11 +348,11 @@ func TestPage(t *testing.T) {
 		"new Promise((done) => { const s = document.createElement('script'); s.onload = () => done('sent'); s.onerror = () => done('refused'); s.src = 'data:text/javascript,1'; document.body.append(s); })",
 		"new Promise((done) => { addEventListener('securitypolicyviolation', () => done('refused'), { once: true }); navigator.sendBeacon('/leak', 'x'); })",
 	} {
-		if got := b.eval(leak); got != "refused" {
+		if got := b.Eval(leak); got != "refused" {
 			t.Errorf("%s: %v", leak, got)
 		}
 	}
-	if got := b.eval("localStorage.length + sessionStorage.length + document.cookie.length"); got != 0.0 {
+	if got := b.Eval("localStorage.length + sessionStorage.length + document.cookie.length"); got != 0.0 {
 		t.Errorf("the page has stored something: %v", got)
 	}
 
@@ -359,7 +360,7 @@ func TestPage(t *testing.T) {
 	for _, f := range files {
 		own = append(own, server.URL+"/"+f.name)
 	}
-	for _, url := range b.requested() {
+	for _, url := range b.Requested() {
 		if !slices.Contains(own, url) && !strings.HasSuffix(url, "/leak") && !strings.HasPrefix(url, "data:") {
 			t.Errorf("the page asked for %s", url)
 		}
@@ -372,9 +373,9 @@ func TestPage(t *testing.T) {
 	}
 
 	// The same folder without a server.
-	b.do("Page.navigate", map[string]any{"url": "file://" + filepath.Join(dir, "index.html")}, nil)
-	b.await("location.protocol === 'file:' && document.readyState === 'complete' && " + state("ready"))
-	b.choose("policy", w.path("policy"))
-	b.choose("evidence", w.path("garbage"))
-	b.await(state("error"))
+	b.Do("Page.navigate", map[string]any{"url": "file://" + filepath.Join(dir, "index.html")}, nil)
+	b.Await("location.protocol === 'file:' && document.readyState === 'complete' && " + state("ready"))
+	b.Choose("policy", w.path("policy"))
+	b.Choose("evidence", w.path("garbage"))
+	b.Await(state("error"))
 }

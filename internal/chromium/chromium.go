@@ -1,6 +1,5 @@
-//go:build !js
-
-package main
+// Package chromium drives a headless Chromium, for tests of pages.
+package chromium
 
 import (
 	"bufio"
@@ -17,9 +16,9 @@ import (
 // patience bounds one command: only a browser that hangs reaches it.
 const patience = 2 * time.Minute
 
-// A browser is a headless Chromium with one tab, spoken to in the DevTools protocol over a pipe: JSON messages, each with
+// A Browser is a headless Chromium with one tab, spoken to in the DevTools protocol over a pipe: JSON messages, each with
 // a zero byte at its end, on the browser's descriptors 3 and 4.
-type browser struct {
+type Browser struct {
 	t       *testing.T
 	ctx     context.Context
 	out     *os.File
@@ -36,8 +35,8 @@ type reply struct {
 	Error  *struct{ Message string }
 }
 
-// chromium starts a browser, or skips the test where there is none; in CI it fails.
-func chromium(t *testing.T) *browser {
+// Start starts a browser, or skips the test where there is none; in CI it fails.
+func Start(t *testing.T) *Browser {
 	t.Helper()
 	path := ""
 	for _, name := range []string{"chromium", "chromium-browser", "google-chrome"} {
@@ -72,7 +71,7 @@ func chromium(t *testing.T) *browser {
 	theirIn.Close()
 	theirOut.Close()
 	ctx, cancel := context.WithCancel(t.Context())
-	b := &browser{t: t, ctx: ctx, out: in, waiting: map[int]chan reply{}}
+	b := &Browser{t: t, ctx: ctx, out: in, waiting: map[int]chan reply{}}
 	listening := make(chan struct{})
 	go func() {
 		defer close(listening)
@@ -95,13 +94,13 @@ func chromium(t *testing.T) *browser {
 	b.call("", "Target.attachToTarget", map[string]any{"targetId": target.TargetID, "flatten": true}, &attached)
 	b.session = attached.SessionID
 	for _, domain := range []string{"Network", "Page", "Runtime", "DOM"} {
-		b.do(domain+".enable", nil, nil)
+		b.Do(domain+".enable", nil, nil)
 	}
 	return b
 }
 
 // listen hands answers to those who wait and notes what the tab asks the network for.
-func (b *browser) listen(in *os.File) {
+func (b *Browser) listen(in *os.File) {
 	r := bufio.NewReader(in)
 	for {
 		message, err := r.ReadBytes(0)
@@ -135,7 +134,7 @@ func (b *browser) listen(in *os.File) {
 	}
 }
 
-func (b *browser) send(session, method string, params any) <-chan reply {
+func (b *Browser) send(session, method string, params any) <-chan reply {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.id++
@@ -158,7 +157,7 @@ func (b *browser) send(session, method string, params any) <-chan reply {
 	return answer
 }
 
-func (b *browser) call(session, method string, params, result any) {
+func (b *Browser) call(session, method string, params, result any) {
 	b.t.Helper()
 	select {
 	case r := <-b.send(session, method, params):
@@ -177,14 +176,14 @@ func (b *browser) call(session, method string, params, result any) {
 	}
 }
 
-// do sends a command to the tab.
-func (b *browser) do(method string, params, result any) {
+// Do sends a command to the tab.
+func (b *Browser) Do(method string, params, result any) {
 	b.t.Helper()
 	b.call(b.session, method, params, result)
 }
 
-// eval returns the value of an expression, or of the promise that it yields.
-func (b *browser) eval(expression string) any {
+// Eval returns the value of an expression, or of the promise that it yields.
+func (b *Browser) Eval(expression string) any {
 	b.t.Helper()
 	var r struct {
 		Result           struct{ Value any }
@@ -193,17 +192,17 @@ func (b *browser) eval(expression string) any {
 			Exception struct{ Description string }
 		}
 	}
-	b.do("Runtime.evaluate", map[string]any{"expression": expression, "awaitPromise": true, "returnByValue": true}, &r)
+	b.Do("Runtime.evaluate", map[string]any{"expression": expression, "awaitPromise": true, "returnByValue": true}, &r)
 	if e := r.ExceptionDetails; e != nil {
 		b.t.Fatalf("%s: %s %s", expression, e.Text, e.Exception.Description)
 	}
 	return r.Result.Value
 }
 
-// await returns once a condition on the document holds.
-func (b *browser) await(condition string) {
+// Await returns once a condition on the document holds.
+func (b *Browser) Await(condition string) {
 	b.t.Helper()
-	b.eval(fmt.Sprintf(`new Promise((done) => {
+	b.Eval(fmt.Sprintf(`new Promise((done) => {
 		const look = () => (%s) && (watch.disconnect(), done(true));
 		const watch = new MutationObserver(look);
 		watch.observe(document, { subtree: true, childList: true, attributes: true, characterData: true });
@@ -211,17 +210,18 @@ func (b *browser) await(condition string) {
 	})`, condition))
 }
 
-// choose fills a file field, as a user who picks files does.
-func (b *browser) choose(field string, paths ...string) {
+// Choose fills a file field, as a user who picks files does.
+func (b *Browser) Choose(field string, paths ...string) {
 	b.t.Helper()
 	var doc struct{ Root struct{ NodeID int } }
-	b.do("DOM.getDocument", nil, &doc)
+	b.Do("DOM.getDocument", nil, &doc)
 	var node struct{ NodeID int }
-	b.do("DOM.querySelector", map[string]any{"nodeId": doc.Root.NodeID, "selector": "#" + field}, &node)
-	b.do("DOM.setFileInputFiles", map[string]any{"nodeId": node.NodeID, "files": paths}, nil)
+	b.Do("DOM.querySelector", map[string]any{"nodeId": doc.Root.NodeID, "selector": "#" + field}, &node)
+	b.Do("DOM.setFileInputFiles", map[string]any{"nodeId": node.NodeID, "files": paths}, nil)
 }
 
-func (b *browser) requested() []string {
+// Requested lists the URLs that the tab has asked for.
+func (b *Browser) Requested() []string {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return append([]string{}, b.requests...)
