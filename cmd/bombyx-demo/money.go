@@ -42,40 +42,14 @@ func (d *demo) audit(ctx context.Context) (*books, error) {
 			return nil, unexpected("chain", err)
 		}
 		for _, tx := range txs {
-			fees, err := feesOf(tx)
+			fees, err := ton.FeesOf(tx)
 			if err != nil {
 				return nil, err
 			}
-			b.Fees += fees
+			b.Fees += uint64(fees)
 		}
 	}
 	return b, nil
-}
-
-// feesOf is what the network took: the transaction's own fees, and what its
-// messages carry along to pay for their way.
-func feesOf(tx *tlb.Transaction) (uint64, error) {
-	n, err := ton.NanoFromBig(tx.TotalFees.Coins.Nano())
-	if err != nil || tx.IO.Out == nil {
-		return uint64(n), err
-	}
-	out, err := tx.IO.Out.ToSlice()
-	if err != nil {
-		return 0, err
-	}
-	for _, m := range out {
-		if m.MsgType != tlb.MsgTypeInternal {
-			continue
-		}
-		fwd, err := ton.NanoFromBig(m.AsInternal().FwdFee.Nano())
-		if err == nil {
-			n, err = n.Add(fwd)
-		}
-		if err != nil {
-			return 0, err
-		}
-	}
-	return uint64(n), nil
 }
 
 // claim waits until the host has turned what it has earned into money.
