@@ -194,6 +194,7 @@ func (l *Ledger) commit(batch []*write) {
 		}
 		return tx.Commit()
 	}()
+	l.committed(l.now().Sub(began), len(batch), err)
 	switch {
 	case errors.Is(err, ErrTaken):
 		l.lease.Store(nil)

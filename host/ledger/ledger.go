@@ -108,11 +108,12 @@ type Ledger struct {
 	done   chan struct{}
 	once   sync.Once
 
-	process  string // random: this one
-	enclaves int    // that Take has taken
-	taken    chan struct{}
-	lease    atomic.Pointer[lease]
-	turn     chan struct{} // capacity 1: held by who has, or waits for, a turn
+	process   string // random: this one
+	enclaves  int    // that Take has taken
+	taken     chan struct{}
+	lease     atomic.Pointer[lease]
+	turn      chan struct{} // capacity 1: held by who has, or waits for, a turn
+	committed func(took time.Duration, writes int, err error)
 
 	// The writer's alone:
 	statements map[string]*sql.Stmt // prepared
@@ -164,7 +165,7 @@ func Open(ctx context.Context, source string, now func() time.Time) (*Ledger, er
 	}
 	db.SetMaxOpenConns(4)
 	l := &Ledger{db: db, now: now, dialect: d, writes: make(chan *write, maxBatch), quit: make(chan struct{}), done: make(chan struct{}),
-		process: rand.Text(), taken: make(chan struct{}), turn: make(chan struct{}, 1), statements: map[string]*sql.Stmt{}, unpruned: map[string]int{}}
+		process: rand.Text(), taken: make(chan struct{}), turn: make(chan struct{}, 1), committed: func(time.Duration, int, error) {}, statements: map[string]*sql.Stmt{}, unpruned: map[string]int{}}
 	go l.run()
 	return l, nil
 }
