@@ -7,6 +7,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/xssnick/tonutils-go/address"
 	"github.com/xssnick/tonutils-go/tlb"
 
 	"github.com/bombyx-network/bombyx/host/ledger"
@@ -29,19 +30,33 @@ type TON struct {
 
 // send sends from the wallet when it is this process's turn, unless by then it
 // is not wanted any more.
-func (t *TON) send(ctx context.Context, m wallet.Message, wanted func() (bool, error)) error {
+func (t *TON) send(ctx context.Context, m wallet.Message, wanted func() (bool, error)) (fee uint64, err error) {
 	if t.Turn != nil {
 		done, err := t.Turn(ctx)
 		if err != nil {
-			return fmt.Errorf("host: nothing was sent: another process sends from the wallet: %w", err)
+			return 0, fmt.Errorf("host: nothing was sent: another process sends from the wallet: %w", err)
 		}
 		defer done()
 		if ok, err := wanted(); !ok || err != nil {
-			return err
+			return 0, err
 		}
 	}
-	_, err := t.Wallet.Send(ctx, t.Client, m)
-	return err
+	tx, err := t.Wallet.Send(ctx, t.Client, m)
+	if err != nil {
+		return 0, err
+	}
+	fees, err := ton.FeesOf(tx)
+	return uint64(fees), err
+}
+
+// Balance is what an account holds, in nanogram; one that does not exist holds
+// nothing.
+func (t *TON) Balance(ctx context.Context, a *address.Address) (uint64, error) {
+	acc, err := t.Client.Account(ctx, a)
+	if err != nil {
+		return 0, err
+	}
+	return uint64(acc.Balance), nil
 }
 
 // Channel implements Chain.
@@ -59,22 +74,28 @@ var ErrTooSmall = errors.New("host: claim too small for an external message")
 // externalTTL bounds how long an external claim is sent again.
 const externalTTL = 2 * time.Minute
 
-// Claim implements Chain. It returns when the claim's transaction is proven.
-func (t *TON) Claim(ctx context.Context, v *channel.SignedVoucher) error {
+// Claim implements Chain. It returns when the claim's transaction is proven. The
+// fee is that transaction's, the channel's own or the wallet's: what the wallet's
+// message to the channel costs there comes out of the value sent along.
+func (t *TON) Claim(ctx context.Context, v *channel.SignedVoucher) (fee uint64, err error) {
 	on, err := channel.Load(ctx, t.Client, v.Channel)
 	if err != nil {
-		return err
+		return 0, err
 	}
 	if on.ExternalClaimable(on.Balance, v.Total) {
 		msg, err := tlb.ToCell(channel.ClaimExternal(v))
 		if err != nil {
-			return err
+			return 0, err
 		}
-		_, err = t.Client.SendExternal(ctx, msg.ToBOC(), on.Time.Add(externalTTL))
-		return err
+		tx, err := t.Client.SendExternal(ctx, msg.ToBOC(), on.Time.Add(externalTTL))
+		if err != nil {
+			return 0, err
+		}
+		fees, err := ton.FeesOf(tx)
+		return uint64(fees), err
 	}
 	if t.Wallet == nil || on.Claimable(on.Balance, v.Total) == 0 {
-		return ErrTooSmall
+		return 0, ErrTooSmall
 	}
 	m := channel.Claim(v, channel.GasValue)
 	return t.send(ctx, wallet.Message{To: v.Channel.Std(), Amount: channel.GasValue, Bounce: true, Body: m.Body}, func() (bool, error) {
@@ -94,7 +115,7 @@ func (t *TON) CloseTogether(ctx context.Context, a *channel.SignedAgreement) err
 	}
 	m := channel.CloseTogether(a, channel.GasValue)
 	always := func() (bool, error) { return true, nil }
-	if err := t.send(ctx, wallet.Message{To: a.Channel.Std(), Amount: channel.GasValue, Bounce: true, Body: m.Body}, always); errors.Is(err, ton.ErrUnconfirmed) {
+	if _, err := t.send(ctx, wallet.Message{To: a.Channel.Std(), Amount: channel.GasValue, Bounce: true, Body: m.Body}, always); errors.Is(err, ton.ErrUnconfirmed) {
 		return fmt.Errorf("%w: %w", ErrMayClose, err)
 	} else if err != nil {
 		return err
@@ -253,7 +274,7 @@ func (h *Host) claim(ctx context.Context, row *ledger.Channel) error {
 	if near {
 		h.cfg.Log.Warn("deadline is near", "channel", row.Address, "deadline", deadline.UTC(), "due", due)
 	}
-	if err := h.cfg.Chain.Claim(ctx, &v); errors.Is(err, ErrTooSmall) && !near && !on.Closing() {
+	if _, err := h.cfg.Chain.Claim(ctx, &v); errors.Is(err, ErrTooSmall) && !near && !on.Closing() {
 		return nil
 	} else if err != nil {
 		return err

@@ -23,7 +23,7 @@ const (
 func (h *Host) serveClose(w http.ResponseWriter, r *http.Request) {
 	a, fault := h.account(r)
 	if fault != nil {
-		fault.Write(w)
+		h.fail(w, fault)
 		return
 	}
 	body, fault := readBody(r, channel.VoucherSize)

@@ -26,15 +26,15 @@ func (h *Host) serveEpoch(w http.ResponseWriter, r *http.Request) {
 	e := h.enclaves[r.PathValue("id")]
 	switch {
 	case e == nil:
-		unknownEnclave().Write(w)
+		h.fail(w, unknownEnclave())
 		return
 	case h.cfg.Epochs.Lifetime == 0:
-		apierror.New(404, "no_epoch", "this host offers no Evidence of an epoch", "ask with a nonce").Write(w)
+		h.fail(w, apierror.New(404, "no_epoch", "this host offers no Evidence of an epoch", "ask with a nonce"))
 		return
 	}
 	body, fault := h.epoch(r.Context(), e)
 	if fault != nil {
-		fault.Write(w)
+		h.fail(w, fault)
 		return
 	}
 	w.Header().Set("Content-Type", "application/octet-stream")
@@ -55,7 +55,7 @@ func (h *Host) epoch(ctx context.Context, e *upstream) ([]byte, *apierror.Error)
 	if d := e.epoch; d.body != nil && h.cfg.Now().Before(d.until) {
 		return d.body, nil
 	}
-	block, err := h.cfg.Epochs.Newest(ctx)
+	block, err := h.Newest(ctx)
 	if err != nil {
 		h.cfg.Log.Warn("chain does not answer", "err", err)
 		return nil, apierror.New(503, "chain_down", "the host cannot read the chain", "try again later")
@@ -67,7 +67,7 @@ func (h *Host) epoch(ctx context.Context, e *upstream) ([]byte, *apierror.Error)
 	case <-ctx.Done():
 		return nil, h.upstreamFault(e, ctx.Err())
 	}
-	doc, _, err := e.get(ctx, http.MethodPost, "/epoch", encoded)
+	doc, _, err := e.collect(ctx, "/epoch", encoded)
 	if err != nil {
 		return nil, h.upstreamFault(e, err)
 	}

@@ -33,8 +33,9 @@ type Chain interface {
 	// its code is not the channel contract's.
 	Channel(ctx context.Context, address channel.Address) (*OnChain, error)
 	// Claim presents a voucher and returns when that is in a block. What it
-	// paid shows in the channel's state.
-	Claim(ctx context.Context, v *channel.SignedVoucher) error
+	// paid shows in the channel's state. The fee is what is known of the cost,
+	// in nanogram.
+	Claim(ctx context.Context, v *channel.SignedVoucher) (fee uint64, err error)
 	// CloseTogether closes a channel as its client agreed, and returns when
 	// that is in a block. ErrNoWallet when this host cannot send what only
 	// the payee can; ErrMayClose when it was sent and may still take effect,
@@ -97,6 +98,7 @@ type Host struct {
 	enclaves map[string]*upstream
 	accounts accounts
 	reads    *reads
+	counts   *counts
 	began    time.Time
 
 	bodyWithin time.Duration // that a sealed request may take to arrive
@@ -138,7 +140,9 @@ func New(ctx context.Context, cfg Config) (*Host, error) {
 	if cfg.Log == nil {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
-	h := &Host{cfg: cfg, key: [32]byte(cfg.Identity.Public().(ed25519.PublicKey)), enclaves: map[string]*upstream{}, began: cfg.Now(), quit: make(chan struct{}), bodyWithin: 2 * time.Minute, takeWithin: takeWithin, holdWithin: holdWithin, holdFor: holdFor}
+	count := newCounts()
+	cfg.Chain = countedChain{cfg.Chain, count}
+	h := &Host{cfg: cfg, counts: count, key: [32]byte(cfg.Identity.Public().(ed25519.PublicKey)), enclaves: map[string]*upstream{}, began: cfg.Now(), quit: make(chan struct{}), bodyWithin: 2 * time.Minute, takeWithin: takeWithin, holdWithin: holdWithin, holdFor: holdFor}
 	h.reads = newReads(cfg.Chain, cfg.Now)
 	h.accounts.most = maxAccounts
 	h.accounts.open = map[string]*account{}

@@ -73,7 +73,7 @@ func (c *testChain) Channel(_ context.Context, a channel.Address) (*OnChain, err
 	return &on, nil
 }
 
-func (c *testChain) Claim(_ context.Context, v *channel.SignedVoucher) error {
+func (c *testChain) Claim(_ context.Context, v *channel.SignedVoucher) (fee uint64, err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	on := c.channels[v.Channel]
@@ -81,7 +81,7 @@ func (c *testChain) Claim(_ context.Context, v *channel.SignedVoucher) error {
 	on.Paid += due
 	on.Balance -= due
 	c.claims = append(c.claims, v.Total)
-	return nil
+	return 0, nil
 }
 
 func (c *testChain) CloseTogether(_ context.Context, a *channel.SignedAgreement) error {

@@ -42,27 +42,27 @@ const (
 // Handler serves clients: see docs/protocol.md, "Client and host".
 func (h *Host) Handler() http.Handler {
 	mux := http.NewServeMux()
-	mux.HandleFunc("GET /v1/card", h.serveCard)
-	mux.HandleFunc("GET /v1/collateral", func(w http.ResponseWriter, r *http.Request) {
+	mux.HandleFunc("GET /v1/card", h.counted("card", h.serveCard))
+	mux.HandleFunc("GET /v1/collateral", h.counted("collateral", func(w http.ResponseWriter, r *http.Request) {
 		var bundle []byte
 		if h.cfg.Collateral != nil {
 			bundle = h.cfg.Collateral()
 		}
 		if len(bundle) == 0 {
-			apierror.New(404, "no_collateral", "this host serves no collateral", "fetch it from Intel, AMD and NVIDIA").Write(w)
+			h.fail(w, apierror.New(404, "no_collateral", "this host serves no collateral", "fetch it from Intel, AMD and NVIDIA"))
 			return
 		}
 		w.Header().Set("Content-Type", "application/octet-stream")
 		w.Write(bundle)
-	})
-	mux.HandleFunc("POST /v1/session", h.serveSession)
-	mux.HandleFunc("POST /v1/voucher", h.serveVoucher)
-	mux.HandleFunc("POST /v1/cancel", h.serveCancel)
-	mux.HandleFunc("POST /v1/close", h.serveClose)
-	mux.HandleFunc("GET /v1/enclaves/{id}/manifest", h.serveManifest)
-	mux.HandleFunc("POST /v1/enclaves/{id}/evidence", h.serveEvidence)
-	mux.HandleFunc("GET /v1/enclaves/{id}/epoch", h.serveEpoch)
-	mux.HandleFunc("POST /v1/enclaves/{id}/sealed", h.serveSealed)
+	}))
+	mux.HandleFunc("POST /v1/session", h.counted("session", h.serveSession))
+	mux.HandleFunc("POST /v1/voucher", h.counted("voucher", h.serveVoucher))
+	mux.HandleFunc("POST /v1/cancel", h.counted("cancel", h.serveCancel))
+	mux.HandleFunc("POST /v1/close", h.counted("close", h.serveClose))
+	mux.HandleFunc("GET /v1/enclaves/{id}/manifest", h.counted("manifest", h.serveManifest))
+	mux.HandleFunc("POST /v1/enclaves/{id}/evidence", h.counted("evidence", h.serveEvidence))
+	mux.HandleFunc("GET /v1/enclaves/{id}/epoch", h.counted("epoch", h.serveEpoch))
+	mux.HandleFunc("POST /v1/enclaves/{id}/sealed", h.counted("sealed", h.serveSealed))
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.Body != http.NoBody { // whoever reads it, or, like an HTTP/1 server, looks for its end
 			http.NewResponseController(w).SetReadDeadline(time.Now().Add(smallWithin))
@@ -75,7 +75,7 @@ func (h *Host) serveCard(w http.ResponseWriter, r *http.Request) {
 	s, err := h.Card(r.Context())
 	if err != nil {
 		h.cfg.Log.Error("no card", "err", err)
-		apierror.New(503, "no_enclave", "no enclave of this host answers", "try again, or another host").Write(w)
+		h.fail(w, apierror.New(503, "no_enclave", "no enclave of this host answers", "try again, or another host"))
 		return
 	}
 	w.Header().Set("Content-Type", "application/jose")
@@ -85,22 +85,22 @@ func (h *Host) serveCard(w http.ResponseWriter, r *http.Request) {
 func (h *Host) serveSession(w http.ResponseWriter, r *http.Request) {
 	body, fault := readBody(r, session.Size)
 	if fault != nil {
-		fault.Write(w)
+		h.fail(w, fault)
 		return
 	}
 	a, fault := h.openSession(r.Context(), body, peerOf(r))
 	if fault != nil {
-		fault.Write(w)
+		h.fail(w, fault)
 		return
 	}
 	t, fault := h.accounts.issue(a, h.cfg.Now())
 	if fault != nil {
-		fault.Write(w)
+		h.fail(w, fault)
 		return
 	}
 	row, err := h.cfg.Ledger.Channel(r.Context(), a.name)
 	if err != nil {
-		h.ledgerFault(err).Write(w)
+		h.fail(w, h.ledgerFault(err))
 		return
 	}
 	w.Header().Set("Content-Type", "application/json")
@@ -138,7 +138,7 @@ func (h *Host) account(r *http.Request) (*account, *apierror.Error) {
 func (h *Host) serveVoucher(w http.ResponseWriter, r *http.Request) {
 	a, fault := h.account(r)
 	if fault != nil {
-		fault.Write(w)
+		h.fail(w, fault)
 		return
 	}
 	body, fault := readBody(r, channel.VoucherSize)
@@ -160,20 +160,20 @@ func (h *Host) serveVoucher(w http.ResponseWriter, r *http.Request) {
 func (h *Host) serveCancel(w http.ResponseWriter, r *http.Request) {
 	a, fault := h.account(r)
 	if fault != nil {
-		fault.Write(w)
+		h.fail(w, fault)
 		return
 	}
 	id := r.Header.Get("Bombyx-Stream")
 	s := a.running(id)
 	if s == nil {
-		unknownStream().Write(w)
+		h.fail(w, unknownStream())
 		return
 	}
 	switch known, err := s.enclave.ask(r.Context(), "Bombyx-Stream", id); {
 	case err != nil:
-		h.upstreamFault(s.enclave, err).Write(w)
+		h.fail(w, h.upstreamFault(s.enclave, err))
 	case known == nil: // it has not got there yet
-		unknownStream().Write(w)
+		h.fail(w, unknownStream())
 	default:
 		w.WriteHeader(http.StatusNoContent)
 	}
@@ -223,13 +223,15 @@ func (h *Host) keepStream(ctx context.Context, a *account, s *admission, id stri
 }
 
 func (h *Host) serveManifest(w http.ResponseWriter, r *http.Request) {
-	h.forward(w, r, http.MethodGet, "/manifest", nil)
+	h.forward(w, r, func(ctx context.Context, e *upstream) ([]byte, string, error) {
+		return e.get(ctx, http.MethodGet, "/manifest", nil)
+	})
 }
 
 func (h *Host) serveEvidence(w http.ResponseWriter, r *http.Request) {
 	nonce, fault := readBody(r, 32)
 	if fault != nil {
-		fault.Write(w)
+		h.fail(w, fault)
 		return
 	}
 	e := h.enclaves[r.PathValue("id")]
@@ -238,25 +240,27 @@ func (h *Host) serveEvidence(w http.ResponseWriter, r *http.Request) {
 		case e.slots <- struct{}{}:
 			defer func() { <-e.slots }()
 		default:
-			apierror.New(429, "busy", "too much Evidence is being collected", "try again in a second").After(time.Second).Write(w)
+			h.fail(w, apierror.New(429, "busy", "too much Evidence is being collected", "try again in a second").After(time.Second))
 			return
 		}
 	}
-	h.forward(w, r, http.MethodPost, "/evidence", nonce)
+	h.forward(w, r, func(ctx context.Context, e *upstream) ([]byte, string, error) {
+		return e.collect(ctx, "/evidence", nonce)
+	})
 }
 
 // forward passes on a small public document of an enclave.
-func (h *Host) forward(w http.ResponseWriter, r *http.Request, method, path string, body []byte) {
+func (h *Host) forward(w http.ResponseWriter, r *http.Request, get func(context.Context, *upstream) ([]byte, string, error)) {
 	e := h.enclaves[r.PathValue("id")]
 	if e == nil {
-		unknownEnclave().Write(w)
+		h.fail(w, unknownEnclave())
 		return
 	}
 	ctx, cancel := context.WithTimeout(r.Context(), time.Minute)
 	defer cancel()
-	b, kind, err := e.get(ctx, method, path, body)
+	b, kind, err := get(ctx, e)
 	if err != nil {
-		h.upstreamFault(e, err).Write(w)
+		h.fail(w, h.upstreamFault(e, err))
 		return
 	}
 	w.Header().Set("Content-Type", kind)
@@ -272,7 +276,18 @@ func (h *Host) upstreamFault(e *upstream, err error) *apierror.Error {
 	if errors.As(err, &f) {
 		return f
 	}
-	h.cfg.Log.Warn("enclave does not answer", "enclave", e.ID, "err", err)
+	f = noAnswer(err)
+	if f.Code == "enclave_down" {
+		h.cfg.Log.Warn("enclave does not answer", "enclave", e.ID, "err", err)
+	}
+	return f
+}
+
+// noAnswer tells an enclave that does not answer from a client that did not wait.
+func noAnswer(err error) *apierror.Error {
+	if errors.Is(err, context.Canceled) {
+		return apierror.New(502, "cancelled", "the client went away", "")
+	}
 	return apierror.New(502, "enclave_down", "the enclave does not answer", "try again, or another host")
 }
 
@@ -280,12 +295,12 @@ func (h *Host) upstreamFault(e *upstream, err error) *apierror.Error {
 func (h *Host) serveSealed(w http.ResponseWriter, r *http.Request) {
 	a, fault := h.account(r)
 	if fault != nil {
-		fault.Write(w)
+		h.fail(w, fault)
 		return
 	}
 	e := h.enclaves[r.PathValue("id")]
 	if e == nil {
-		unknownEnclave().Write(w)
+		h.fail(w, unknownEnclave())
 		return
 	}
 	id := r.Header.Get("Bombyx-Stream")
@@ -329,6 +344,9 @@ func (h *Host) serveSealed(w http.ResponseWriter, r *http.Request) {
 
 // errCut means that an answer broke off after its header.
 var errCut = errors.New("host: the answer broke off")
+
+// errGone means that the client broke it off.
+var errGone = fmt.Errorf("%w: the client is gone", errCut)
 
 var errStalled = errors.New("host: the client takes nothing more of its answer")
 
@@ -430,9 +448,11 @@ var buffers = sync.Pool{New: func() any { b := make([]byte, relayBuffer); return
 // time. It returns what the enclave states at its end, and the request's body if
 // the transport may still hold it.
 func (h *Host) relay(w http.ResponseWriter, r *http.Request, a *account, e *upstream, id string, allot uint64) (end ending, lent *lentBody, err error) {
+	answered := false
+	defer func() { h.ended(r.Context(), answered, err) }()
 	if allot > h.cfg.Window {
 		if fault := h.keepStream(r.Context(), a, a.running(id), id, ending{}); fault != nil {
-			fault.Write(w)
+			h.fail(w, fault)
 			return ending{}, nil, nil
 		}
 	}
@@ -449,10 +469,11 @@ func (h *Host) relay(w http.ResponseWriter, r *http.Request, a *account, e *upst
 			if on.late() {
 				f = errSlow
 			}
-			f.Write(w)
+			h.fail(w, f)
 			return ending{}, nil, nil
 		}
 		on.ended()
+		h.counts.in.Add(uint64(len(whole)))
 		if req, err = e.request(r.Context(), http.MethodPost, "/sealed", bytes.NewReader(whole)); err != nil {
 			return ending{}, nil, err
 		}
@@ -462,7 +483,7 @@ func (h *Host) relay(w http.ResponseWriter, r *http.Request, a *account, e *upst
 		if err := rc.EnableFullDuplex(); err != nil {
 			return ending{}, nil, err
 		}
-		body := &lentBody{src: r.Body, left: r.ContentLength, on: on, back: make(chan struct{}), rc: rc, http1: r.ProtoMajor == 1}
+		body := &lentBody{src: r.Body, left: r.ContentLength, count: &h.counts.in, on: on, back: make(chan struct{}), rc: rc, http1: r.ProtoMajor == 1}
 		if req, err = e.request(r.Context(), http.MethodPost, "/sealed", body); err != nil {
 			return ending{}, nil, err
 		}
@@ -479,7 +500,7 @@ func (h *Host) relay(w http.ResponseWriter, r *http.Request, a *account, e *upst
 		if on.late() {
 			f = errSlow
 		}
-		early(w, f)
+		h.early(w, f)
 		return ending{}, lent, err
 	}
 	defer resp.Body.Close()
@@ -491,11 +512,12 @@ func (h *Host) relay(w http.ResponseWriter, r *http.Request, a *account, e *upst
 				h.upstreamFault(e, err)
 			}
 		}
-		early(w, f)
+		h.early(w, f)
 		return ending{}, lent, nil // the enclave refused before it ran anything
 	}
 	w.Header()["Content-Type"] = []string{responseType}
 	w.WriteHeader(http.StatusOK)
+	answered = true
 	p := buffers.Get().(*[]byte)
 	defer buffers.Put(p)
 	ended := make(chan struct{})
@@ -510,6 +532,7 @@ func (h *Host) relay(w http.ResponseWriter, r *http.Request, a *account, e *upst
 			if h.sure(r.Context(), a) != nil {
 				return ending{}, lent, errCut
 			}
+			h.counts.out.Add(uint64(n))
 			stalled.Reset(h.takeWithin)
 			_, werr := w.Write((*p)[:n])
 			if werr == nil && err == nil {
@@ -520,7 +543,7 @@ func (h *Host) relay(w http.ResponseWriter, r *http.Request, a *account, e *upst
 				werr = errors.Join(errStalled, werr)
 			}
 			if werr != nil {
-				return ending{}, lent, errors.Join(errCut, werr)
+				return ending{}, lent, errors.Join(errGone, werr)
 			}
 		}
 		if err == io.EOF {
@@ -541,6 +564,7 @@ type lentBody struct {
 	src   io.Reader
 	left  int64 // bytes to come, negative if unknown; the transport's
 	end   bool  // seen; likewise
+	count *atomic.Uint64
 	once  sync.Once
 	on    *arrival
 	rc    *http.ResponseController
@@ -550,6 +574,7 @@ type lentBody struct {
 
 func (b *lentBody) Read(p []byte) (int, error) {
 	n, err := b.src.Read(p)
+	b.count.Add(uint64(n))
 	b.left -= int64(n)
 	b.end = b.end || err == io.EOF || b.left == 0
 	if b.end {
@@ -643,9 +668,9 @@ func readTab(h http.Header) (t ledger.Tab, err error) {
 
 // early answers with a fault while the client may still be sending. It is whole
 // before the handler ends.
-func early(w http.ResponseWriter, f *apierror.Error) {
+func (h *Host) early(w http.ResponseWriter, f *apierror.Error) {
 	w.Header().Set("Content-Length", strconv.Itoa(len(f.JSON())))
-	f.Write(w)
+	h.fail(w, f)
 }
 
 // refuse answers with a fault; for want of credit it says what the host knows.
@@ -653,7 +678,7 @@ func (h *Host) refuse(w http.ResponseWriter, a *account, f *apierror.Error) {
 	if f.Status == http.StatusPaymentRequired {
 		setBalances(w.Header().Set, a.balances())
 	}
-	f.Write(w)
+	h.fail(w, f)
 }
 
 func readBody(r *http.Request, size int) ([]byte, *apierror.Error) {
@@ -679,6 +704,8 @@ type upstream struct {
 	slots   chan struct{} // Evidence being collected
 	epochs  chan struct{} // capacity 1: held by who reads or replaces epoch
 	epoch   epochDocument
+
+	evidence, evidenceFailed atomic.Uint64 // documents asked for
 
 	mu   sync.Mutex
 	card *card.Enclave // the manifest does not change while an enclave runs
@@ -753,7 +780,7 @@ func (e *upstream) credit(ctx context.Context, id string, credit uint64) (ending
 			return now, nil
 		}
 	}
-	return ending{}, apierror.New(502, "enclave_down", "the enclave does not answer", "try again, or another host")
+	return ending{}, noAnswer(err)
 }
 
 // settle asks the enclave what a stream cost, ending it if it still runs. One

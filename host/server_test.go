@@ -34,7 +34,7 @@ func TestBodyThatDrips(t *testing.T) {
 	for _, path := range []string{"/v1/session", "/v1/enclaves/e0/evidence", "/v1/enclaves/e0/sealed", "/v1/card", "/nowhere"} {
 		synctest.Test(t, func(t *testing.T) {
 			l := pipes{make(chan net.Conn), make(chan struct{})}
-			srv := NewServer(&Host{})
+			srv := NewServer(&Host{counts: newCounts()})
 			ended := make(chan error)
 			go func() { ended <- srv.Serve(l) }()
 			ours, theirs := net.Pipe()
@@ -68,7 +68,7 @@ func TestBodyThatDrips(t *testing.T) {
 func TestPeerThatStopsReading(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := pipes{make(chan net.Conn), make(chan struct{})}
-		srv := NewServer(&Host{})
+		srv := NewServer(&Host{counts: newCounts()})
 		ended := make(chan error)
 		go func() { ended <- srv.Serve(l) }()
 		ours, theirs := net.Pipe()
@@ -98,7 +98,7 @@ func TestPeerThatStopsReading(t *testing.T) {
 func TestCardOfEnclavesThatHang(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		hangs := roundTrip(func(r *http.Request) (*http.Response, error) { <-r.Context().Done(); return nil, r.Context().Err() })
-		h := &Host{cfg: Config{Identity: identity, Now: time.Now}, enclaves: map[string]*upstream{}}
+		h := &Host{counts: newCounts(), cfg: Config{Identity: identity, Now: time.Now}, enclaves: map[string]*upstream{}}
 		for _, id := range []string{"e0", "e1", "e2"} {
 			e := Enclave{ID: id, Transport: hangs, Authority: id}
 			h.cfg.Enclaves = append(h.cfg.Enclaves, e)

@@ -8,6 +8,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/xssnick/tonutils-go/tlb"
+
 	"github.com/bombyx-network/bombyx/host/ledger"
 	"github.com/bombyx-network/bombyx/internal/pgtest"
 	"github.com/bombyx-network/bombyx/internal/ton"
@@ -92,17 +94,34 @@ func TestOnDevnet(t *testing.T) {
 		v := channel.Voucher{GlobalID: chain.GlobalID(), Channel: at, Total: total}.Sign(clientKey)
 		return &v
 	}
-	if err := poor.Claim(ctx, voucher(1_000_000)); !errors.Is(err, ErrTooSmall) {
+	if _, err := poor.Claim(ctx, voucher(1_000_000)); !errors.Is(err, ErrTooSmall) {
 		t.Fatalf("a small claim without a wallet: %v", err)
 	}
-	if err := rich.Claim(ctx, voucher(1_000_000)); err != nil {
+	if _, err := rich.Claim(ctx, voucher(1_000_000)); err != nil {
 		t.Fatal(err)
 	}
 	until("a small claim", func(on *OnChain) bool { return on.Paid == 1_000_000 })
-	if err := poor.Claim(ctx, voucher(200_000_000)); err != nil {
+	fee, err := poor.Claim(ctx, voucher(200_000_000))
+	if err != nil {
 		t.Fatal(err)
 	}
 	until("a claim without a wallet", func(on *OnChain) bool { return on.Paid == 200_000_000 })
+	// The fee is what the payee got less, but for a few thousand nanogram that stay in the channel.
+	paid := uint64(0)
+	for paid < 100_000_000 {
+		txs, err := api.Transactions(ctx, payee.Address(), 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, tx := range txs {
+			if in := tx.IO.In; in.MsgType == tlb.MsgTypeInternal && in.AsInternal().SrcAddr.Equals(at.Std()) {
+				paid = in.AsInternal().Amount.Nano().Uint64()
+			}
+		}
+	}
+	if lost := 199_000_000 - paid; lost < fee || lost-fee > 10_000 {
+		t.Errorf("the payee got %d, the fee is %d", paid, fee)
+	}
 
 	agreement := channel.Agreement{GlobalID: chain.GlobalID(), Channel: at, Total: 300_000_000, Head: [32]byte{7}}.Sign(clientKey)
 	for name, c := range map[string]*TON{"no wallet": poor, "a stranger's wallet": foreign} {
@@ -215,7 +234,7 @@ func TestOneWallet(t *testing.T) {
 		for n, process := range processes {
 			v := channel.Voucher{GlobalID: chain.GlobalID(), Channel: open[n], Total: total}.Sign(clientKey)
 			all.Go(func() {
-				if err := process.Claim(ctx, &v); err != nil {
+				if _, err := process.Claim(ctx, &v); err != nil {
 					t.Error(err)
 				}
 			})
@@ -230,7 +249,7 @@ func TestOneWallet(t *testing.T) {
 	var all sync.WaitGroup
 	for _, process := range processes {
 		all.Go(func() {
-			if err := process.Claim(ctx, &v); err != nil && !errors.Is(err, ErrTooSmall) {
+			if _, err := process.Claim(ctx, &v); err != nil && !errors.Is(err, ErrTooSmall) {
 				t.Error(err)
 			}
 		})

@@ -151,6 +151,7 @@ func (k *killer) fault(format string, args ...any) {
 type member struct {
 	name    string // of both
 	address string // where it listens
+	change  func(config map[string]any)
 	process *process
 }
 
@@ -256,13 +257,17 @@ func (k *killer) at(name string) string { return filepath.Join(k.dir, name) }
 
 // config writes a host's configuration and returns its path.
 func (k *killer) config(m *member) string {
-	b, err := json.Marshal(map[string]any{
+	config := map[string]any{
 		"listen": m.address, "identity": k.at("identity"), "network": k.at("network.json"), "global_id": k.chain.GlobalID(),
 		"payee": k.payee.Address().String(), "wallet": k.at("wallet.age"), "passphrase": k.at("passphrase"),
 		"prices": price.List{"m": killPrices}, "window": killWindow, "min_deposit": 1_000_000, "closing_delay": channel.MinCloseDelay, "card_lifetime": 86400,
 		"ledger": k.ledger, "collateral": k.at("collateral"),
 		"claims":   map[string]any{"every": 1, "threshold": 60_000_000, "age": 86400, "margin": channel.MinCloseDelay / 2},
-		"enclaves": []any{map[string]any{"id": m.name, "address": "unix:" + k.at(m.name+".sock")}}})
+		"enclaves": []any{map[string]any{"id": m.name, "address": "unix:" + k.at(m.name+".sock")}}}
+	if m.change != nil {
+		m.change(config)
+	}
+	b, err := json.Marshal(config)
 	path := k.at(filepath.Join(m.name, "host.json"))
 	if err == nil {
 		err = os.MkdirAll(filepath.Dir(path), 0o700)

@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"strings"
 
 	"golang.org/x/net/netutil"
 
@@ -66,6 +67,26 @@ func entrances(c *config, dir string, key ed25519.PublicKey) (all []entrance, er
 		all = append(all, *e)
 	}
 	return all, nil
+}
+
+// monitorListener listens where the provider looks at the host, nil for nowhere.
+func monitorListener(c *config, dir string) (net.Listener, error) {
+	if c.Monitor == "" {
+		return nil, nil
+	}
+	const hint = "use tcp:127.0.0.1:PORT or unix:PATH; from elsewhere through a tunnel, such as ssh -L"
+	if strings.HasPrefix(c.Monitor, "vsock:") {
+		return nil, cli.Errorf(cli.Usage, hint, "monitor: guests reach %s", c.Monitor)
+	}
+	at, err := cli.ParseAddr(c.Monitor)
+	if err != nil {
+		return nil, cli.Errorf(cli.Usage, hint, "monitor: %w", err)
+	}
+	l, err := at.In(dir).Listen()
+	if err != nil {
+		return nil, cli.Errorf(cli.Usage, "choose another address", "monitor: %w", err)
+	}
+	return l, nil
 }
 
 func shut(all []entrance) {

@@ -25,6 +25,7 @@ import (
 
 	"github.com/bombyx-network/bombyx/host"
 	"github.com/bombyx-network/bombyx/host/ledger"
+	"github.com/bombyx-network/bombyx/host/monitor"
 	"github.com/bombyx-network/bombyx/internal/card"
 	"github.com/bombyx-network/bombyx/internal/cli"
 	"github.com/bombyx-network/bombyx/internal/price"
@@ -52,6 +53,7 @@ type config struct {
 	CardLifetime uint32     `json:"card_lifetime"` // seconds: how long clients may keep prices
 	Ledger       string     `json:"ledger"`        // SQLite file or postgres:// URL: the money; back it up
 	Collateral   string     `json:"collateral"`    // optional: bundle handed to clients; a new one is taken up when the file is replaced
+	Monitor      string     `json:"monitor"`       // optional: unix:PATH or tcp:127.0.0.1:PORT, where metrics and a page are served to you
 	Epoch        uint32     `json:"epoch"`         // optional: seconds that one evidence document serves all clients whose policies accept it; without, each has its own made
 	ADNL         struct {
 		Listen  string `json:"listen"`  // address and port
@@ -204,8 +206,16 @@ func readIdentity(path string) (ed25519.PrivateKey, error) {
 	return ed25519.NewKeyFromSeed(seed), nil
 }
 
-// setUp builds a host from its configuration. The caller closes what it gets.
-func setUp(ctx context.Context, c *config, dir string, log *slog.Logger) (h *host.Host, closeAll func(), err error) {
+// A setup is what a configuration describes.
+type setup struct {
+	*host.Host
+	monitor http.Handler // shows it to the provider
+	close   func()
+}
+
+// setUp builds a host from its configuration. The caller closes it.
+func setUp(ctx context.Context, c *config, dir string, journal *monitor.Journal) (s *setup, err error) {
+	log := slog.New(journal)
 	var closers []func()
 	shut := func() {
 		for i := len(closers) - 1; i >= 0; i-- {
@@ -228,28 +238,28 @@ func setUp(ctx context.Context, c *config, dir string, log *slog.Logger) (h *hos
 	}
 	for name, value := range required {
 		if value == "" {
-			return nil, nil, cli.Errorf(cli.Usage, "docs/operating.md describes every member", "%s is missing", name)
+			return nil, cli.Errorf(cli.Usage, "docs/operating.md describes every member", "%s is missing", name)
 		}
 	}
 	if cfg.Identity, err = readIdentity(at(c.Identity)); err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	if cfg.Payee, err = parsePayee(c.Payee); err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	if c.Collateral != "" {
 		file, err := host.OpenCollateral(at(c.Collateral), log)
 		if err != nil {
-			return nil, nil, cli.Errorf(cli.Usage, "make one: bombyx collateral fetch -o "+c.Collateral+" EVIDENCE", "collateral: %w", err)
+			return nil, cli.Errorf(cli.Usage, "make one: bombyx collateral fetch -o "+c.Collateral+" EVIDENCE", "collateral: %w", err)
 		}
 		cfg.Collateral = file.Bundle
 	}
 	network, err := cli.ReadFile(at(c.Network), 1<<20)
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	if _, err := ton.ParseConfig(network); err != nil {
-		return nil, nil, cli.Errorf(cli.Usage, "give the network's global.config.json, as TON publishes it", "%s: %w", at(c.Network), err)
+		return nil, cli.Errorf(cli.Usage, "give the network's global.config.json, as TON publishes it", "%s: %w", at(c.Network), err)
 	}
 	source, state := c.Ledger, dir
 	if !strings.Contains(source, "://") {
@@ -262,46 +272,52 @@ func setUp(ctx context.Context, c *config, dir string, log *slog.Logger) (h *hos
 		},
 		Warn: func(err error) { log.Warn(err.Error()) }})
 	if err != nil {
-		return nil, nil, cli.Errorf(cli.Unreachable, "check the network file, and whether its liteservers are up", "%w", err)
+		return nil, cli.Errorf(cli.Unreachable, "check the network file, and whether its liteservers are up", "%w", err)
 	}
 	closers = append(closers, chain.Close)
 	if chain.GlobalID() != c.GlobalID {
-		return nil, nil, cli.Errorf(cli.Usage, "make global_id and network agree", "the chain's global id is %d, the configuration's %d", chain.GlobalID(), c.GlobalID)
+		return nil, cli.Errorf(cli.Usage, "make global_id and network agree", "the chain's global id is %d, the configuration's %d", chain.GlobalID(), c.GlobalID)
 	}
 	t := &host.TON{Client: chain}
 	if c.Wallet != "" {
 		pass, err := cli.ReadSecret(at(c.Passphrase))
 		if err != nil {
-			return nil, nil, err
+			return nil, err
 		}
 		if t.Wallet, err = wallet.Load(at(c.Wallet), strings.TrimRight(string(pass), "\r\n")); err != nil {
 			hint := "check the passphrase file"
 			if !errors.Is(err, wallet.ErrPassphrase) {
 				hint = "check wallet: bombyx wallet new makes one"
 			}
-			return nil, nil, cli.Errorf(cli.Usage, hint, "%w", err)
+			return nil, cli.Errorf(cli.Usage, hint, "%w", err)
 		}
 		closers = append(closers, t.Wallet.Wipe)
 	}
 	cfg.Chain, cfg.Epochs = t, host.Epochs{Lifetime: seconds(c.Epoch), Newest: t.Newest}
 	if cfg.Ledger, err = ledger.Open(ctx, source, ledgerClock); err != nil {
-		return nil, nil, cli.Errorf(cli.Usage, "ledger is the path of a SQLite file, or a postgres:// URL: check it, and whether the database runs", "%w", err)
+		return nil, cli.Errorf(cli.Usage, "ledger is the path of a SQLite file, or a postgres:// URL: check it, and whether the database runs", "%w", err)
 	}
+	writes := monitor.Measure(cfg.Ledger)
 	t.Turn = cfg.Ledger.Turn
 	closers = append(closers, func() { cfg.Ledger.Close() })
 	for _, e := range c.Enclaves {
 		a, err := cli.ParseAddr(e.Address)
 		if err != nil {
-			return nil, nil, err
+			return nil, err
 		}
 		cfg.Enclaves = append(cfg.Enclaves, host.Enclave{ID: e.ID, Authority: "enclave", Transport: host.EnclaveTransport(a.In(dir).Dial)})
 	}
-	h, err = host.New(ctx, cfg)
+	h, err := host.New(ctx, cfg)
 	if err != nil {
-		return nil, nil, cli.Errorf(cli.Usage, "fix the configuration", "%w", err)
+		return nil, cli.Errorf(cli.Usage, "fix the configuration", "%w", err)
 	}
 	closers = append(closers, h.Close)
-	return h, shut, nil
+	accounts := []monitor.Account{{Role: "payee", Address: cfg.Payee.Std().Bounce(false)}}
+	if t.Wallet != nil && !t.Wallet.Address().Equals(cfg.Payee.Std()) {
+		accounts = append(accounts, monitor.Account{Role: "wallet", Address: t.Wallet.Address()})
+	}
+	return &setup{h, monitor.Handler(monitor.Config{Host: h, Ledger: cfg.Ledger, Writes: writes, Journal: journal, Margin: cfg.Claims.Margin,
+		Accounts: accounts, Balance: t.Balance, Now: time.Now}), shut}, nil
 }
 
 // in makes a path of the configuration absolute: relative ones are relative to the file.
@@ -320,19 +336,25 @@ func serve(cmd *cobra.Command, path string) error {
 	if _, err := cli.ReadConfig(path, &c); err != nil {
 		return err
 	}
-	log := slog.New(slog.NewTextHandler(cmd.ErrOrStderr(), nil))
-	h, closeAll, err := setUp(ctx, &c, filepath.Dir(path), log)
+	journal := monitor.NewJournal(slog.NewTextHandler(cmd.ErrOrStderr(), nil))
+	log := slog.New(journal)
+	h, err := setUp(ctx, &c, filepath.Dir(path), journal)
 	if err != nil {
 		return err
 	}
-	defer closeAll()
+	defer h.close()
 	doors, err := entrances(&c, filepath.Dir(path), h.Key())
 	if err != nil {
 		return err
 	}
-	srv := host.NewServer(h)
+	window, err := monitorListener(&c, filepath.Dir(path))
+	if err != nil {
+		shut(doors)
+		return err
+	}
+	srv := host.NewServer(h.Host)
 	cli.TuneServer()
-	done := make(chan error, len(doors)+1)
+	done := make(chan error, len(doors)+2)
 	running, stop := context.WithCancel(ctx)
 	var work sync.WaitGroup
 	work.Go(func() {
@@ -351,6 +373,16 @@ func serve(cmd *cobra.Command, path string) error {
 			work.Go(func() { d.announce(running, log) })
 		}
 		fmt.Fprintln(cmd.OutOrStdout(), "host", d.name)
+	}
+	if window != nil {
+		s := &http.Server{Handler: h.monitor, ReadHeaderTimeout: 10 * time.Second, WriteTimeout: time.Minute, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 16 << 10}
+		defer s.Close()
+		go func() { done <- s.Serve(window) }()
+		name := c.Monitor
+		if window.Addr().Network() == "tcp" {
+			name = "http://" + window.Addr().String()
+		}
+		fmt.Fprintln(cmd.OutOrStdout(), "host shows itself on", name)
 	}
 	select {
 	case err = <-done:

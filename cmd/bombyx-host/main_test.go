@@ -299,6 +299,11 @@ func TestServeRefuses(t *testing.T) {
 		"a window of zero":                 func(c map[string]any) { c["window"] = 0 },
 		`enclave id "A B"`:                 func(c map[string]any) { c["enclaves"].([]any)[0].(map[string]any)["id"] = "A B" },
 		"identity: network configuration:": func(c map[string]any) { c["network"] = "identity" },
+		"not a loopback address":           func(c map[string]any) { c["monitor"] = "tcp:0.0.0.0:9480" },
+		"monitor: address":                 func(c map[string]any) { c["monitor"] = "127.0.0.1:9480" },
+		"monitor: guests reach vsock:1:":   func(c map[string]any) { c["monitor"] = "vsock:1:9480" },
+		"monitor: listen":                  func(c map[string]any) { c["monitor"] = "tcp:" + taken.Addr().String() },
+		"monitor is a JSON":                func(c map[string]any) { c["monitor"] = true },
 		"no DHT node": func(c map[string]any) {
 			c["network"] = "nodht.json"
 			overADNL("127.0.0.1:0", "")(c)
@@ -306,6 +311,32 @@ func TestServeRefuses(t *testing.T) {
 	} {
 		if out, err := run(t.Context(), "serve", "--config", configure(t, n, change)); err == nil || !strings.Contains(err.Error(), want) || out != "" {
 			t.Errorf("want %q: %q, %v", want, out, err)
+		}
+	}
+}
+
+// The monitor is on its own listener, and the public one knows nothing of it.
+func TestMonitorOnItsOwn(t *testing.T) {
+	path := configure(t, localNetwork(t), func(c map[string]any) { c["monitor"] = "unix:monitor.sock" })
+	said := start(t, path, `^host [0-9a-f]{64} serves on (127\.0\.0\.1:\d+)\n$`, `^host shows itself on unix:monitor\.sock\n$`)
+	socket := &http.Client{Transport: &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return new(net.Dialer).DialContext(ctx, "unix", filepath.Join(filepath.Dir(path), "monitor.sock"))
+	}}}
+	for _, page := range []string{"/", "/metrics", "/status.json"} {
+		resp, err := socket.Get("http://localhost" + page)
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp.Body.Close()
+		if resp.StatusCode != 200 {
+			t.Errorf("%s: %s", page, resp.Status)
+		}
+		if resp, err = http.Get("http://" + said[0][1] + page); err != nil {
+			t.Fatal(err)
+		}
+		resp.Body.Close()
+		if resp.StatusCode != 404 {
+			t.Errorf("%s in public: %s", page, resp.Status)
 		}
 	}
 }

@@ -246,18 +246,18 @@ func (c *Chain) Channel(_ context.Context, a channel.Address) (*host.OnChain, er
 }
 
 // Claim implements host.Chain.
-func (c *Chain) Claim(_ context.Context, v *channel.SignedVoucher) error {
+func (c *Chain) Claim(_ context.Context, v *channel.SignedVoucher) (fee uint64, err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	on := c.channels[v.Channel]
 	if on == nil || v.Verify(on.ClientKey) != nil {
-		return os.ErrInvalid
+		return 0, os.ErrInvalid
 	}
 	paid := on.Claimable(on.Balance, v.Total)
 	on.Paid += paid
 	on.Balance -= paid
 	c.Claims = append(c.Claims, *v)
-	return nil
+	return 0, nil
 }
 
 // CloseTogether implements host.Chain.
