@@ -67,12 +67,6 @@ func ParseFirmware(image []byte) (*Firmware, error) {
 	return &Firmware{image, table}, nil
 }
 
-// TDX reports whether the image has metadata for TDX: [Firmware.MRTD] needs them.
-func (f *Firmware) TDX() bool { return f.table[tdxMetadata] != nil }
-
-// SNP reports whether the image has metadata for SEV-SNP: [Firmware.LaunchDigest] needs them.
-func (f *Firmware) SNP() bool { return f.table[sevMetadata] != nil }
-
 // address is the first member of several entries.
 func address(entry []byte) (uint32, error) {
 	r := le.Reader{Format: "entry", Bytes: entry}

@@ -87,7 +87,7 @@ func (f *Firmware) LaunchDigest(g SNP) ([48]byte, error) {
 	if g.GuestFeatures&1 == 0 {
 		return [48]byte{}, fmt.Errorf("guest features %#x: bit 0, SNPActive, is set in every SEV-SNP guest", g.GuestFeatures)
 	}
-	if !f.SNP() {
+	if f.table[sevMetadata] == nil {
 		return [48]byte{}, errors.New("this firmware has no SEV-SNP metadata: " + amdSev)
 	}
 	sections, err := f.sevSections()

@@ -90,7 +90,7 @@ func (f *Firmware) tdxSections() ([]tdxSection, error) {
 // the next (Intel TDX Module Base Architecture Specification, 348549, "MRTD:
 // Build-Time Measurement Register"). It covers the firmware alone.
 func (f *Firmware) MRTD() (m [48]byte, err error) {
-	if !f.TDX() {
+	if f.table[tdxMetadata] == nil {
 		return m, errors.New("this firmware has no TDX metadata: it does not run as a TD")
 	}
 	sections, err := f.tdxSections()
@@ -126,9 +126,9 @@ func mrtd(h hash.Hash, function string, gpa uint64) {
 // [eventlog.Replay] leads to them. RTMR 0 depends on the machine that QEMU
 // builds (memory, ACPI tables) and is not computed; nothing extends RTMR 3.
 //
-// It holds for edk2 from 2025.02 on under QEMU from 10.0 on (older ones change
-// the kernel's header before it is measured), and for Linux from 6.9 on with
-// CONFIG_EFI_STUB.
+// It holds for edk2 from 2025.02 on, built with CC_MEASUREMENT_ENABLE, under QEMU
+// from 10.0 on (with older ones the kernel's header changes before it is
+// measured), and for Linux from 6.9 on with CONFIG_EFI_STUB.
 func (b *Direct) EventLog() (*eventlog.Log, error) {
 	if err := b.check(); err != nil {
 		return nil, err

@@ -152,9 +152,9 @@ computed from an image. Take it from the quote of a machine that you trust, and 
 with --rtmr0: --json asks for it. ACPI tables hold code that the guest's kernel runs, so
 a policy that lets RTMR 0 be anything trusts the host.
 
-The firmware: edk2 2025.02 or later. QEMU 10.0 or later: -bios, tdx-guest without
-mrconfigid, mrowner and mrownerconfig. The host: Linux 6.16 or later. The guest: Linux 6.9
-or later with CONFIG_EFI_STUB.`,
+The firmware: edk2 2025.02 or later, built with CC_MEASUREMENT_ENABLE as Debian's is. QEMU
+10.1 or later: -bios, tdx-guest without mrconfigid, mrowner and mrownerconfig. The host:
+Linux 6.16 or later. The guest: Linux 6.9 or later with CONFIG_EFI_STUB.`,
 		Example: `  bombyx measure tdx --firmware OVMF.fd --kernel vmlinuz --initrd initrd.img --cmdline "console=ttyS0"`}
 	i.flags(c)
 	c.Flags().StringVar(&rtmr0, "rtmr0", "", "RTMR 0 of a machine that you trust, 96 hexadecimal digits")
