@@ -15,7 +15,7 @@ import (
 // Limits on what a guest boots.
 const (
 	MaxKernel  = 256 << 20 // bytes
-	MaxInitrd  = 2 << 30   // bytes; QEMU's own limit is near
+	MaxInitrd  = 1<<31 - 1 // bytes; what an int holds everywhere
 	MaxCmdline = 2047      // bytes; COMMAND_LINE_SIZE of Linux on x86, less its end
 )
 
