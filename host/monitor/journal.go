@@ -132,7 +132,7 @@ func (k *kept) keep(r slog.Record, hint string) {
 func (k *kept) recent() []Entry {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	list := slices.Clone(k.entries)
+	list := append([]Entry{}, k.entries...) // never nil: the page goes through it
 	slices.Reverse(list)
 	return list
 }

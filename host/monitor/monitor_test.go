@@ -124,6 +124,23 @@ func TestRefuses(t *testing.T) {
 	}
 }
 
+// Before anything went wrong, or came, a list is an empty one: the page goes through all.
+func TestNothingYet(t *testing.T) {
+	r := httptest.NewRequest("GET", "/status.json", nil)
+	r.Host = "127.0.0.1"
+	w := httptest.NewRecorder()
+	watched(t).ServeHTTP(w, r)
+	var s map[string]json.RawMessage
+	if err := json.Unmarshal(w.Body.Bytes(), &s); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"enclaves", "balances", "channels", "problems"} {
+		if len(s[name]) == 0 || s[name][0] != '[' {
+			t.Errorf("%s: %s", name, s[name])
+		}
+	}
+}
+
 // Without enclave, chain, and then without a ledger it says so, and shows what it still knows.
 func TestNothingAnswers(t *testing.T) {
 	h := watched(t)
