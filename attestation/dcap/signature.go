@@ -114,19 +114,23 @@ type crew struct {
 }
 
 func newCrew() *crew {
-	w := &crew{queue: make(chan *signature, maxSignatures)} // so that sending never blocks
-	if cores := runtime.GOMAXPROCS(0); cores > 1 {
-		w.waiting = min(cores, maxHelpers)
+	return &crew{
+		queue:   make(chan *signature, maxSignatures), // so that sending never blocks
+		waiting: min(runtime.GOMAXPROCS(0)-1, maxHelpers),
 	}
-	return w
 }
 
-// call calls two helpers, of whom one may come late: the scheduler is slow to hand over the goroutine that was started last.
+// call calls two helpers, as far as there are cores for them. The scheduler is slow to hand another core the goroutine that was
+// started last; let that be one of which nothing is wanted, so that Verify does not end by waiting for a helper that comes late.
 func (w *crew) call() {
+	if w.waiting == 0 {
+		return
+	}
 	for range min(2, w.waiting) {
 		w.waiting--
 		w.group.Go(w.verify)
 	}
+	go func() {}()
 }
 
 func (w *crew) verify() {

@@ -8,6 +8,7 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -154,11 +155,16 @@ func (v *Verifier) VerifyWith(now time.Time, q *Quote, find func(chain []*x509.C
 	a.tcbInfo()
 	a.qeIdentity()
 	a.revocation()
-	a.qeSignature()
+	at := len(a.Checks)
 	a.qeBinding()
 	a.qeMatch()
 	a.quoteSignature()
 	a.tcb()
+	// The QE report's signature was queued last, and another core may still be at it: its check, which is reported before the
+	// others, is made last.
+	a.qeSignature()
+	last := len(a.Checks) - 1
+	a.Checks = slices.Insert(a.Checks[:last], at, a.Checks[last])
 	return a.finish()
 }
 

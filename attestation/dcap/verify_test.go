@@ -43,6 +43,11 @@ func TestWorldIsGenuine(t *testing.T) {
 	}
 }
 
+// allChecks are the checks of a TD, in the order in which they are reported, whichever is made first.
+var allChecks = []string{CheckParse, CheckChain, CheckChainValidity, CheckRootCRL, CheckPCKCRL, CheckTCBInfoSignature, CheckTCBInfoValidity, CheckTCBInfoMatch,
+	CheckQEIDSignature, CheckQEIDValidity, CheckRevocation, CheckQESignature, CheckQEBinding, CheckQEMatch, CheckQuoteSignature,
+	CheckTCBPlatform, CheckTCBModule, CheckTCBQE, CheckTCBStatus}
+
 // afterTCB is what cannot be said once the platform is not proven to be Intel's.
 var afterTCB = []string{CheckTCBPlatform, CheckTCBModule, CheckTCBStatus}
 
@@ -252,11 +257,6 @@ func TestRejected(t *testing.T) {
 		{"module unknown", func(w *world) { w.td()[1] = 9 }, CheckTCBModule, nil},
 		{"old module signed by a stranger", func(w *world) { w.td()[0], w.td()[1], w.td()[64] = 6, 0, 1 }, CheckTCBModule, nil},
 	} {
-		good, err := newWorld(4).appraise(t)
-		if err != nil {
-			t.Fatal(err)
-		}
-		all := listed(good)
 		t.Run(c.name, func(t *testing.T) {
 			w := newWorld(4)
 			c.bend(w)
@@ -272,8 +272,8 @@ func TestRejected(t *testing.T) {
 			if got := wrong(r, check.Fail); !slices.Equal(got, want) {
 				t.Errorf("failed %v, want %v", got, want)
 			}
-			if !slices.Equal(listed(r), all) {
-				t.Errorf("listed %v, want %v", listed(r), all)
+			if !slices.Equal(listed(r), allChecks) {
+				t.Errorf("listed %v, want %v", listed(r), allChecks)
 			}
 			for _, seen := range r.Checks {
 				stale := map[string]string{"root CRL stale": "root CA CRL", "PCK CRL stale": "PCK CRL", "TCB info expired": "TCB info", "QE identity expired": "QE identity",
