@@ -633,6 +633,52 @@ func waitFor(t *testing.T, ok func() bool) {
 	}
 }
 
+// The card says what the enclaves serve now: one may be started again with other
+// models, or not at all, while the host runs.
+func TestCardFollowsItsEnclaves(t *testing.T) {
+	r := newRig(t)
+	r.cfg.Prices = price.List{"m": {Prompt: 1}, "n": {Prompt: 2}}
+	r.start()
+	models := func() string {
+		t.Helper()
+		status, body, _ := r.call("GET", "/v1/card", nil)
+		if status != 200 {
+			return body
+		}
+		c, err := card.Verify(body, r.h.Key(), r.now())
+		if err != nil {
+			t.Fatal(err)
+		}
+		return strings.Join(c.Enclaves[0].Models, " ")
+	}
+	serves := func(id string) {
+		t.Helper()
+		doc, err := (&manifest.Manifest{Version: 1, Models: []manifest.Model{{ID: id, Format: "gguf", SHA256: strings.Repeat("0", 64), Size: 1, ContextLength: 10}}}).Encode()
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.enclave.mu.Lock()
+		defer r.enclave.mu.Unlock()
+		r.enclave.manifest = doc
+	}
+	for i, want := range []string{"m", "n", "m"} {
+		serves(want)
+		r.advance(manifestFresh)
+		if got := models(); got != want {
+			t.Errorf("%d: the card lists %q, the enclave serves %q", i, got, want)
+		}
+	}
+	serves("n")
+	if got := models(); got != "m" {
+		t.Errorf("every card asks the enclave: %q", got)
+	}
+	r.h.enclaves["e0"].Authority = "127.0.0.1:1"
+	r.advance(manifestFresh)
+	if got := models(); got != "no_enclave" {
+		t.Errorf("an enclave that is gone is on the card: %q", got)
+	}
+}
+
 func TestEnclaveFaults(t *testing.T) {
 	r := newRig(t)
 	auth := r.open()

@@ -708,7 +708,8 @@ type upstream struct {
 	evidence, evidenceFailed atomic.Uint64 // documents asked for
 
 	mu   sync.Mutex
-	card *card.Enclave // the manifest does not change while an enclave runs
+	card *card.Enclave
+	read time.Time // when card was: an enclave may be started again, with other models
 
 	look singleflight.Group // an enclave that does not answer is not waited for once by each, one after the other
 }
@@ -820,19 +821,22 @@ func (e *upstream) ask(ctx context.Context, field, value string) (*http.Response
 	return resp, err
 }
 
+// manifestFresh is for how long an enclave is not asked again what it serves.
+const manifestFresh = 10 * time.Second
+
 // describe says what an enclave serves.
-func (e *upstream) describe(ctx context.Context, prices price.List) (*card.Enclave, error) {
+func (e *upstream) describe(ctx context.Context, prices price.List, now time.Time) (*card.Enclave, error) {
 	e.mu.Lock()
-	c := e.card
+	c, age := e.card, now.Sub(e.read)
 	e.mu.Unlock()
-	if c != nil {
+	if c != nil && age >= 0 && age < manifestFresh {
 		return c, nil
 	}
 	look := e.look.DoChan("", func() (any, error) {
 		c, err := e.readManifest(prices)
 		e.mu.Lock()
 		defer e.mu.Unlock()
-		e.card = c
+		e.card, e.read = c, now
 		return c, err
 	})
 	select {
