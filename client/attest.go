@@ -118,27 +118,47 @@ func (t *Transport) attest(ctx context.Context, model string) (*attested, *apier
 	if m := t.cfg.MaxPrices; !prices.AtMost(m) {
 		return nil, apierror.New(402, "too_expensive", fmt.Sprintf("the host asks %+v nanogram per million tokens, the limit is %+v", prices, m), "raise the limit, or use another host")
 	}
-	t.mu.Lock()
-	defer t.mu.Unlock() // one appraisal at a time: concurrent requests share it
-	if e := t.enclaves[entry.ID]; e != nil && t.cfg.Now().Before(e.until) && e.models[model] > 0 {
-		e := *e
-		e.prices = prices
-		return &e, nil
+	e := t.known(entry.ID, model)
+	if e == nil {
+		// One appraisal at a time: concurrent requests share it, and it outlives those that are cancelled.
+		type appraised struct {
+			*attested
+			fault *apierror.Error
+		}
+		look := t.appraisals.DoChan(entry.ID, func() (any, error) {
+			if e := t.known(entry.ID, model); e != nil { // by now
+				return appraised{e, nil}, nil
+			}
+			e, fault := t.appraise(context.WithoutCancel(ctx), c, entry)
+			return appraised{e, fault}, nil
+		})
+		select {
+		case r := <-look:
+			if fault := r.Val.(appraised).fault; fault != nil {
+				return nil, fault
+			}
+			e = r.Val.(appraised).attested
+		case <-ctx.Done():
+			return nil, t.unreachable(ctx, ctx.Err())
+		}
 	}
-	e, fault := t.appraise(ctx, entry)
-	if fault != nil {
-		return nil, fault
-	}
-	list, err := c.Prices.Digest()
-	if err != nil {
-		return nil, apierror.New(403, "bad_card", err.Error(), "")
-	}
-	e.prices, e.list = prices, list
-	t.enclaves[entry.ID] = e
 	if e.models[model] == 0 {
 		return nil, refused(fmt.Sprintf("the attested model manifest does not list %.100q", model))
 	}
-	return e, nil
+	own := *e
+	own.prices = prices
+	return &own, nil
+}
+
+// known is an enclave that serves the model and whose Evidence holds now, if it
+// was appraised before.
+func (t *Transport) known(id, model string) *attested {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if e := t.enclaves[id]; e != nil && t.cfg.Now().Before(e.until) && e.models[model] > 0 {
+		return e
+	}
+	return nil
 }
 
 // Attest appraises the enclave that serves a model now, without sending
@@ -172,7 +192,10 @@ func refused(why string) *apierror.Error {
 	return apierror.New(403, "attestation_failed", "nothing was sent: "+why, "run bombyx verify on the evidence for details")
 }
 
-func (t *Transport) appraise(ctx context.Context, entry *card.Enclave) (*attested, *apierror.Error) {
+// appraise gets and appraises Evidence of an enclave on a card, and remembers it.
+func (t *Transport) appraise(ctx context.Context, c *card.Card, entry *card.Enclave) (*attested, *apierror.Error) {
+	t.appraising.Lock()
+	defer t.appraising.Unlock()
 	if fault := t.prepare(ctx); fault != nil {
 		return nil, fault
 	}
@@ -207,7 +230,16 @@ func (t *Transport) appraise(ctx context.Context, entry *card.Enclave) (*atteste
 	if e.sender == nil {
 		return nil, refused("the enclave offers no X-Wing key")
 	}
-	return e, t.readManifest(ctx, e)
+	if fault := t.readManifest(ctx, e); fault != nil {
+		return nil, fault
+	}
+	if e.list, err = c.Prices.Digest(); err != nil {
+		return nil, badCard(err)
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.enclaves[entry.ID] = e
+	return e, nil
 }
 
 // freshEvidence gets and appraises Evidence that answers a nonce of this client.

@@ -50,8 +50,10 @@ func (t *Transport) epochEvidence(ctx context.Context, id string) (doc []byte, r
 
 // evidence gets and appraises Evidence of an enclave: of an epoch where policy and host allow it, else for a nonce.
 func (t *Transport) evidence(ctx context.Context, id string) ([]byte, *attestation.Result, *apierror.Error) {
+	t.mu.Lock()
 	lost := t.lost[id]
 	delete(t.lost, id)
+	t.mu.Unlock()
 	if t.cfg.Blocks != nil && t.cfg.Policy.Epoch != nil && !lost {
 		doc, r, err := t.epochEvidence(ctx, id)
 		if err == nil {

@@ -74,9 +74,9 @@ type purse struct {
 	short   []*exchange     // running requests that wait for more, the first come first
 	queue   []chan struct{} // requests that wait to begin, likewise; each has room for one signal
 	token   string
-	sent    uint64     // total of the highest voucher that the host has acknowledged
-	closed  bool       // by agreement, or about to be
-	talk    sync.Mutex // one session or voucher exchange at a time
+	sent    uint64        // total of the highest voucher that the host has acknowledged
+	closed  bool          // by agreement, or about to be
+	talk    chan struct{} // capacity 1: held by one session or voucher exchange at a time
 }
 
 func newPurse(t *Transport, p Payment) (*purse, error) {
@@ -89,7 +89,7 @@ func newPurse(t *Transport, p Payment) (*purse, error) {
 	if !ed25519.PublicKey(p.Channel.ClientKey[:]).Equal(p.Key.Public()) {
 		return nil, errors.New("client: key is not the channel's")
 	}
-	u := &purse{t: t, p: p, address: p.Channel.Address(), state: p.State}
+	u := &purse{t: t, p: p, address: p.Channel.Address(), state: p.State, talk: make(chan struct{}, 1)}
 	u.name = u.address.Raw()
 	salt, err := hkdf.Key(sha256.New, p.Key.Seed(), u.address[:], "bombyx/1 cache salt", 32)
 	if err != nil {
@@ -439,18 +439,34 @@ func (u *purse) session(ctx context.Context) *apierror.Error {
 	if open {
 		return nil
 	}
-	u.talk.Lock()
-	defer u.talk.Unlock()
+	if fault := u.startTalk(ctx); fault != nil {
+		return fault
+	}
+	defer u.endTalk()
 	_, fault := u.openSession(ctx)
 	return fault
 }
+
+// startTalk waits for its turn to talk to the host about the channel.
+func (u *purse) startTalk(ctx context.Context) *apierror.Error {
+	select {
+	case u.talk <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+		return u.t.unreachable(ctx, ctx.Err())
+	}
+}
+
+func (u *purse) endTalk() { <-u.talk }
 
 // fund opens a session where there is none and sends a voucher that covers all
 // that is held. With headers, it sends one in any case: they raise a stream's
 // credit.
 func (u *purse) fund(ctx context.Context, headers []string) (string, *apierror.Error) {
-	u.talk.Lock()
-	defer u.talk.Unlock()
+	if fault := u.startTalk(ctx); fault != nil {
+		return "", fault
+	}
+	defer u.endTalk()
 	for try := 1; ; try++ {
 		token, fault := u.openSession(ctx)
 		if fault != nil {

@@ -46,6 +46,7 @@ import (
 	"github.com/bombyx-network/bombyx/internal/strictjson"
 	"github.com/bombyx-network/bombyx/internal/ton/adnl"
 	"github.com/bombyx-network/bombyx/internal/ton/channel"
+	"golang.org/x/sync/singleflight"
 )
 
 // BaseURL is what an OpenAI SDK gets as its base URL over a [Transport]. Its
@@ -141,11 +142,14 @@ type Transport struct {
 
 	jitter func(time.Duration) time.Duration // random, below its argument; nil is math/rand/v2's
 
+	appraisals singleflight.Group // by enclave
+	appraising sync.Mutex         // held by one at a time; guards what follows
+	bundle     *collateral.Bundle
+	verifier   *attestation.Verifier
+
 	mu       sync.Mutex
 	card     *card.Card
 	listed   *card.Entry
-	bundle   *collateral.Bundle
-	verifier *attestation.Verifier
 	enclaves map[string]*attested
 	lost     map[string]bool // enclaves that no longer knew what they had shown: an epoch's Evidence may outlive its enclave
 }

@@ -336,3 +336,51 @@ func TestCancelledBeforeSent(t *testing.T) {
 		t.Errorf("%d requests were sent", n)
 	}
 }
+
+// Who waits for what another request asks the host for leaves when it is
+// cancelled, however long the host takes over that.
+func TestCancelledWhileWaiting(t *testing.T) {
+	for _, path := range []string{"/v1/enclaves/e0/evidence", "/v1/session", "/v1/voucher"} {
+		t.Run(path, func(t *testing.T) {
+			t.Parallel()
+			held, release := make(chan struct{}), make(chan struct{})
+			var first sync.Once
+			s := start(t, Options{Engine: &Script{Chunks: 5, Size: 10}, Outside: func(rt http.RoundTripper) http.RoundTripper {
+				return transport(func(r *http.Request) (*http.Response, error) {
+					if r.URL.Path == path {
+						first.Do(func() {
+							close(held)
+							<-release
+						})
+					}
+					return rt.RoundTrip(r)
+				})
+			}})
+			var all sync.WaitGroup
+			defer all.Wait()
+			defer close(release)
+			all.Go(func() {
+				if code := ask(t, s.Client, streaming); code != "" {
+					t.Error(code)
+				}
+			})
+			<-held
+			ctx, cancel := context.WithCancel(t.Context())
+			left := make(chan error, 1)
+			go func() {
+				req, _ := http.NewRequestWithContext(ctx, "POST", client.BaseURL+"/chat/completions", strings.NewReader(streaming))
+				_, err := s.Client.RoundTrip(req)
+				left <- err
+			}()
+			cancel()
+			select {
+			case err := <-left:
+				if !errors.Is(err, context.Canceled) {
+					t.Error(err)
+				}
+			case <-time.After(10 * time.Second):
+				t.Error("it waits on")
+			}
+		})
+	}
+}
