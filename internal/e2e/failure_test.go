@@ -405,3 +405,27 @@ func TestNoAnswerOutlivesItsChannel(t *testing.T) {
 		}
 	}
 }
+
+// A host that gives an answer more credit than the client did is not paid for it.
+func TestCreditBeyondTheOffer(t *testing.T) {
+	const window = 1000
+	s := start(t, Options{Engine: &Script{Chunks: 200, Size: 50}, Window: window, Between: func(rt http.RoundTripper) http.RoundTripper {
+		return transport(func(r *http.Request) (*http.Response, error) {
+			if r.URL.Path == "/sealed" {
+				r.Header.Set("Bombyx-Credit", "1000000")
+			}
+			return rt.RoundTrip(r)
+		})
+	}})
+	resp, err := post(s, streaming)
+	if err != nil {
+		t.Fatal(err)
+	}
+	body, err := read(t, resp)
+	if err == nil || !strings.Contains(err.Error(), "it costs 2010 nanogram, and ") || strings.Contains(body, "[DONE]") {
+		t.Errorf("%.100q, %v", body, err)
+	}
+	if st := s.Client.State(); st.Settled > window || st.Signed > window || st.Head != [32]byte{} {
+		t.Errorf("%+v", st)
+	}
+}
