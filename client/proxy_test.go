@@ -7,6 +7,7 @@ import (
 	"net/http/httptest"
 	"strings"
 	"testing"
+	"time"
 )
 
 type tripper func(*http.Request) (*http.Response, error)
@@ -67,3 +68,32 @@ func TestProxyShowsTheBreak(t *testing.T) {
 type errReader struct{}
 
 func (errReader) Read([]byte) (int, error) { return 0, errors.New("cut") }
+
+// What the transport holds for an answer is released when its reader goes.
+func TestProxyClosesAnswers(t *testing.T) {
+	closed := make(chan struct{})
+	srv := httptest.NewServer(Proxy(tripper(func(r *http.Request) (*http.Response, error) {
+		return &http.Response{StatusCode: 200, Header: http.Header{"Content-Type": {"text/event-stream"}}, Body: endless(closed)}, nil
+	})))
+	defer srv.Close()
+	resp, err := http.Post(srv.URL+"/v1/chat/completions", "application/json", strings.NewReader("{}"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp.Body.Read(make([]byte, 1))
+	resp.Body.Close()
+	select {
+	case <-closed:
+	case <-time.After(10 * time.Second):
+		t.Error("the answer is not closed")
+	}
+}
+
+type endless chan struct{}
+
+func (endless) Read(p []byte) (int, error) { return copy(p, "data: {}\n\n"), nil }
+
+func (e endless) Close() error {
+	close(e)
+	return nil
+}
