@@ -141,7 +141,7 @@ func New(ctx context.Context, cfg Config) (*Host, error) {
 		cfg.Log = slog.New(slog.DiscardHandler)
 	}
 	count := newCounts()
-	cfg.Chain = countedChain{cfg.Chain, count}
+	cfg.Chain = countedChain{cfg.Chain, count, cfg.Now}
 	h := &Host{cfg: cfg, counts: count, key: [32]byte(cfg.Identity.Public().(ed25519.PublicKey)), enclaves: map[string]*upstream{}, began: cfg.Now(), quit: make(chan struct{}), bodyWithin: 2 * time.Minute, takeWithin: takeWithin, holdWithin: holdWithin, holdFor: holdFor}
 	h.reads = newReads(cfg.Chain, cfg.Now)
 	h.accounts.most = maxAccounts
