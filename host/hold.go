@@ -30,17 +30,18 @@ var errHeld = apierror.New(503, "channel_held", "another process of this host se
 // hold makes this process the one that serves a channel, and waits a while for
 // the one that does.
 func (h *Host) hold(ctx context.Context, a *account) *apierror.Error {
+	fault := h.tryHold(ctx, a)
+	if fault != errHeld { // as almost always: no timers then
+		return fault
+	}
 	wait := time.NewTicker(holdAgain)
 	defer wait.Stop()
 	end := time.NewTimer(h.holdWithin)
 	defer end.Stop()
-	for {
-		fault := h.tryHold(ctx, a)
-		if fault != errHeld {
-			return fault
-		}
+	for fault == errHeld {
 		select {
 		case <-wait.C:
+			fault = h.tryHold(ctx, a)
 		case <-end.C:
 			return fault
 		case <-ctx.Done():
@@ -49,6 +50,7 @@ func (h *Host) hold(ctx context.Context, a *account) *apierror.Error {
 			return fault
 		}
 	}
+	return fault
 }
 
 // tryHold is hold without the wait.

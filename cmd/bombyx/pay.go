@@ -158,11 +158,13 @@ func (l *line) reserve(cmd *cobra.Command, host ed25519.PublicKey) error {
 func (l *line) trace(w io.Writer, verbose bool) client.Trace {
 	l.log = w
 	say := func(format string, args ...any) {
-		switch text := fmt.Sprintf("bombyx: "+format+"\n", args...); {
-		case !verbose:
-		case l.quiet:
+		if !verbose {
+			return
+		}
+		text := fmt.Sprintf("bombyx: "+format+"\n", args...)
+		if l.quiet {
 			l.held = append(l.held, text)
-		default:
+		} else {
 			io.WriteString(w, text)
 		}
 	}
