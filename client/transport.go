@@ -701,7 +701,7 @@ func randomHex(n int) string {
 	return hex.EncodeToString(b)
 }
 
-// get fetches a document of limited size from the host.
+// call asks the host for something, and returns a document of limited size.
 func (t *Transport) call(ctx context.Context, method, path string, body []byte, header ...string) ([]byte, *apierror.Error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, t.cfg.Timeout, errSilence)
 	defer cancel()
