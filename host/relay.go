@@ -65,7 +65,8 @@ func (h *Host) serveSealed(w http.ResponseWriter, r *http.Request) {
 		cost = &end.cost
 	}
 	s := a.settle(id, cost)
-	h.aside(func() { h.record(a, s, id, end, err == nil) })
+	ended := h.cfg.Now()
+	h.aside(func() { h.record(a, s, id, end, err == nil, ended) })
 	// Only now: what the request holds has been given back.
 	if recalled := lent == nil || lent.recall(cut); cut || !recalled {
 		// A client whose answer broke off must see that, not an end, whatever
@@ -115,7 +116,7 @@ const (
 // record books an ended request. It tries again until the ledger has it and,
 // where the cost is not known yet, until the enclave tells; what it has not
 // done when the host ends is left to the next process.
-func (h *Host) record(a *account, s *admission, id string, end ending, known bool) {
+func (h *Host) record(a *account, s *admission, id string, end ending, known bool, ended time.Time) {
 	booked := false
 	defer func() {
 		a.mu.Lock()
@@ -131,14 +132,14 @@ func (h *Host) record(a *account, s *admission, id string, end ending, known boo
 	}
 	s.books.Unlock()
 	ctx := context.Background()
-	for began, pause := h.cfg.Now(), retryLeast; ; pause = min(2*pause, retryMost) {
+	for pause := retryLeast; ; pause = min(2*pause, retryMost) {
 		var err error
 		if !known {
 			if end, err = s.enclave.settle(id); err == nil {
 				if known = true; end.tab.ID != "" {
 					a.correct(s, end.cost)
 				}
-			} else if h.cfg.Now().Sub(began) > settleWithin {
+			} else if h.cfg.Now().Sub(ended) > settleWithin {
 				h.cfg.Log.Warn("cost unknown, charging what the enclave said last", "enclave", s.enclave.ID, "err", err)
 				end, known = ending{}, true
 			}
