@@ -133,9 +133,6 @@ func (p Params) Validate() error {
 	return nil
 }
 
-// Code returns the contract's code.
-func Code() *cell.Cell { return code }
-
 // CodeHash returns the representation hash of the contract's code.
 func CodeHash() [32]byte { return code.HashKey() }
 

@@ -15,8 +15,6 @@ import (
 	"github.com/xssnick/tonutils-go/tlb"
 	"github.com/xssnick/tonutils-go/tvm"
 	"github.com/xssnick/tonutils-go/tvm/cell"
-	"github.com/xssnick/tonutils-go/tvm/tuple"
-	"github.com/xssnick/tonutils-go/tvm/vm"
 )
 
 // mainnetParams holds the mainnet's configuration parameters paramIDs; a test compares it with its source.
@@ -38,7 +36,6 @@ type Chain struct {
 	globalID int32
 	lt       uint64
 	accounts map[string]*account
-	received map[string]uint64
 	record   func(message *cell.Cell, txs []Tx, err error)
 }
 
@@ -84,12 +81,9 @@ func New(globalID int32, now uint32) (*Chain, error) {
 	}
 	return &Chain{
 		Now: now, machine: tvm.NewTVM(), config: config, globalID: globalID, lt: 1_000_000,
-		accounts: map[string]*account{}, received: map[string]uint64{},
+		accounts: map[string]*account{},
 	}, nil
 }
-
-// Received is the value that messages have brought to an account that is not executed.
-func (c *Chain) Received(a *address.Address) uint64 { return c.received[string(a.Data())] }
 
 // Account returns the state of an executed account, or nil.
 func (c *Chain) Account(a *address.Address) *tlb.AccountState {
@@ -201,11 +195,9 @@ func (c *Chain) deliver(root *cell.Cell) (txs []Tx, err error) {
 		}
 		acc := c.accounts[string(dst.Data())]
 		if acc == nil && !deploys {
-			m, ok := msg.Message().Msg.(*tlb.InternalMessage)
-			if !ok {
+			if _, ok := msg.Message().Msg.(*tlb.InternalMessage); !ok {
 				return txs, ErrNotAccepted
 			}
-			c.received[string(dst.Data())] += m.Amount.Nano().Uint64()
 			continue
 		}
 		if acc == nil {
@@ -284,33 +276,4 @@ func (c *Chain) execute(acc *account, dst *address.Address, msg *tvm.PreparedMes
 		out = append(out, o.Cell)
 	}
 	return tx, out, nil
-}
-
-// RunGet runs a get method without arguments on an executed account and returns what it leaves on the stack,
-// first result first.
-func (c *Chain) RunGet(a *address.Address, method string) ([]any, error) {
-	s := c.Account(a)
-	if s == nil || s.StateInit == nil {
-		return nil, errors.New("emulator: no such contract")
-	}
-	stack := vm.NewStack()
-	if err := stack.PushInt(new(big.Int).SetUint64(tlb.MethodNameHash(method))); err != nil {
-		return nil, err
-	}
-	res, err := c.machine.ExecuteGetMethod(s.StateInit.Code, s.StateInit.Data, tuple.Tuple{}, vm.GasWithLimit(1_000_000), stack, tvm.ExecutionConfig{Config: c.config})
-	if err != nil {
-		return nil, err
-	}
-	if res.ExitCode != 0 {
-		return nil, fmt.Errorf("emulator: %s: exit code %d", method, res.ExitCode)
-	}
-	var out []any
-	for res.Stack.Len() > 0 {
-		v, err := res.Stack.PopAny()
-		if err != nil {
-			return nil, err
-		}
-		out = append([]any{v}, out...)
-	}
-	return out, nil
 }
