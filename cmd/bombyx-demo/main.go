@@ -18,9 +18,10 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/bombyx-network/bombyx/internal/cli"
+	"github.com/bombyx-network/bombyx/internal/cli/command"
 )
 
-func main() { cli.Main(root()) }
+func main() { command.Main(root()) }
 
 func root() *cobra.Command {
 	var o options

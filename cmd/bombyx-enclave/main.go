@@ -13,9 +13,10 @@ import (
 	"github.com/bombyx-network/bombyx/enclave/launch"
 	"github.com/bombyx-network/bombyx/enclave/tee"
 	"github.com/bombyx-network/bombyx/internal/cli"
+	"github.com/bombyx-network/bombyx/internal/cli/command"
 )
 
-func main() { cli.Main(root()) }
+func main() { command.Main(root()) }
 
 func root() *cobra.Command {
 	c := &cobra.Command{Use: "bombyx-enclave", Short: "Serve sealed requests inside a confidential VM",

@@ -28,6 +28,7 @@ import (
 	"github.com/bombyx-network/bombyx/host/monitor"
 	"github.com/bombyx-network/bombyx/internal/card"
 	"github.com/bombyx-network/bombyx/internal/cli"
+	"github.com/bombyx-network/bombyx/internal/cli/command"
 	"github.com/bombyx-network/bombyx/internal/price"
 	"github.com/bombyx-network/bombyx/internal/ton"
 	"github.com/bombyx-network/bombyx/internal/ton/adnl"
@@ -75,7 +76,7 @@ type config struct {
 // missed; a test lets minutes of it pass.
 var ledgerClock = time.Now
 
-func main() { cli.Main(root()) }
+func main() { command.Main(root()) }
 
 func root() *cobra.Command {
 	c := &cobra.Command{Use: "bombyx-host", Short: "Relay sealed requests to enclaves and be paid on TON",

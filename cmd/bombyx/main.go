@@ -7,10 +7,10 @@ package main
 import (
 	"github.com/spf13/cobra"
 
-	"github.com/bombyx-network/bombyx/internal/cli"
+	"github.com/bombyx-network/bombyx/internal/cli/command"
 )
 
-func main() { cli.Main(root()) }
+func main() { command.Main(root()) }
 
 func root() *cobra.Command {
 	c := &cobra.Command{Use: "bombyx", Short: "Private AI inference on other people's machines",

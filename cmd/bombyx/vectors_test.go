@@ -10,6 +10,7 @@ import (
 
 	"github.com/bombyx-network/bombyx/attestation/policy"
 	"github.com/bombyx-network/bombyx/internal/cli"
+	"github.com/bombyx-network/bombyx/internal/cli/command"
 )
 
 // TestVerifyRealQuotes appraises every real quote whose status somebody else has computed, as a user would.
@@ -52,7 +53,7 @@ func TestVerifyRealQuotes(t *testing.T) {
 			c.SetArgs(args)
 			c.SetOut(&out)
 			c.SetErr(&errs)
-			code := cli.Run(t.Context(), c)
+			code := command.Run(t.Context(), c)
 			var r struct {
 				Verdict   string
 				TCBStatus string `json:"tcb_status"`

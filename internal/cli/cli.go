@@ -1,22 +1,18 @@
-// Package cli is what the commands share: errors with a hint on stderr, an
-// exit code for each class of failure, strict configuration files and the
-// addresses that host and enclave listen on.
+// Package cli is what the commands share: errors with a hint and an exit code
+// for each class of failure, strict configuration files, text that is safe on a
+// terminal, and the addresses that host and enclave listen on. Its room command
+// runs them.
 package cli
 
 import (
-	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
 	"os"
-	"os/signal"
 	"reflect"
 	"strings"
-	"syscall"
-
-	"github.com/spf13/cobra"
 
 	"github.com/bombyx-network/bombyx/internal/strictjson"
 )
@@ -45,67 +41,6 @@ func (e *Error) Unwrap() error { return e.Err }
 // Errorf returns an Error.
 func Errorf(code int, hint, format string, args ...any) error {
 	return &Error{code, fmt.Errorf(format, args...), hint}
-}
-
-// Main runs a command and exits. An interrupt cancels the command's context;
-// a second one kills the process.
-func Main(root *cobra.Command) {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	context.AfterFunc(ctx, stop)
-	os.Exit(Run(ctx, root))
-}
-
-// Run runs a command and returns its exit code. A command whose standard
-// output could not be written has failed.
-func Run(ctx context.Context, root *cobra.Command) int {
-	root.SilenceErrors = true
-	root.SilenceUsage = true
-	fill(root)
-	root.SetUsageFunc(usage)
-	out := &output{w: root.OutOrStdout(), screen: terminal(os.Stdout)}
-	root.SetOut(out)
-	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
-		hint := "see " + c.CommandPath() + " --help"
-		var unknown interface{ GetSpecifiedShortnames() string } // of pflag's errors
-		if errors.As(err, &unknown) {
-			if s := unknown.GetSpecifiedShortnames(); s != "" && s[0] >= '0' && s[0] <= '9' || strings.HasPrefix(s, ".") {
-				return Errorf(Usage, hint, "-%s: amounts and numbers have no sign", s)
-			}
-		}
-		return Errorf(Usage, hint, "%w", err)
-	})
-	c, err := root.ExecuteContextC(ctx)
-	if err == nil && out.err != nil {
-		err = out.err
-	}
-	if err == nil {
-		return 0
-	}
-	if out.err != nil && errors.Is(err, out.err) {
-		err = Errorf(Usage, "make room where the output goes: what is there is not complete", "standard output: %w", out.err)
-	}
-	var e *Error
-	if !errors.As(err, &e) {
-		e = &Error{Code: Refused, Err: err}
-		if c != nil && (c.Args != nil && c.ValidateArgs(c.Flags().Args()) != nil || c.ValidateFlagGroups() != nil || c.ValidateRequiredFlags() != nil) ||
-			isUnknownCommand(err) {
-			e = &Error{Code: Usage, Err: err, Hint: "see " + c.CommandPath() + " --help"}
-		}
-	}
-	if ctx.Err() != nil {
-		if e.Code = Interrupted; errors.Is(e, context.Canceled) && e.Hint == "" {
-			e.Err = errors.New("interrupted")
-		}
-	}
-	fmt.Fprintf(root.ErrOrStderr(), "%s: error: %s\n", root.Name(), Printable(e.Error()))
-	if e.Hint != "" {
-		fmt.Fprintf(root.ErrOrStderr(), "%s: hint: %s\n", root.Name(), Printable(e.Hint))
-	}
-	return e.Code
-}
-
-func isUnknownCommand(err error) bool {
-	return len(err.Error()) > 15 && err.Error()[:15] == "unknown command"
 }
 
 // ReadFile reads a file, pipe or device of at most limit bytes.

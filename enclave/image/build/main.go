@@ -21,9 +21,10 @@ import (
 	"github.com/bombyx-network/bombyx/enclave/image"
 	"github.com/bombyx-network/bombyx/enclave/launch"
 	"github.com/bombyx-network/bombyx/internal/cli"
+	"github.com/bombyx-network/bombyx/internal/cli/command"
 )
 
-func main() { cli.Main(root()) }
+func main() { command.Main(root()) }
 
 func root() *cobra.Command {
 	var deb, initProgram, enclave, config, model, out string

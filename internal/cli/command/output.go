@@ -1,4 +1,4 @@
-package cli
+package command
 
 import (
 	"errors"
@@ -8,6 +8,8 @@ import (
 	"unicode/utf8"
 
 	"github.com/spf13/cobra"
+
+	"github.com/bombyx-network/bombyx/internal/cli"
 )
 
 // width is what help texts are wrapped to, in columns.
@@ -64,23 +66,6 @@ func fill(c *cobra.Command) {
 	}
 }
 
-// Printable keeps foreign text from steering the terminal that shows it: of
-// the control characters (Unicode's category Cc), line breaks and tabs alone
-// may pass, and none that changes the direction of what follows.
-func Printable(s string) string {
-	return strings.Map(printable, s)
-}
-
-func printable(r rune) rune {
-	switch {
-	case r == '\n' || r == '\t':
-		return r
-	case r < 0x20 || r >= 0x7f && r < 0xa0, r >= 0x202a && r <= 0x202e, r >= 0x2066 && r <= 0x2069:
-		return utf8.RuneError
-	}
-	return r
-}
-
 func terminal(f *os.File) bool {
 	info, err := f.Stat()
 	return err == nil && info.Mode()&os.ModeCharDevice != 0
@@ -114,7 +99,7 @@ func (o *output) Write(p []byte) (int, error) {
 			break
 		}
 	}
-	if _, o.err = io.WriteString(o.w, Printable(string(b[:end]))); o.err != nil {
+	if _, o.err = io.WriteString(o.w, cli.Printable(string(b[:end]))); o.err != nil {
 		return 0, o.err
 	}
 	o.rest = append([]byte(nil), b[end:]...)
