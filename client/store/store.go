@@ -61,6 +61,14 @@ type Channel struct {
 // Address is the channel's account.
 func (c *Channel) Address() channel.Address { return c.Params.Address() }
 
+// Left is what can still be spent, in nanogram.
+func (c *Channel) Left() uint64 {
+	if c.State == StateClosed {
+		return 0
+	}
+	return c.Deposit - min(c.Deposit, c.Progress.Settled)
+}
+
 // A Receipt is one link of a channel's chain of receipts.
 type Receipt struct {
 	Serialized string   // JWS compact serialization, as the enclave signed it

@@ -17,6 +17,7 @@ import (
 	"github.com/xssnick/tonutils-go/tlb"
 
 	"github.com/bombyx-network/bombyx/client"
+	"github.com/bombyx-network/bombyx/client/profile"
 	"github.com/bombyx-network/bombyx/client/store"
 	"github.com/bombyx-network/bombyx/internal/cli"
 	"github.com/bombyx-network/bombyx/internal/ton"
@@ -207,7 +208,7 @@ func (p *payer) terms(card *client.Card, amount ton.Nano, days uint32) (c store.
 	hash := channel.CodeHash()
 	switch {
 	case card.Network != p.chain.GlobalID():
-		return c, cli.Errorf(cli.Usage, "use the network.json of the host's network", "the host is paid on network %d, %s is for %d", card.Network, networkFile, p.chain.GlobalID())
+		return c, cli.Errorf(cli.Usage, "use the network.json of the host's network", "the host is paid on network %d, %s is for %d", card.Network, profile.NetworkFile, p.chain.GlobalID())
 	case card.ChannelCode != fmt.Sprintf("%x", hash):
 		return c, cli.Errorf(cli.Refused, "use the release that the host supports, or another host", "the host expects another channel contract")
 	case uint64(amount) < card.MinDeposit || amount <= channel.Reserve:
@@ -228,7 +229,7 @@ func (p *payer) terms(card *client.Card, amount ton.Nano, days uint32) (c store.
 	if c.Params.Client, err = channel.AddressOf(p.wallet.Address()); err != nil {
 		return c, err
 	}
-	key, err := channelKey(p.wallet, c.Params.Salt, c.Params.Payee)
+	key, err := profile.ChannelKey(p.wallet, c.Params.Salt, c.Params.Payee)
 	if err != nil {
 		return c, err
 	}
@@ -462,15 +463,7 @@ func summary(on *channel.Account) *onChainSummary {
 
 func document(c store.Channel) channelDocument {
 	return channelDocument{Address: c.Address().String(), Network: c.Network, State: c.State, Host: c.Host, HostKey: fmt.Sprintf("%x", []byte(c.HostKey)), Payee: payeeText(c),
-		Deposit: c.Deposit, Signed: c.Progress.Signed, Settled: c.Progress.Settled, Left: left(c), Head: fmt.Sprintf("%x", c.Progress.Head), Expires: time.Unix(int64(c.Params.ExpiresAt), 0).UTC()}
-}
-
-// left is what the deposit can still pay for.
-func left(c store.Channel) uint64 {
-	if c.State == store.StateClosed {
-		return 0
-	}
-	return c.Deposit - min(c.Deposit, c.Progress.Settled)
+		Deposit: c.Deposit, Signed: c.Progress.Signed, Settled: c.Progress.Settled, Left: c.Left(), Head: fmt.Sprintf("%x", c.Progress.Head), Expires: time.Unix(int64(c.Params.ExpiresAt), 0).UTC()}
 }
 
 // payeeText is the payee as wallets show themselves, UQ...
@@ -478,7 +471,7 @@ func payeeText(c store.Channel) string { return c.Params.Payee.Std().Bounce(fals
 
 // completeChannels offers the channels that are recorded here.
 func (h *home) completeChannels(cmd *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
-	path, err := h.at(storeFile)
+	path, err := h.at(profile.StoreFile)
 	if err != nil || !exists(path) {
 		return nil, cobra.ShellCompDirectiveNoFileComp
 	}
@@ -493,7 +486,7 @@ func (h *home) completeChannels(cmd *cobra.Command, args []string, _ string) ([]
 	}
 	var offers []string
 	for _, c := range all {
-		offers = append(offers, fmt.Sprintf("%s\t%s, %s GRAM left", c.Address(), c.State, ton.Nano(left(c))))
+		offers = append(offers, fmt.Sprintf("%s\t%s, %s GRAM left", c.Address(), c.State, ton.Nano(c.Left())))
 	}
 	return offers, cobra.ShellCompDirectiveNoFileComp
 }
@@ -527,7 +520,7 @@ func channelList(h *home) *cobra.Command {
 		}
 		for _, c := range all {
 			fmt.Fprintf(cmd.OutOrStdout(), "%s  %s\n  %s of %s GRAM left, %s paid for answers\n  %s\n",
-				c.Address(), c.State, ton.Nano(left(c)), ton.Nano(c.Deposit), ton.Nano(c.Progress.Settled), hostText(c.Host))
+				c.Address(), c.State, ton.Nano(c.Left()), ton.Nano(c.Deposit), ton.Nano(c.Progress.Settled), hostText(c.Host))
 		}
 		return nil
 	}

@@ -10,6 +10,7 @@ import (
 	"github.com/xssnick/tonutils-go/tlb"
 
 	"github.com/bombyx-network/bombyx/client"
+	"github.com/bombyx-network/bombyx/client/profile"
 	"github.com/bombyx-network/bombyx/client/store"
 	"github.com/bombyx-network/bombyx/internal/cli"
 	"github.com/bombyx-network/bombyx/internal/ton"
@@ -88,17 +89,10 @@ func (h *home) onChannel(cmd *cobra.Command, args []string, do func(*payer, stor
 	}
 	release, err := p.store.Acquire(c.Address())
 	if err != nil {
-		return busy(c, err)
+		return profile.Busy(c, err)
 	}
 	defer release()
 	return do(p, c)
-}
-
-func busy(c store.Channel, err error) error {
-	if errors.Is(err, store.ErrBusy) {
-		return cli.Errorf(cli.Usage, "stop the other bombyx, or use its proxy; a second channel serves a second program", "another process is paying from %s", c.Address())
-	}
-	return err
 }
 
 // leave closes a channel as far as it goes now.
@@ -186,9 +180,13 @@ func (p *payer) leave(c store.Channel, alone, wait bool) error {
 
 // reach is what it takes to talk to a channel's host about it. Clear the key.
 func (p *payer) reach(c store.Channel) (client.Config, error) {
-	cfg, err := p.h.reach(c.Host, c.HostKey)
+	d, err := p.h.profile()
+	if err != nil {
+		return client.Config{}, err
+	}
+	cfg, err := d.Reach(c.Host, c.HostKey)
 	if err == nil {
-		cfg.Payment, err = payment(p.wallet, p.store, c)
+		cfg.Payment, err = profile.Payment(p.wallet, p.store, c)
 	}
 	return cfg, err
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"io/fs"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -15,8 +14,8 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/bombyx-network/bombyx/attestation"
-	"github.com/bombyx-network/bombyx/attestation/collateral"
 	"github.com/bombyx-network/bombyx/attestation/collateral/fetch"
+	"github.com/bombyx-network/bombyx/client/profile"
 	"github.com/bombyx-network/bombyx/internal/cli"
 )
 
@@ -157,7 +156,7 @@ other bundles. They are recognised by their contents, whatever the files are cal
 
 // writeBundle writes a bundle whole or not at all.
 func writeBundle(cmd *cobra.Command, path string, inputs [][]byte) error {
-	b, err := newBundle(inputs)
+	b, err := profile.NewBundle(inputs)
 	if err != nil {
 		return err
 	}
@@ -207,7 +206,7 @@ when until when it says that it holds. No signature is checked: bombyx verify do
 		if err != nil {
 			return err
 		}
-		b, err := newBundle(inputs)
+		b, err := profile.NewBundle(inputs)
 		if err != nil {
 			return err
 		}
@@ -249,77 +248,16 @@ func date(t time.Time) string {
 	return t.UTC().Format(time.RFC3339)
 }
 
-const maxCollateralFiles = 10_000
-
-// readAllCollateral reads files and folders as readCollateral does.
+// readAllCollateral reads files and folders, and counts on log what is no collateral.
 func readAllCollateral(paths []string, log io.Writer) (inputs [][]byte, err error) {
 	for _, path := range paths {
-		more, err := readCollateral(path, log)
+		more, err := profile.ReadCollateral(path, func(n, of int) {
+			fmt.Fprintf(log, "bombyx: %d of %d files in %s are no collateral\n", n, of, path)
+		})
 		if err != nil {
 			return nil, err
 		}
 		inputs = append(inputs, more...)
 	}
 	return inputs, nil
-}
-
-// readCollateral reads a file, or every file in a folder that is collateral; others there are left out, and counted on log.
-func readCollateral(path string, log io.Writer) ([][]byte, error) {
-	info, err := os.Stat(path)
-	if err != nil {
-		return nil, cli.Errorf(cli.Usage, "check the path", "collateral: %w", err)
-	}
-	if !info.IsDir() {
-		b, err := cli.ReadFile(path, collateral.MaxBundle)
-		if err != nil {
-			return nil, err
-		}
-		if _, err := collateral.New(b); err != nil {
-			return nil, cli.Errorf(cli.Usage, "give TCB info, QE identity, CRL, certificate, RIM, OCSP answer or bundle", "%s: %w", path, err)
-		}
-		return [][]byte{b}, nil
-	}
-	var inputs [][]byte
-	files, left, size := 0, 0, int64(0)
-	err = filepath.WalkDir(path, func(p string, d fs.DirEntry, err error) error {
-		if err != nil || !d.Type().IsRegular() {
-			return err
-		}
-		info, err := d.Info()
-		if err != nil {
-			return err
-		}
-		files, size = files+1, size+info.Size()
-		if files > maxCollateralFiles || size > 4*collateral.MaxBundle {
-			return fmt.Errorf("more than %d files or %d bytes: is it the right folder?", maxCollateralFiles, 4*collateral.MaxBundle)
-		}
-		if info.Size() > collateral.MaxBundle {
-			return nil
-		}
-		b, err := os.ReadFile(p)
-		if err != nil {
-			return err
-		}
-		if _, err := collateral.New(b); err != nil {
-			left++
-			return nil
-		}
-		inputs = append(inputs, b)
-		return nil
-	})
-	if err != nil {
-		return nil, cli.Errorf(cli.Usage, "check the path and its permissions", "collateral: %w", err)
-	}
-	if left > 0 {
-		fmt.Fprintf(log, "bombyx: %d of %d files in %s are no collateral\n", left, files, path)
-	}
-	return inputs, nil
-}
-
-func newBundle(inputs [][]byte) (*collateral.Bundle, error) {
-	b, err := collateral.New(inputs...)
-	if err != nil {
-		return nil, cli.Errorf(cli.Usage, "remove it", "%w", err)
-	}
-	return b, nil
 }

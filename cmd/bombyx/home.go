@@ -4,27 +4,23 @@ import (
 	"bufio"
 	"context"
 	"crypto/ed25519"
-	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
 	"os"
-	"path/filepath"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/spf13/cobra"
 
-	"github.com/bombyx-network/bombyx/attestation/collateral"
-	"github.com/bombyx-network/bombyx/attestation/policy"
 	"github.com/bombyx-network/bombyx/client"
+	"github.com/bombyx-network/bombyx/client/profile"
 	"github.com/bombyx-network/bombyx/client/store"
 	"github.com/bombyx-network/bombyx/internal/cli"
 	"github.com/bombyx-network/bombyx/internal/ton"
-	"github.com/bombyx-network/bombyx/internal/ton/adnl"
-	"github.com/bombyx-network/bombyx/internal/ton/channel"
 	"github.com/bombyx-network/bombyx/internal/ton/wallet"
 )
 
@@ -33,19 +29,10 @@ type home struct {
 	dir        string
 	passphrase string // file
 	yes        bool
-	lookups    proven
-}
 
-// Files in the home directory.
-const (
-	walletFile     = "wallet.age"
-	networkFile    = "network.json"
-	hostFile       = "host.json"
-	policyFile     = "policy.json"
-	collateralPath = "collateral" // a file or a folder
-	storeFile      = "client.db"
-	keyBlockFile   = "key-block.json" // how far the chain has been proven
-)
+	mu      sync.Mutex
+	lookups *profile.Lookups // nil until proven
+}
 
 func (h *home) flags(c *cobra.Command) {
 	c.PersistentFlags().StringVar(&h.dir, "home", "", "directory of wallet, network, host, policy and channels (default $BOMBYX_HOME, else bombyx in the user's configuration directory)")
@@ -61,65 +48,32 @@ func (h *home) yesFlag(c *cobra.Command) {
 	c.Flags().BoolVarP(&h.yes, "yes", "y", false, "do not ask for confirmation")
 }
 
+// profile is the home directory.
+func (h *home) profile() (profile.Dir, error) {
+	if h.dir != "" {
+		return profile.Dir(h.dir), nil
+	}
+	return profile.Default()
+}
+
 // at returns the path of a file in the home directory.
 func (h *home) at(name string) (string, error) {
-	dir := h.dir
-	if dir == "" {
-		dir = os.Getenv("BOMBYX_HOME")
-	}
-	if dir == "" {
-		base, err := os.UserConfigDir()
-		if err != nil {
-			return "", cli.Errorf(cli.Usage, "give --home DIR", "no configuration directory: %w", err)
-		}
-		dir = filepath.Join(base, "bombyx")
-	}
-	return filepath.Join(dir, name), nil
+	d, err := h.profile()
+	return d.Path(name), err
 }
 
 // make is at, and the directory exists afterwards.
 func (h *home) make(name string) (string, error) {
-	path, err := h.at(name)
-	if err != nil {
-		return "", err
+	d, err := h.profile()
+	if err == nil {
+		err = d.Make()
 	}
-	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
-		return "", cli.Errorf(cli.Usage, "choose another --home", "%w", err)
-	}
-	return path, nil
+	return d.Path(name), err
 }
 
 func exists(path string) bool {
 	_, err := os.Stat(path)
 	return !errors.Is(err, fs.ErrNotExist)
-}
-
-// A hostConfig is host.json: which host to use, who it is, and what the user accepts to pay.
-type hostConfig struct {
-	Version   int           `json:"v"`
-	URL       string        `json:"url"`
-	Key       string        `json:"key"` // Ed25519, 64 hexadecimal digits
-	Model     string        `json:"model"`
-	MaxPrices client.Prices `json:"max_prices"` // nanogram per million tokens
-	Window    uint64        `json:"window"`     // nanogram ahead of delivery
-
-	Registry string `json:"registry,omitempty"` // the registry that must list the host for as long as it is used
-	Name     string `json:"name,omitempty"`     // what the registry calls it
-}
-
-// overADNL says that a host is named by its ADNL id.
-func overADNL(host string) bool { return strings.HasPrefix(host, adnl.Scheme) }
-
-// parseHostKey reads the key of a host. Without one, an ADNL id stands for it: nil.
-func parseHostKey(host, s string) (ed25519.PublicKey, error) {
-	if s == "" && overADNL(host) {
-		return nil, nil
-	}
-	b, err := hex.DecodeString(s)
-	if err != nil || len(b) != ed25519.PublicKeySize {
-		return nil, cli.Errorf(cli.Usage, "ask the provider for its key, or take it from a registry that you trust", "host key %.80q is not 64 hexadecimal digits", s)
-	}
-	return b, nil
 }
 
 // A hostChoice is --host with --host-key, or with --registry.
@@ -134,25 +88,22 @@ func (o *hostChoice) flags(c *cobra.Command) {
 
 // host returns which host to use. One that was given on the command line, not recorded, is asked for its card, and the prices
 // there are the limit.
-func (h *home) host(cmd *cobra.Command, o hostChoice) (*hostConfig, ed25519.PublicKey, error) {
+func (h *home) host(cmd *cobra.Command, o hostChoice) (*profile.Host, ed25519.PublicKey, error) {
 	switch given := o.key != "" || o.registry != ""; {
 	case o.url == "" && given:
 		return nil, nil, cli.Errorf(cli.Usage, "give --host too", "--host-key or --registry alone names no host")
-	case o.url != "" && !given && !overADNL(o.url):
+	case o.url != "" && !given && !(&profile.Host{URL: o.url}).OverADNL():
 		return nil, nil, cli.Errorf(cli.Usage, "--host URL --host-key KEY, --host adnl:ID, or --host NAME --registry REGISTRY", "a host takes its key, or a registry that lists it")
 	}
-	var c hostConfig
-	path, err := h.at(hostFile)
+	d, err := h.profile()
 	if err != nil {
 		return nil, nil, err
 	}
-	if exists(path) {
-		if _, err := cli.ReadConfig(path, &c); err != nil {
-			return nil, nil, err
-		}
-		if c.Version != 1 {
-			return nil, nil, cli.Errorf(cli.Usage, "write it anew: bombyx host add URL KEY", "%s: version %d, this program reads 1", path, c.Version)
-		}
+	var c profile.Host
+	if recorded, err := d.Host(); err == nil {
+		c = *recorded
+	} else if o.url == "" || d.Has(profile.HostFile) {
+		return nil, nil, err
 	}
 	if o.registry != "" {
 		listed, card, err := h.fromRegistry(cmd.Context(), o.registry, o.url)
@@ -162,16 +113,14 @@ func (h *home) host(cmd *cobra.Command, o hostChoice) (*hostConfig, ed25519.Publ
 		if c.Registry == listed.Registry && c.Name == listed.Name && c.Key == listed.Key {
 			listed.Model, listed.MaxPrices, listed.Window = c.Model, c.MaxPrices, c.Window // as the user accepted them
 		} else {
-			listed.accept(card, "")
+			accept(listed, card, "")
 			fmt.Fprintf(cmd.ErrOrStderr(), "%s asks %s\n", listed.URL, pricesText(listed.MaxPrices))
 		}
 		c = *listed
-	} else if o.url != "" && (o.url != c.URL || o.key != c.Key && (o.key != "" || !overADNL(o.url))) {
-		c = hostConfig{Version: 1, URL: o.url, Key: o.key}
-	} else if c.URL == "" {
-		return nil, nil, cli.Errorf(cli.Usage, "bombyx host add URL KEY, or give --host and --host-key", "no host is known")
+	} else if o.url != "" && (o.url != c.URL || o.key != c.Key && (o.key != "" || !c.OverADNL())) {
+		c = profile.Host{Version: 1, URL: o.url, Key: o.key}
 	}
-	key, err := parseHostKey(c.URL, c.Key)
+	key, err := c.PublicKey()
 	if err != nil {
 		return nil, nil, err
 	}
@@ -181,7 +130,7 @@ func (h *home) host(cmd *cobra.Command, o hostChoice) (*hostConfig, ed25519.Publ
 			return nil, nil, err
 		}
 		key, c.Key = card.Key(), card.Host
-		c.accept(card, "")
+		accept(&c, card, "")
 		fmt.Fprintf(cmd.ErrOrStderr(), "%s asks %s\n", c.URL, pricesText(c.MaxPrices))
 	}
 	return &c, key, nil
@@ -189,9 +138,8 @@ func (h *home) host(cmd *cobra.Command, o hostChoice) (*hostConfig, ed25519.Publ
 
 // completeModel offers the recorded host's model. It asks nobody: completing a word must not tell a host that one is at work.
 func (h *home) completeModel(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
-	var c hostConfig
-	if path, err := h.at(hostFile); err == nil {
-		if _, err := cli.ReadConfig(path, &c); err == nil {
+	if d, err := h.profile(); err == nil {
+		if c, err := d.Host(); err == nil {
 			return []string{c.Model}, cobra.ShellCompDirectiveNoFileComp
 		}
 	}
@@ -199,7 +147,7 @@ func (h *home) completeModel(*cobra.Command, []string, string) ([]string, cobra.
 }
 
 // accept takes a card's prices for the limit and its window for ours.
-func (c *hostConfig) accept(card *client.Card, model string) {
+func accept(c *profile.Host, card *client.Card, model string) {
 	c.Model, c.Window = model, card.Window
 	if c.Model == "" {
 		c.Model = card.Enclaves[0].Models[0]
@@ -207,22 +155,17 @@ func (c *hostConfig) accept(card *client.Card, model string) {
 	c.MaxPrices = card.Prices[c.Model]
 }
 
-// reach is the part of a client's configuration that says where a host is.
-func (h *home) reach(url string, key ed25519.PublicKey) (cfg client.Config, err error) {
-	cfg.Host, cfg.HostKey = url, key
-	if overADNL(url) {
-		cfg.Network, err = h.network()
-	}
-	return cfg, err
-}
-
 // fetchCard asks a host for its card. A host that was taken from a registry must still be listed there.
-func (h *home) fetchCard(ctx context.Context, host *hostConfig, key ed25519.PublicKey) (*client.Card, error) {
-	cfg, err := h.reach(host.URL, key)
+func (h *home) fetchCard(ctx context.Context, host *profile.Host, key ed25519.PublicKey) (*client.Card, error) {
+	d, err := h.profile()
 	if err != nil {
 		return nil, err
 	}
-	cfg.Listed, cfg.Timeout = host.listed(h), 20*time.Second
+	cfg, err := d.Reach(host.URL, key)
+	if err != nil {
+		return nil, err
+	}
+	cfg.Listed, cfg.Timeout = host.Listed(h.proven), 20*time.Second
 	c, err := client.FetchCard(ctx, cfg)
 	if err != nil {
 		return nil, fault(err)
@@ -238,73 +181,13 @@ func pricesText(p client.Prices) string {
 		ton.Nano(p.Prompt), ton.Nano(p.Cached), ton.Nano(p.Completion), ton.Nano(p.Reasoning))
 }
 
-// policy reads the policy of requests: there is no default, because only the user can say which images to trust.
-func (h *home) policy() (*policy.Policy, error) {
-	path, err := h.at(policyFile)
-	if err != nil {
-		return nil, err
-	}
-	if !exists(path) {
-		return nil, cli.Errorf(cli.Usage, "put one there: only you can say which guest images and builds you trust; bombyx policy example prints one to start from",
-			"%s: no appraisal policy", path)
-	}
-	return readPolicy(path)
-}
-
-func readPolicy(path string) (*policy.Policy, error) {
-	b, err := cli.ReadFile(path, policy.MaxDocument)
-	if err != nil {
-		return nil, err
-	}
-	p, err := policy.Parse(b)
-	if err != nil {
-		return nil, cli.Errorf(cli.Usage, cli.EncodingOr(b, "fix the policy: every member is required, unknown ones are refused"), "%s: %w", path, err)
-	}
-	return p, nil
-}
-
-// collateral reads the user's own collateral; nil when there is none, so that the host is asked for it.
-func (h *home) collateral() (*collateral.Bundle, error) {
-	path, err := h.at(collateralPath)
-	if err != nil {
-		return nil, err
-	}
-	if !exists(path) {
-		return nil, nil
-	}
-	inputs, err := readCollateral(path, io.Discard)
-	if err != nil {
-		return nil, err
-	}
-	return newBundle(inputs)
-}
-
-// network reads network.json.
-func (h *home) network() ([]byte, error) {
-	path, err := h.at(networkFile)
-	if err != nil {
-		return nil, err
-	}
-	if !exists(path) {
-		return nil, cli.Errorf(cli.Usage, "put the network's global.config.json there (TON's is https://ton.org/global.config.json; bombyx devnet --config writes one)", "%s: no network", path)
-	}
-	return cli.ReadFile(path, 1<<20)
-}
-
-// config reads network.json.
-func (h *home) config() (raw []byte, c *ton.Config, err error) {
-	if raw, err = h.network(); err != nil {
-		return nil, nil, err
-	}
-	if c, err = ton.ParseConfig(raw); err != nil {
-		return nil, nil, cli.Errorf(cli.Usage, "put the network's global.config.json there, as TON publishes it", "%s: %w", networkFile, err)
-	}
-	return raw, c, nil
-}
-
 // globalID is the id of the network that network.json describes. It connects only where the file does not tell.
 func (h *home) globalID(ctx context.Context) (int32, error) {
-	_, c, err := h.config()
+	d, err := h.profile()
+	if err != nil {
+		return 0, err
+	}
+	_, c, err := d.Network()
 	if err != nil {
 		return 0, err
 	}
@@ -321,41 +204,53 @@ func (h *home) globalID(ctx context.Context) (int32, error) {
 
 // chain connects to the network that network.json describes.
 func (h *home) chain(ctx context.Context) (*ton.Client, error) {
-	b, _, err := h.config()
+	d, err := h.profile()
 	if err != nil {
 		return nil, err
 	}
-	memory, err := h.at(keyBlockFile)
+	return d.Chain(ctx, chainOptions)
+}
+
+var chainOptions = ton.Options{
+	Progress: func(seqno, newest uint32) {
+		fmt.Fprintf(os.Stderr, "bombyx: proving the chain once, from its pinned block: at block %d of %d\n", seqno, newest)
+	},
+	Warn: func(err error) { fmt.Fprintln(os.Stderr, "bombyx: warning:", err) },
+}
+
+// proven is chain, once, for what a session looks up on the way.
+func (h *home) proven(ctx context.Context) (*ton.Client, error) {
+	d, err := h.profile()
 	if err != nil {
 		return nil, err
 	}
-	c, err := ton.Dial(ctx, b, ton.Options{Memory: memory,
-		Progress: func(seqno, newest uint32) {
-			fmt.Fprintf(os.Stderr, "bombyx: proving the chain once, from its pinned block: at block %d of %d\n", seqno, newest)
-		},
-		Warn: func(err error) { fmt.Fprintln(os.Stderr, "bombyx: warning:", err) }})
-	if err != nil {
-		return nil, chainFault(err)
+	h.mu.Lock()
+	if h.lookups == nil {
+		h.lookups = profile.NewLookups(d, chainOptions)
 	}
-	return c, nil
+	l := h.lookups
+	h.mu.Unlock()
+	return l.Chain(ctx)
+}
+
+// hangUp ends what proven began.
+func (h *home) hangUp() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.lookups != nil {
+		h.lookups.Close()
+	}
 }
 
 // openWallet decrypts the wallet. Wipe it.
 func (h *home) openWallet(ctx context.Context, chain ton.Chain) (*wallet.Wallet, error) {
-	path, err := h.at(walletFile)
+	d, err := h.profile()
 	if err != nil {
 		return nil, err
 	}
-	if !exists(path) {
-		return nil, cli.Errorf(cli.Usage, "bombyx wallet new, or bombyx wallet import", "%s: no wallet", path)
-	}
-	pass, err := h.askPassphrase(ctx, "Passphrase of "+path+": ")
+	w, err := d.Wallet(ctx, h.walletPassphrase)
 	if err != nil {
 		return nil, err
-	}
-	w, err := wallet.Load(path, pass)
-	if err != nil {
-		return nil, walletFault(err)
 	}
 	w.OnWait(func() {
 		fmt.Fprintln(os.Stderr, "bombyx: waiting: another process is sending from this wallet")
@@ -369,10 +264,14 @@ func (h *home) openWallet(ctx context.Context, chain ton.Chain) (*wallet.Wallet,
 	return w, nil
 }
 
+func (h *home) walletPassphrase(ctx context.Context, file string) (string, error) {
+	return h.askPassphrase(ctx, "Passphrase of "+file+": ")
+}
+
 // belongs refuses a wallet of another network than the chain's.
 func belongs(w *wallet.Wallet, chain ton.Chain) error {
 	if chain.GlobalID() != w.GlobalID() {
-		return cli.Errorf(cli.Usage, "use the network.json that belongs to this wallet, or another --home", "the wallet is for network %d, %s for %d", w.GlobalID(), networkFile, chain.GlobalID())
+		return cli.Errorf(cli.Usage, "use the network.json that belongs to this wallet, or another --home", "the wallet is for network %d, %s for %d", w.GlobalID(), profile.NetworkFile, chain.GlobalID())
 	}
 	return nil
 }
@@ -455,36 +354,15 @@ func (h *home) confirm(cmd *cobra.Command, question string) error {
 
 // store opens the record of channels and receipts. Close it.
 func (h *home) store(ctx context.Context) (*store.Store, error) {
-	path, err := h.make(storeFile)
+	d, err := h.profile()
 	if err != nil {
 		return nil, err
 	}
-	s, err := store.Open(ctx, path, time.Now)
-	if err != nil {
-		return nil, cli.Errorf(cli.Usage, "restore the file, or move it away: bombyx channel recover finds the channels again", "%w", err)
-	}
-	return s, nil
-}
-
-// channelKey derives the key that signs a channel's vouchers from the wallet, so that no file holds it.
-func channelKey(w *wallet.Wallet, salt uint64, payee channel.Address) (ed25519.PrivateKey, error) {
-	var b [40]byte
-	for i := range 8 {
-		b[i] = byte(salt >> (56 - 8*i))
-	}
-	copy(b[8:], payee[:])
-	seed, err := w.DeriveKey(b[:], "bombyx/1 channel key")
-	if err != nil {
-		return nil, err
-	}
-	defer clear(seed[:])
-	return ed25519.NewKeyFromSeed(seed[:]), nil
+	return d.Store(ctx)
 }
 
 func walletFault(err error) error {
 	switch {
-	case errors.Is(err, wallet.ErrPassphrase):
-		return cli.Errorf(cli.Usage, "try again; without passphrase only the 24 words bring the wallet back: bombyx wallet import", "%w", err)
 	case errors.Is(err, wallet.ErrBalance):
 		return cli.Errorf(cli.Money, "fund the wallet: bombyx wallet show prints its address and a link for a phone wallet", "%w", err)
 	case errors.Is(err, wallet.ErrNetwork):

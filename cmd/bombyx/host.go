@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/bombyx-network/bombyx/client"
+	"github.com/bombyx-network/bombyx/client/profile"
 	"github.com/bombyx-network/bombyx/internal/cli"
 	"github.com/bombyx-network/bombyx/internal/ton"
 	"github.com/bombyx-network/bombyx/internal/ton/channel"
@@ -48,21 +49,21 @@ Which registries to believe is up to you.`,
 	c.Flags().StringVar(&from, "registry", "", "take the host from this registry: EQ... or 0:...")
 	h.yesFlag(c)
 	c.RunE = func(cmd *cobra.Command, args []string) error {
-		if from != "" && len(args) == 2 || from == "" && len(args) == 1 && !overADNL(args[0]) {
+		if from != "" && len(args) == 2 || from == "" && len(args) == 1 && !(&profile.Host{URL: args[0]}).OverADNL() {
 			return cli.Errorf(cli.Usage, "bombyx host add URL KEY, bombyx host add adnl:ID, or bombyx host add --registry REGISTRY NAME", "a host takes its key, or a registry that lists it")
 		}
-		var cfg *hostConfig
+		var cfg *profile.Host
 		var card *client.Card
 		var err error
 		if from != "" {
 			cfg, card, err = h.fromRegistry(cmd.Context(), from, args[0])
 		} else {
-			cfg = &hostConfig{Version: 1, URL: args[0]}
+			cfg = &profile.Host{Version: 1, URL: args[0]}
 			if len(args) > 1 {
 				cfg.Key = args[1]
 			}
 			var key ed25519.PublicKey
-			if key, err = parseHostKey(cfg.URL, cfg.Key); err == nil {
+			if key, err = cfg.PublicKey(); err == nil {
 				card, err = h.fetchCard(cmd.Context(), cfg, key)
 			}
 		}
@@ -73,7 +74,7 @@ Which registries to believe is up to you.`,
 			return cli.Errorf(cli.Usage, "choose one of "+strings.Join(models(card), ", "), "the host does not serve %.100q", model)
 		}
 		cfg.Key = card.Host
-		cfg.accept(card, model)
+		accept(cfg, card, model)
 		if window != "" {
 			n, err := parseAmount(window)
 			if err != nil {
@@ -91,8 +92,8 @@ Which registries to believe is up to you.`,
 }
 
 // keepHost replaces host.json in one step.
-func (h *home) keepHost(c *hostConfig) error {
-	path, err := h.make(hostFile)
+func (h *home) keepHost(c *profile.Host) error {
+	path, err := h.make(profile.HostFile)
 	if err != nil {
 		return err
 	}
@@ -133,7 +134,7 @@ func hostShow(h *home) *cobra.Command {
 	return c
 }
 
-func showCard(cmd *cobra.Command, cfg *hostConfig, card *client.Card) {
+func showCard(cmd *cobra.Command, cfg *profile.Host, card *client.Card) {
 	out := cmd.OutOrStdout()
 	fmt.Fprintf(out, "host     %s\nkey      %s\npayee    %s on network %d\nclosing  %s, at least %s GRAM deposit\nwindow   %s GRAM ahead of delivery\n",
 		cfg.URL, cfg.Key, friendly(card.Payee), card.Network, time.Duration(card.ClosingDelay)*time.Second, ton.Nano(card.MinDeposit), ton.Nano(cfg.Window))

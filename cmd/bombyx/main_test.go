@@ -24,7 +24,7 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	testscript.Main(m, map[string]func(){"bombyx": main, "mock": mockMain})
+	testscript.Main(m, map[string]func(){"bombyx": main, "mock": mockMain, "program": programMain})
 }
 
 // TestSessions plays the sessions in testdata: what a user types, and what must come back.

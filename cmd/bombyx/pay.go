@@ -1,12 +1,9 @@
 package main
 
 import (
-	"cmp"
-	"crypto/ed25519"
-	"errors"
+	"context"
 	"fmt"
 	"io"
-	"slices"
 	"sync"
 	"time"
 
@@ -15,34 +12,15 @@ import (
 	"github.com/bombyx-network/bombyx/attestation"
 	"github.com/bombyx-network/bombyx/attestation/results"
 	"github.com/bombyx-network/bombyx/client"
-	"github.com/bombyx-network/bombyx/client/store"
+	"github.com/bombyx-network/bombyx/client/profile"
 	"github.com/bombyx-network/bombyx/internal/cli"
 	"github.com/bombyx-network/bombyx/internal/ton/channel"
-	"github.com/bombyx-network/bombyx/internal/ton/wallet"
 )
 
-// payment is a channel as the client library pays from it. Clear its key.
-func payment(w *wallet.Wallet, s *store.Store, c store.Channel) (client.Payment, error) {
-	key, err := channelKey(w, c.Params.Salt, c.Params.Payee)
-	if err != nil {
-		return client.Payment{}, err
-	}
-	if !ed25519.PublicKey(c.Params.ClientKey[:]).Equal(key.Public()) {
-		clear(key)
-		return client.Payment{}, cli.Errorf(cli.Usage, "use the wallet that opened it", "%s was opened from another wallet", c.Address())
-	}
-	return client.Payment{Network: c.Network, Channel: c.Params, Key: key, Deposit: c.Deposit, State: c.Progress, Save: s.Save(c.Address()), Flush: s.Flush}, nil
-}
-
-// A line is what chat and proxy talk through: an attested, paid connection to a host. Close it.
+// A line is what chat and proxy talk through, and what they say of it. Close it.
 type line struct {
-	*client.Transport
-	host    *hostConfig
-	store   *store.Store
-	channel store.Channel
-	key     ed25519.PrivateKey
-	lookups *proven
-	release func()
+	*profile.Line
+	home *home
 
 	mu       sync.Mutex
 	quiet    bool                // an answer is on the screen:
@@ -67,92 +45,31 @@ func (o *lineOptions) flags(h *home, c *cobra.Command) {
 	c.Flags().DurationVar(&o.timeout, "timeout", 2*time.Minute, "how long host and enclave may give no sign of life")
 }
 
-// dial prepares a line. It unlocks the wallet and connects to nothing but the host, and only for what is public; to TON only
-// where the policy accepts epoch evidence or names registries, or the host was taken from one, once that is needed.
-func (h *home) dial(cmd *cobra.Command, o lineOptions) (_ *line, err error) {
-	l := &line{lookups: &h.lookups}
-	defer func() {
-		if err != nil {
-			l.close()
-		}
-	}()
+// dial prepares a line.
+func (h *home) dial(cmd *cobra.Command, o lineOptions) (*line, error) {
 	if o.timeout <= 0 {
 		return nil, cli.Errorf(cli.Usage, "give a time such as 2m", "--timeout %s is out of range", o.timeout)
 	}
-	pol, err := h.policy()
+	d, err := h.profile()
 	if err != nil {
 		return nil, err
 	}
-	bundle, err := h.collateral()
-	if err != nil {
-		return nil, err
-	}
-	host, key, err := h.host(cmd, o.host)
-	if err != nil {
-		return nil, err
-	}
-	l.host = host
-	if l.store, err = h.store(cmd.Context()); err != nil {
-		return nil, err
-	}
-	if err := l.reserve(cmd, key); err != nil {
-		return nil, err
-	}
-	w, err := h.openWallet(cmd.Context(), nil)
-	if err != nil {
-		return nil, err
-	}
-	defer w.Wipe()
-	pay, err := payment(w, l.store, l.channel)
-	if err != nil {
-		return nil, err
-	}
-	l.key = pay.Key
-	cfg, err := h.reach(host.URL, key)
-	if err != nil {
-		return nil, err
-	}
-	cfg.Policy, cfg.Collateral, cfg.Payment, cfg.MaxPrices, cfg.Window = pol, bundle, pay, host.MaxPrices, host.Window
-	cfg.Timeout, cfg.Trace = o.timeout, l.trace(cmd.ErrOrStderr(), o.verbose)
-	if pol.Epoch != nil {
-		cfg.Blocks = blocks{h, pay.Network}
-	}
-	if len(pol.Registries) > 0 {
-		cfg.Registries = h.registries
-	}
-	cfg.Listed = host.listed(h)
-	t, err := client.New(cfg)
-	if err != nil {
-		return nil, cli.Errorf(cli.Usage, "bombyx host add URL KEY", "%w", err)
-	}
-	l.Transport = t
-	return l, nil
-}
-
-// reserve takes the channel to this host that has the most left and that no other process uses.
-func (l *line) reserve(cmd *cobra.Command, host ed25519.PublicKey) error {
-	all, err := l.store.Channels(cmd.Context())
-	if err != nil {
-		return err
-	}
-	all = slices.DeleteFunc(all, func(c store.Channel) bool {
-		return !c.HostKey.Equal(host) || c.State == store.StateClosed || c.State == store.StateClosing || left(c) == 0
+	l := &line{home: h}
+	l.Line, err = d.Dial(cmd.Context(), profile.Options{
+		Passphrase: h.walletPassphrase,
+		Host: func(context.Context) (*profile.Host, error) {
+			host, _, err := h.host(cmd, o.host)
+			return host, err
+		},
+		Timeout: o.timeout,
+		Trace:   l.trace(cmd.ErrOrStderr(), o.verbose),
+		Chain:   h.proven,
 	})
-	slices.SortStableFunc(all, func(a, b store.Channel) int { return cmp.Compare(left(b), left(a)) })
-	err = cli.Errorf(cli.Money, "bombyx channel open AMOUNT, or bombyx channel top-up AMOUNT", "no open channel to %s has money left", l.host.URL)
-	for _, c := range all {
-		release, e := l.store.Acquire(c.Address())
-		if errors.Is(e, store.ErrBusy) {
-			err = busy(c, e)
-			continue
-		}
-		if e != nil {
-			return e
-		}
-		l.channel, l.release = c, release
-		return nil
+	if err != nil {
+		h.hangUp()
+		return nil, err
 	}
-	return err
+	return l, nil
 }
 
 func (l *line) trace(w io.Writer, verbose bool) client.Trace {
@@ -230,14 +147,7 @@ func (l *line) take() (*attestation.Result, *client.Receipt) {
 
 // close writes what is still to be recorded.
 func (l *line) close() error {
-	var err error
-	if l.store != nil {
-		err = l.store.Close()
-	}
-	l.lookups.close()
-	if l.release != nil {
-		l.release()
-	}
-	clear(l.key)
+	err := l.Close()
+	l.home.hangUp()
 	return err
 }

@@ -57,8 +57,8 @@ whoever reaches it reads the answers and spends the channel.`,
 		fmt.Fprintf(cmd.OutOrStdout(), "export OPENAI_BASE_URL=http://%s/v1 OPENAI_API_KEY=none\n", ln.Addr())
 		select {
 		case err = <-done:
-		case <-l.store.Failed():
-			err = l.store.Flush() // paying on without a record would be paying blindly
+		case <-l.Failed():
+			// paying on without a record would be paying blindly: close says why
 		case <-cmd.Context().Done():
 		}
 		grace, cancel := context.WithTimeout(context.Background(), 5*time.Second)

@@ -11,6 +11,7 @@ import (
 	"github.com/xssnick/tonutils-go/tlb"
 
 	"github.com/bombyx-network/bombyx/client"
+	"github.com/bombyx-network/bombyx/client/profile"
 	"github.com/bombyx-network/bombyx/client/store"
 	"github.com/bombyx-network/bombyx/internal/cli"
 	"github.com/bombyx-network/bombyx/internal/ton"
@@ -115,7 +116,7 @@ func (p *payer) search(args []string) ([]*channel.Account, error) {
 		if err != nil {
 			return nil, chainFault(err)
 		}
-		if key, err := channelKey(p.wallet, on.Salt, on.Payee); err != nil || on.ClientKey != [32]byte(key[32:]) {
+		if key, err := profile.ChannelKey(p.wallet, on.Salt, on.Payee); err != nil || on.ClientKey != [32]byte(key[32:]) {
 			fmt.Fprintf(p.cmd.ErrOrStderr(), "bombyx: %s has a key that this wallet did not make: it can be closed, not paid from\n", a)
 		}
 		if !paidOut(on) {

@@ -22,6 +22,7 @@ import (
 	"github.com/xssnick/tonutils-go/tlb"
 
 	"github.com/bombyx-network/bombyx/attestation/policy"
+	"github.com/bombyx-network/bombyx/client/profile"
 	"github.com/bombyx-network/bombyx/internal/card"
 	"github.com/bombyx-network/bombyx/internal/cli"
 	"github.com/bombyx-network/bombyx/internal/manifest"
@@ -73,17 +74,11 @@ Anyone can run a registry. It means something only to those whose policy names i
 
 // registryAddress reads an address in either form.
 func registryAddress(s string) (*address.Address, error) {
-	a, err := address.ParseAddr(s)
+	a, err := registry.ParseAddress(s)
 	if err != nil {
-		a, err = address.ParseRawAddr(s)
+		return nil, cli.Errorf(cli.Usage, "give it as EQ... or 0:..., as bombyx registry create printed it", "%w", err)
 	}
-	if err == nil && (a.Type() != address.StdAddress || a.Workchain() != 0) {
-		err = errors.New("not an account of the basechain")
-	}
-	if err != nil {
-		return nil, cli.Errorf(cli.Usage, "give it as EQ... or 0:..., as bombyx registry create printed it", "%.80q is no registry's address: %w", s, err)
-	}
-	return a.Bounce(true).Testnet(false), nil
+	return a, nil
 }
 
 // loadRegistry reads a registry with proofs.
@@ -799,7 +794,7 @@ func (h *home) readRegistries(ctx context.Context, p *policy.Policy, files, bloc
 		if chain != nil {
 			return nil
 		}
-		path, err := h.at(networkFile)
+		path, err := h.at(profile.NetworkFile)
 		if err != nil {
 			return err
 		}

@@ -20,6 +20,7 @@ import (
 	"github.com/bombyx-network/bombyx/attestation/policy"
 	"github.com/bombyx-network/bombyx/attestation/results"
 	"github.com/bombyx-network/bombyx/attestation/snp"
+	"github.com/bombyx-network/bombyx/client/profile"
 	"github.com/bombyx-network/bombyx/internal/cli"
 )
 
@@ -94,7 +95,7 @@ speaks against the evidence, but collateral is missing.`,
 }
 
 func verify(cmd *cobra.Command, h *home, o *verifyOptions, files []string) error {
-	defer h.lookups.close()
+	defer h.hangUp()
 	a, err := o.prepare(cmd, h)
 	if err != nil {
 		return err
@@ -195,7 +196,7 @@ func (a *appraiser) appraise(ctx context.Context, file string, data []byte) (*at
 	if err != nil || len(fetched) == 0 {
 		return r, err
 	}
-	bundle, err := newBundle(slices.Concat(a.inputs, fetched))
+	bundle, err := profile.NewBundle(slices.Concat(a.inputs, fetched))
 	if err != nil {
 		return nil, err
 	}
@@ -274,7 +275,7 @@ func (o *verifyOptions) prepare(cmd *cobra.Command, h *home) (*appraiser, error)
 	}
 	paths := append([]string{}, o.collateral...)
 	if len(paths) == 0 {
-		own, err := h.at(collateralPath)
+		own, err := h.at(profile.CollateralPath)
 		if err != nil {
 			return nil, err
 		}
@@ -285,7 +286,7 @@ func (o *verifyOptions) prepare(cmd *cobra.Command, h *home) (*appraiser, error)
 	if a.inputs, err = readAllCollateral(append(paths, o.rims...), cmd.ErrOrStderr()); err != nil {
 		return nil, err
 	}
-	bundle, err := newBundle(a.inputs)
+	bundle, err := profile.NewBundle(a.inputs)
 	if err != nil {
 		return nil, err
 	}
@@ -317,7 +318,7 @@ func parseEpoch(s string) (*attestation.Epoch, error) {
 
 // proveEpoch asks the network about the block that evidence answers. It returns nil when there is no network to ask.
 func (h *home) proveEpoch(ctx context.Context, stated attestation.Epoch, offline bool) (*attestation.Epoch, error) {
-	path, err := h.at(networkFile)
+	path, err := h.at(profile.NetworkFile)
 	if err != nil {
 		return nil, err
 	}
@@ -342,7 +343,7 @@ func (h *home) proveEpoch(ctx context.Context, stated attestation.Epoch, offline
 func (o *verifyOptions) readPolicy(cmd *cobra.Command, h *home) (*policy.Policy, error) {
 	path := o.policy
 	if path == "" {
-		own, err := h.at(policyFile)
+		own, err := h.at(profile.PolicyFile)
 		if err != nil {
 			return nil, err
 		}
@@ -356,7 +357,7 @@ func (o *verifyOptions) readPolicy(cmd *cobra.Command, h *home) (*policy.Policy,
 	if document, ok := policy.Document(path); ok {
 		return policy.Parse(document)
 	}
-	return readPolicy(path)
+	return profile.ReadPolicy(path)
 }
 
 func (o *verifyOptions) show(cmd *cobra.Command, a *appraiser, i, n int, file string, data []byte, r *attestation.Result) error {

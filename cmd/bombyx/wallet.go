@@ -12,6 +12,7 @@ import (
 	"github.com/xssnick/tonutils-go/address"
 	"rsc.io/qr"
 
+	"github.com/bombyx-network/bombyx/client/profile"
 	"github.com/bombyx-network/bombyx/internal/cli"
 	"github.com/bombyx-network/bombyx/internal/ton"
 	"github.com/bombyx-network/bombyx/internal/ton/wallet"
@@ -76,7 +77,7 @@ The address depends on the network: the same words are another account on anothe
 
 // keepWallet makes a wallet for the network and saves it.
 func (h *home) keepWallet(cmd *cobra.Command, make func(globalID int32) (*wallet.Wallet, error)) error {
-	path, err := h.make(walletFile)
+	path, err := h.make(profile.WalletFile)
 	if err != nil {
 		return err
 	}

@@ -38,6 +38,7 @@ func TestImportsPointOneWay(t *testing.T) {
 		{"enclave", []string{module + "/host", module + "/client", module + "/internal/ton", module + "/cmd", "github.com/xssnick/tonutils-go"}, nil},
 		{"enclave/launch", []string{module + "/host", module + "/client", module + "/internal/ton", module + "/attestation/attestationtest", "modernc.org/sqlite"}, nil},
 		{"client", []string{module + "/host", module + "/enclave", module + "/cmd", module + "/attestation/attestationtest"}, nil},
+		{"client/profile", []string{module + "/host", module + "/enclave", module + "/cmd", module + "/attestation/attestationtest", "github.com/spf13/cobra"}, nil},
 		{"host", []string{module + "/client", module + "/enclave", module + "/cmd", module + "/attestation/attestationtest", "github.com/prometheus"}, nil},
 		{"cmd/bombyx", []string{module + "/host", module + "/enclave", module + "/attestation/attestationtest"}, nil},
 		{"cmd/bombyx-host", []string{module + "/client", module + "/enclave", module + "/attestation/attestationtest"}, nil},

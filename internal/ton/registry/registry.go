@@ -17,10 +17,11 @@ import (
 	"strings"
 	"unicode/utf8"
 
-	"github.com/bombyx-network/bombyx/internal/ton"
 	"github.com/xssnick/tonutils-go/address"
 	"github.com/xssnick/tonutils-go/tlb"
 	"github.com/xssnick/tonutils-go/tvm/cell"
+
+	"github.com/bombyx-network/bombyx/internal/ton"
 )
 
 //go:embed contract/registry.boc
@@ -76,6 +77,21 @@ var code = func() *cell.Cell {
 	}
 	return c
 }()
+
+// ParseAddress reads a registry's address as people write it, EQ... or 0:....
+func ParseAddress(s string) (*address.Address, error) {
+	a, err := address.ParseAddr(s)
+	if err != nil {
+		a, err = address.ParseRawAddr(s)
+	}
+	if err == nil && (a.Type() != address.StdAddress || a.Workchain() != 0) {
+		err = errors.New("not an account of the basechain")
+	}
+	if err != nil {
+		return nil, fmt.Errorf("%.80q is no registry's address: %w", s, err)
+	}
+	return a.Bounce(true).Testnet(false), nil
+}
 
 // Code returns the contract's code.
 func Code() *cell.Cell { return code }
