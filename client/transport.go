@@ -37,6 +37,7 @@ import (
 	"github.com/bombyx-network/bombyx/attestation"
 	"github.com/bombyx-network/bombyx/attestation/collateral"
 	"github.com/bombyx-network/bombyx/attestation/policy"
+	"github.com/bombyx-network/bombyx/client/responses"
 	"github.com/bombyx-network/bombyx/internal/apierror"
 	"github.com/bombyx-network/bombyx/internal/card"
 	"github.com/bombyx-network/bombyx/internal/direct"
@@ -128,8 +129,9 @@ type Trace struct {
 }
 
 // A Transport is an http.RoundTripper for POST /v1/chat/completions,
-// POST /v1/completions and GET /v1/models. It is safe for concurrent use. What
-// goes wrong comes back as a response with an OpenAI error object.
+// POST /v1/completions and GET /v1/models, and for POST /v1/responses, which it
+// makes a chat completion of. It is safe for concurrent use. What goes wrong
+// comes back as a response with an OpenAI error object.
 //
 // A request whose context ends, or whose body is closed before its end, is
 // cancelled down to the engine. RoundTrip, Read or Close then wait, two seconds at
@@ -247,8 +249,8 @@ func (t *Transport) serve(req *http.Request, body []byte) (*http.Response, *apie
 	switch {
 	case req.Method == http.MethodGet && path == "/v1/models":
 		return t.models(req.Context())
-	case path != "/v1/chat/completions" && path != "/v1/completions":
-		return nil, apierror.New(404, "unknown_path", "Bombyx serves /v1/chat/completions, /v1/completions and /v1/models", "")
+	case path != "/v1/chat/completions" && path != "/v1/completions" && path != responses.Path:
+		return nil, apierror.New(404, "unknown_path", "Bombyx serves /v1/chat/completions, /v1/completions, /v1/responses and /v1/models", "")
 	case req.Method != http.MethodPost:
 		return nil, apierror.New(405, "method_not_allowed", req.Method+" is not served here", "use POST")
 	case len(body) > maxRequest:
@@ -257,6 +259,16 @@ func (t *Transport) serve(req *http.Request, body []byte) (*http.Response, *apie
 	if err := strictjson.CheckObject(body, maxRequest); err != nil {
 		return nil, apierror.New(400, "malformed_json", "the request is not strict JSON: "+err.Error(), "send one JSON object")
 	}
+	if path == responses.Path {
+		return responses.Serve(body, t.cfg.Now(), func(chat []byte) (*http.Response, *apierror.Error) {
+			return t.complete(req.Context(), "/v1/chat/completions", chat)
+		})
+	}
+	return t.complete(req.Context(), path, body)
+}
+
+// complete asks an enclave for a completion.
+func (t *Transport) complete(ctx context.Context, path string, body []byte) (*http.Response, *apierror.Error) {
 	ask := ask{path: path, body: body}
 	if err := json.Unmarshal(body, &ask); err != nil {
 		return nil, apierror.New(400, "malformed_json", "model, stream or max_tokens has the wrong type", "see the OpenAI API reference")
@@ -264,7 +276,7 @@ func (t *Transport) serve(req *http.Request, body []byte) (*http.Response, *apie
 	var fault *apierror.Error
 	for range attempts {
 		var resp *http.Response
-		if resp, fault = t.try(req.Context(), &ask); fault == nil {
+		if resp, fault = t.try(ctx, &ask); fault == nil {
 			return resp, nil
 		}
 		if !t.recover(&ask, fault) {

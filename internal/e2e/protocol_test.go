@@ -378,7 +378,7 @@ func TestProtocolErrors(t *testing.T) {
 		documented[m[1]+" "+m[2]] = true
 	}
 	var have []string
-	for _, room := range []string{"../../host", "../../enclave", "../../client"} {
+	for _, room := range []string{"../../host", "../../enclave", "../../client", "../../client/responses"} {
 		entries := must[[]os.DirEntry](t)(os.ReadDir(room))
 		for _, e := range entries {
 			if !strings.HasSuffix(e.Name(), ".go") || strings.HasSuffix(e.Name(), "_test.go") {

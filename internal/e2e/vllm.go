@@ -1,0 +1,164 @@
+package e2e
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync/atomic"
+
+	"github.com/bombyx-network/bombyx/enclave/engine"
+	"github.com/bombyx-network/bombyx/enclave/engine/openai"
+)
+
+// VLLM is a stand-in for a vLLM server: no model, but answers by which one sees that the question arrived. It calls the
+// first tool that it is offered, after some reasoning, and says what a tool answered, or the user; asked for JSON it gives
+// {"city": "Paris"}. To "wait" it says three words and no more until the request is dropped; to "dropped?" how many were.
+type VLLM struct {
+	*httptest.Server
+	dropped atomic.Int64
+}
+
+// NewVLLM starts one. Close it.
+func NewVLLM() *VLLM {
+	v := new(VLLM)
+	v.Server = httptest.NewServer(http.HandlerFunc(v.serve))
+	return v
+}
+
+// Engine is the driver that runs in front of it.
+func (v *VLLM) Engine() (engine.Engine, error) {
+	return openai.New(openai.Config{Address: v.URL, Flavour: openai.VLLM, Models: []engine.Model{{ID: Model, ContextLength: 4096}}})
+}
+
+func (v *VLLM) serve(w http.ResponseWriter, r *http.Request) {
+	var q struct {
+		Stream    bool `json:"stream"`
+		MaxTokens int  `json:"max_tokens"`
+		Messages  []struct {
+			Role    string `json:"role"`
+			Content any    `json:"content"`
+		} `json:"messages"`
+		Tools []struct {
+			Function struct {
+				Name string `json:"name"`
+			} `json:"function"`
+		} `json:"tools"`
+		ToolChoice any `json:"tool_choice"`
+		Format     struct {
+			Type string `json:"type"`
+		} `json:"response_format"`
+	}
+	refuse := func(why string) {
+		w.WriteHeader(http.StatusBadRequest)
+		fmt.Fprintf(w, `{"error":{"message":%q,"type":"BadRequestError","param":null,"code":400}}`, why)
+	}
+	if err := json.NewDecoder(r.Body).Decode(&q); err != nil || len(q.Messages) == 0 {
+		refuse("no messages")
+		return
+	}
+	last := q.Messages[len(q.Messages)-1]
+	said := words(last.Content)
+	if n := len(strings.Fields(said)); n > 4096 {
+		refuse(fmt.Sprintf("This model's maximum context length is 4096 tokens. However, your request has %d input tokens.", n))
+		return
+	}
+
+	// Each piece is a token: the name of a member, and what is added to it.
+	type piece struct{ member, text string }
+	var pieces []piece
+	say := func(member, text string) {
+		for _, word := range strings.SplitAfter(text, " ") {
+			pieces = append(pieces, piece{member, word})
+		}
+	}
+	finish := "stop"
+	switch {
+	case last.Role == "tool":
+		say("content", "The tool says "+said)
+	case len(q.Tools) > 0 && q.ToolChoice != "none":
+		finish = "tool_calls"
+		say("reasoning", "A tool knows.")
+		say("arguments", `{"city": "Paris"}`)
+	case strings.HasPrefix(q.Format.Type, "json"):
+		say("content", `{"city": "Paris"}`)
+	case said == "wait":
+		say("content", "one two three")
+	case said == "dropped?":
+		say("content", fmt.Sprint(v.dropped.Load()))
+	default:
+		say("content", "You said: "+said)
+	}
+	if q.MaxTokens > 0 && q.MaxTokens < len(pieces) {
+		finish, pieces = "length", pieces[:q.MaxTokens]
+	}
+
+	counted := func(pieces []piece) string {
+		thought := 0
+		for _, p := range pieces {
+			if p.member == "reasoning" {
+				thought++
+			}
+		}
+		return fmt.Sprintf(`"usage":{"prompt_tokens":10,"completion_tokens":%d,"total_tokens":%d,"prompt_tokens_details":{"cached_tokens":4},"completion_tokens_details":{"reasoning_tokens":%d}}`,
+			len(pieces), 10+len(pieces), thought)
+	}
+	call := func(first bool, arguments string) string {
+		if !first {
+			return fmt.Sprintf(`"tool_calls":[{"index":0,"function":{"arguments":%q}}]`, arguments)
+		}
+		return fmt.Sprintf(`"tool_calls":[{"index":0,"id":"call_7","type":"function","function":{"name":%q,"arguments":%q}}]`, q.Tools[0].Function.Name, arguments)
+	}
+	if !q.Stream {
+		w.Header().Set("Content-Type", "application/json")
+		whole := map[string]string{}
+		for _, p := range pieces {
+			whole[p.member] += p.text
+		}
+		message := fmt.Sprintf(`"role":"assistant","reasoning":%q,"content":%q`, whole["reasoning"], whole["content"])
+		if a, ok := whole["arguments"]; ok {
+			message += "," + call(true, a)
+		}
+		fmt.Fprintf(w, `{"id":"x","object":"chat.completion","created":1,"model":%q,"choices":[{"index":0,"message":{%s},"finish_reason":%q}],%s}`, Model, message, finish, counted(pieces))
+		return
+	}
+	w.Header().Set("Content-Type", "text/event-stream")
+	event := func(choices string, n int) {
+		fmt.Fprintf(w, `data: {"id":"x","object":"chat.completion.chunk","created":1,"model":%q,"choices":[%s],%s}`+"\n\n", Model, choices, counted(pieces[:n]))
+		http.NewResponseController(w).Flush()
+	}
+	event(`{"index":0,"delta":{"role":"assistant","content":""},"finish_reason":null}`, 0)
+	for i, p := range pieces {
+		delta := fmt.Sprintf("%q:%q", p.member, p.text)
+		if p.member == "arguments" {
+			delta = call(pieces[i-1].member != "arguments", p.text)
+		}
+		event(`{"index":0,"delta":{`+delta+`},"finish_reason":null}`, i+1)
+	}
+	if said == "wait" {
+		<-r.Context().Done()
+		v.dropped.Add(1)
+		return
+	}
+	event(fmt.Sprintf(`{"index":0,"delta":{},"finish_reason":%q}`, finish), len(pieces))
+	event("", len(pieces))
+	fmt.Fprint(w, "data: [DONE]\n\n")
+}
+
+// words is the text of a message's content, whichever way it is put.
+func words(content any) string {
+	parts, ok := content.([]any)
+	if !ok {
+		s, _ := content.(string)
+		return s
+	}
+	var all []string
+	for _, p := range parts {
+		if m, ok := p.(map[string]any); ok {
+			s, _ := m["text"].(string)
+			all = append(all, s)
+		}
+	}
+	return strings.Join(all, " ")
+}
