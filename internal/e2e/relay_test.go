@@ -8,6 +8,8 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/http/httputil"
+	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -34,15 +36,18 @@ import (
 // machine. The load generator calls the engine directly and through bombyx
 // proxy, bombyx-host and an enclave, attested, sealed, metered and paid on a
 // local TON network, in one run. Each is a process of its own, built and
-// started as a user does it; only the enclave's hardware is mock. Processor
-// time and memory are those of proxy, host and enclave together.
+// started as docs/operating.md does it; only the enclave's hardware is mock. Processor
+// time and memory are those of proxy, host and enclave together. The peer is
+// what so many hops cost by themselves: three processes of net/http's reverse
+// proxy in a row, which neither encrypt, nor count, nor pay.
 
 const (
 	roleVariable   = "BOMBYX_BENCH_ENGINE_PACE"
 	socketVariable = "BOMBYX_BENCH_ENGINE_SOCKET"
+	plainVariable  = "BOMBYX_BENCH_PLAIN_RELAY_TO"
 )
 
-// TestMain lets this program be an enclave, or the stub engine.
+// TestMain lets this program be an enclave, the stub engine, or a plain relay.
 func TestMain(m *testing.M) {
 	if config := os.Getenv(enclaveVariable); config != "" {
 		if err := beEnclave(config); err != nil {
@@ -50,6 +55,10 @@ func TestMain(m *testing.M) {
 			os.Exit(1)
 		}
 		return
+	}
+	if to := os.Getenv(plainVariable); to != "" {
+		fmt.Fprintln(os.Stderr, "relay:", bePlainRelay(to))
+		os.Exit(1)
 	}
 	text := os.Getenv(roleVariable)
 	if text == "" {
@@ -79,6 +88,28 @@ func beEngine(pace time.Duration, socket string) error {
 	h := stubEngine(pace)
 	go http.Serve(own, h)
 	return http.Serve(direct, h)
+}
+
+// bePlainRelay passes requests on to an address as they are.
+func bePlainRelay(to string) error {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return err
+	}
+	cli.TuneServer()
+	fmt.Println(l.Addr())
+	proxy := httputil.NewSingleHostReverseProxy(&url.URL{Scheme: "http", Host: to})
+	proxy.FlushInterval = -1 // as it comes
+	proxy.Transport = &http.Transport{MaxIdleConnsPerHost: 64, DisableCompression: true}
+	return http.Serve(l, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		// Whole, or net/http now and then closes the body while its other half still looks for its end, and cuts the answer.
+		body, err := io.ReadAll(r.Body)
+		if err != nil {
+			panic(http.ErrAbortHandler)
+		}
+		r.Body = io.NopCloser(bytes.NewReader(body))
+		proxy.ServeHTTP(w, r)
+	}))
 }
 
 // stubEngine answers like vLLM with continuous usage.
@@ -139,6 +170,16 @@ func begin(b testing.TB, env []string, program string, args ...string) *party {
 	b.Cleanup(func() { p.cmd.Process.Signal(os.Interrupt); p.cmd.Wait() })
 	p.out = bufio.NewScanner(out)
 	return p
+}
+
+// self is this program, which can be other things too.
+func self(b testing.TB) string {
+	b.Helper()
+	path, err := os.Executable()
+	if err != nil {
+		b.Fatal(err)
+	}
+	return path
 }
 
 // line is the next line that the program prints.
@@ -218,10 +259,8 @@ func launch(b testing.TB, pace time.Duration) *parties {
 		b.Fatalf("build: %v\n%s", err, out)
 	}
 
-	self, err := os.Executable()
-	must(err)
 	p := &parties{bin: bin, dir: dir}
-	p.engine = begin(b, []string{roleVariable + "=" + pace.String(), socketVariable + "=" + at("engine.sock")}, self)
+	p.engine = begin(b, []string{roleVariable + "=" + pace.String(), socketVariable + "=" + at("engine.sock")}, self(b))
 	p.engine.at = p.engine.line(b)
 
 	var net struct {
@@ -244,7 +283,8 @@ func launch(b testing.TB, pace time.Duration) *parties {
 	object("enclave.json", map[string]any{"listen": "unix:" + at("enclave.sock"), "prices": prices, "key_lifetime": 3600, "patience": 20, "replay_window": 120,
 		"engine": map[string]any{"kind": "openai", "address": "unix:" + at("engine.sock"), "flavour": "vllm",
 			"models": []manifest.Model{{ID: Model, Format: "gguf", SHA256: strings.Repeat("00", 32), Size: 1, ContextLength: 4096}}}})
-	p.enclave = begin(b, nil, program("bombyx-demo"), "enclave", "--config", at("enclave.json"), "--machine", at("machine.json"))
+	service := []string{"GODEBUG=schedtrace=2147483647"} // docs/operating.md, Services
+	p.enclave = begin(b, service, program("bombyx-demo"), "enclave", "--config", at("enclave.json"), "--machine", at("machine.json"))
 	p.enclave.line(b)
 
 	payee, err := wallet.New(net.ID)
@@ -258,7 +298,7 @@ func launch(b testing.TB, pace time.Duration) *parties {
 		"claims":   map[string]any{"every": 60, "threshold": 1_000_000_000, "age": 3600, "margin": channel.MinCloseDelay / 2},
 		"enclaves": []any{map[string]any{"id": "a", "address": "unix:" + at("enclave.sock")}}})
 	do(b, program("bombyx-host"), "init", at("identity"))
-	p.host = begin(b, nil, program("bombyx-host"), "serve", "--config", at("provider.json"))
+	p.host = begin(b, service, program("bombyx-host"), "serve", "--config", at("provider.json"))
 	said := strings.Fields(p.host.line(b)) // "host KEY serves on ADDRESS"
 	if len(said) != 5 {
 		b.Fatalf("the host says %q", said)
@@ -280,23 +320,36 @@ func launch(b testing.TB, pace time.Duration) *parties {
 	fund(own)
 	client("host", "add", "--yes", "http://"+said[4], said[1])
 	client("channel", "open", "--yes", "--passphrase-file", at("passphrase"), "50")
-	p.proxy = begin(b, nil, program("bombyx"), "--home", dir, "proxy", "--listen", "127.0.0.1:0", "--passphrase-file", at("passphrase"))
+	p.proxy = begin(b, service, program("bombyx"), "--home", dir, "proxy", "--listen", "127.0.0.1:0", "--passphrase-file", at("passphrase"))
 	p.proxy.at = regexp.MustCompile(`127\.0\.0\.1:\d+`).FindString(p.proxy.line(b))
 	return p
 }
 
-// load sends n requests over as many keep-alive connections and returns the
-// requests per second and each one's duration, sorted.
-func load(b testing.TB, at string, connections, n int) (float64, []time.Duration) {
-	b.Helper()
+// keepAlive keeps connections until the test ends.
+func keepAlive(b testing.TB, connections int) *http.Transport {
 	tr := &http.Transport{MaxIdleConnsPerHost: connections, DisableCompression: true}
-	defer tr.CloseIdleConnections()
+	b.Cleanup(tr.CloseIdleConnections)
+	return tr
+}
+
+// warmUp has an address serve as many at once as later, and leaves no connection behind.
+func warmUp(b testing.TB, at string) {
+	b.Helper()
+	tr := keepAlive(b, 30)
+	load(b, tr, at, 300)
+	tr.CloseIdleConnections()
+}
+
+// load sends n requests, one at a time over each of a transport's connections,
+// and returns how long that took, and each one, sorted.
+func load(b testing.TB, tr *http.Transport, at string, n int) (time.Duration, []time.Duration) {
+	b.Helper()
 	body := []byte(`{"model":"test-model","stream":true,"max_tokens":64,"messages":[{"role":"user","content":"hello"}]}`)
 	took := make([]time.Duration, n)
 	var next atomic.Int64
 	var wg sync.WaitGroup
 	began := time.Now()
-	for range connections {
+	for range tr.MaxIdleConnsPerHost {
 		wg.Go(func() {
 			buf := make([]byte, 32<<10)
 			for {
@@ -310,15 +363,13 @@ func load(b testing.TB, at string, connections, n int) (float64, []time.Duration
 					b.Error(err)
 					return
 				}
-				size, done := 0, false
-				var last string
+				size := 0
+				var last []byte // its end, however it is cut
 				for {
 					k, err := resp.Body.Read(buf)
 					size += k
-					if k > 0 {
-						last = string(buf[max(0, k-300):k])
-					}
-					done = done || bytes.HasSuffix(buf[:k], []byte("[DONE]\n\n"))
+					last = append(last, buf[:k]...)
+					last = last[:copy(last, last[max(0, len(last)-300):])]
 					if err == io.EOF {
 						break
 					} else if err != nil {
@@ -327,8 +378,8 @@ func load(b testing.TB, at string, connections, n int) (float64, []time.Duration
 					}
 				}
 				resp.Body.Close()
-				if resp.StatusCode != 200 || size < 6400 || !done {
-					b.Errorf("status %d, %d bytes, end seen: %v: %.300s", resp.StatusCode, size, done, buf)
+				if resp.StatusCode != 200 || size < 6400 || !bytes.HasSuffix(last, []byte("[DONE]\n\n")) {
+					b.Errorf("status %d, %d bytes, which end in %s", resp.StatusCode, size, last)
 					return
 				}
 				took[i] = time.Since(t)
@@ -338,7 +389,7 @@ func load(b testing.TB, at string, connections, n int) (float64, []time.Duration
 	wg.Wait()
 	elapsed := time.Since(began)
 	slices.Sort(took)
-	return float64(n) / elapsed.Seconds(), took
+	return elapsed, took
 }
 
 func newRequest(at string, body []byte) *http.Request {
@@ -348,21 +399,36 @@ func newRequest(at string, body []byte) *http.Request {
 }
 
 // BenchmarkRelay reports, for 1, 10 and 30 connections, requests per second
-// through Bombyx over those of the engine called directly, and the CPU time
-// that each request costs all of our processes, and each. The cpu-ratio is the
+// through Bombyx, and through three plain relays, over those of the engine
+// called directly, and the CPU time that each request costs all of our
+// processes, each of them, and the plain relays. The cpu-ratio is the
 // ratio that the processor time of everybody, engine and load generator
 // included, would allow on cores that are busy with nothing else: what else
 // runs on the machine disturbs it less.
 func BenchmarkRelay(b *testing.B) {
 	all := launch(b, 0)
 	engine, proxy, host, enclave := all.engine, all.proxy, all.host, all.enclave
-	load(b, proxy.at, 30, 300) // attest, open the session, warm up
-	load(b, engine.at, 30, 300)
+	warmUp(b, proxy.at) // attest, open the session
+	warmUp(b, engine.at)
+	var plain []*party
+	for at := engine.at; len(plain) < 3; {
+		p := begin(b, []string{plainVariable + "=" + at}, self(b))
+		p.at = p.line(b)
+		plain, at = append(plain, p), p.at
+	}
+	warmUp(b, plain[2].at)
 	for _, c := range []int{1, 10, 30} {
 		b.Run(strconv.Itoa(c), func(b *testing.B) {
-			n := max(b.N, 50*c)
-			direct := measure(b, engine.at, c, n, engine)
-			through := measure(b, proxy.at, c, n, engine, proxy, host, enclave)
+			const rounds = 10
+			n := max(b.N/rounds, 10*c)
+			var direct, bare, through result
+			tr := keepAlive(b, c)
+			for range rounds { // in turns: what else the machine does changes from second to second
+				direct.add(measure(b, tr, engine.at, n, engine))
+				bare.add(measure(b, tr, plain[2].at, n, append(plain, engine)...))
+				through.add(measure(b, tr, proxy.at, n, engine, proxy, host, enclave))
+			}
+			n *= rounds
 			p, h, e := through.cpu[proxy], through.cpu[host], through.cpu[enclave]
 			var resident int
 			for _, p := range []*party{proxy, host, enclave} {
@@ -371,30 +437,47 @@ func BenchmarkRelay(b *testing.B) {
 			}
 			each := func(d time.Duration) float64 { return float64(d.Microseconds()) / float64(n) / 1000 }
 			b.ReportMetric(0, "ns/op")
-			b.ReportMetric(through.rate, "req/s")
-			b.ReportMetric(direct.rate, "direct-req/s")
-			b.ReportMetric(through.rate/direct.rate, "ratio")
+			rate := func(r result) float64 { return float64(n) / r.elapsed.Seconds() }
+			b.ReportMetric(rate(through), "req/s")
+			b.ReportMetric(rate(direct), "direct-req/s")
+			b.ReportMetric(rate(through)/rate(direct), "ratio")
 			b.ReportMetric(float64(direct.total)/float64(through.total), "cpu-ratio")
+			b.ReportMetric(rate(bare)/rate(direct), "plain-ratio")
+			b.ReportMetric(each(bare.cpu[plain[0]]+bare.cpu[plain[1]]+bare.cpu[plain[2]]), "plain-cpu-ms/req")
 			b.ReportMetric(each(p+h+e), "cpu-ms/req")
 			b.ReportMetric(each(p), "proxy-ms/req")
 			b.ReportMetric(each(h), "host-ms/req")
 			b.ReportMetric(each(e), "enclave-ms/req")
 			b.ReportMetric(float64(resident)/(1<<20), "MiB")
-			b.ReportMetric(float64((through.took[n/2]-direct.took[n/2]).Microseconds())/1000, "added-ms-p50")
+			p50 := func(r result) time.Duration { slices.Sort(r.took); return r.took[n/2] }
+			b.ReportMetric(float64((p50(through)-p50(direct)).Microseconds())/1000, "added-ms-p50")
 		})
 	}
 }
 
 // A result is what a load did, and what it cost.
 type result struct {
-	rate  float64         // requests per second
-	took  []time.Duration // each request, sorted
-	cpu   map[*party]time.Duration
-	total time.Duration // of CPU: theirs, and the load generator's
+	elapsed time.Duration
+	took    []time.Duration // each request
+	cpu     map[*party]time.Duration
+	total   time.Duration // of CPU: theirs, and the load generator's
+}
+
+// add adds what another load did and cost.
+func (r *result) add(more result) {
+	r.elapsed += more.elapsed
+	r.took = append(r.took, more.took...)
+	r.total += more.total
+	if r.cpu == nil {
+		r.cpu = map[*party]time.Duration{}
+	}
+	for p, d := range more.cpu {
+		r.cpu[p] += d
+	}
 }
 
 // measure loads one address and takes the CPU time of those who serve it.
-func measure(b *testing.B, at string, connections, n int, serve ...*party) result {
+func measure(b *testing.B, tr *http.Transport, at string, n int, serve ...*party) result {
 	b.Helper()
 	r := result{cpu: map[*party]time.Duration{}}
 	count := func(sign time.Duration) {
@@ -410,7 +493,7 @@ func measure(b *testing.B, at string, connections, n int, serve ...*party) resul
 		}
 	}
 	count(-1)
-	r.rate, r.took = load(b, at, connections, n)
+	r.elapsed, r.took = load(b, tr, at, n)
 	count(1)
 	return r
 }
@@ -420,10 +503,11 @@ func measure(b *testing.B, at string, connections, n int, serve ...*party) resul
 func BenchmarkRelayPaced(b *testing.B) {
 	all := launch(b, 5*time.Millisecond)
 	engine, proxy := all.engine, all.proxy
-	load(b, proxy.at, 30, 60)
+	tr := keepAlive(b, 30)
+	load(b, tr, proxy.at, 60)
 	n := max(b.N, 600)
-	_, dt := load(b, engine.at, 30, n)
-	_, tt := load(b, proxy.at, 30, n)
+	_, dt := load(b, tr, engine.at, n)
+	_, tt := load(b, tr, proxy.at, n)
 	p99 := func(d []time.Duration) time.Duration { return d[len(d)*99/100] }
 	b.ReportMetric(0, "ns/op")
 	b.ReportMetric(float64(p99(tt).Microseconds())/1000, "p99-ms")
