@@ -101,8 +101,10 @@ sandbox: ## run the contract suites again in @ton/sandbox: same exit codes, gas 
 	  BOMBYX_CONTRACT_RECORD=$$d/$$p npm test --silent || exit 1; \
 	done
 
-interop: build ## drive the programs with a second client, written in JavaScript from docs/protocol.md alone (needs node)
+interop: build ## drive the programs with a second client, written in JavaScript from docs/protocol.md alone, and with OpenAI SDKs (needs node)
 	cd internal/e2e/second && npm ci --silent --ignore-scripts && npm test --silent
+	cd internal/e2e/sdks && npm ci --silent --ignore-scripts
+	BOMBYX_SDKS=$(CURDIR)/internal/e2e/sdks $(GO) test -count=1 -v -run TestSessions/sdks ./cmd/bombyx
 
 web: ## assemble the verifier's page into bin/web: static files, nothing to run
 	$(GO) run ./cmd/bombyx-web $(BIN)/web

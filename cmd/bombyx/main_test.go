@@ -49,6 +49,7 @@ func TestSessions(t *testing.T) {
 			if image, err := filepath.Abs("../../attestation/measure/testdata"); err == nil {
 				e.Setenv("IMAGE", image)
 			}
+			e.Setenv("SDKS", os.Getenv("BOMBYX_SDKS"))
 			e.Setenv("CONTROL", control)
 			e.Setenv("PROXY", proxy)
 			e.Setenv("BOMBYX_HOME", filepath.Join(e.WorkDir, "home"))
@@ -59,11 +60,14 @@ func TestSessions(t *testing.T) {
 			return os.WriteFile(filepath.Join(e.WorkDir, "passphrase"), []byte("correct horse battery\n"), 0o600)
 		},
 		Condition: func(name string) (bool, error) {
-			if name != "vectors" {
-				return false, fmt.Errorf("unknown condition %q", name)
+			switch name {
+			case "vectors":
+				_, err := os.Stat("../../../shared/vectors")
+				return err == nil, nil
+			case "sdks":
+				return os.Getenv("BOMBYX_SDKS") != "", nil
 			}
-			_, err := os.Stat("../../../shared/vectors")
-			return err == nil, nil
+			return false, fmt.Errorf("unknown condition %q", name)
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"fund": fund, "control": tell, "advance": advance, "keep": keep, "read": read, "spent": spent, "await": await, "get": get, "post": post, "exit": exit,

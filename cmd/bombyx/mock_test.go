@@ -31,6 +31,7 @@ import (
 	"github.com/bombyx-network/bombyx/attestation/keyset"
 	"github.com/bombyx-network/bombyx/attestation/policy"
 	"github.com/bombyx-network/bombyx/enclave"
+	"github.com/bombyx-network/bombyx/enclave/engine"
 	"github.com/bombyx-network/bombyx/host"
 	"github.com/bombyx-network/bombyx/host/ledger"
 	"github.com/bombyx-network/bombyx/internal/card"
@@ -260,12 +261,24 @@ func mockCheapen() *cobra.Command {
 // mockProvider runs a provider: a real host and a real enclave on mock hardware, around an engine that says the alphabet. It
 // is paid on the network that NETWORK describes. OUT gets URL, KEY and ADNL, POLICY a policy that pins its hardware.
 func mockProvider() *cobra.Command {
-	return &cobra.Command{Use: "provider NETWORK OUT POLICY", Args: cobra.ExactArgs(3), RunE: func(cmd *cobra.Command, args []string) error {
-		return provide(cmd.Context(), args[0], args[1], args[2])
+	var vllm bool // behind the driver for it, instead of a script
+	c := &cobra.Command{Use: "provider NETWORK OUT POLICY", Args: cobra.ExactArgs(3), RunE: func(cmd *cobra.Command, args []string) error {
+		var e engine.Engine = &e2e.Script{Chunks: 40, Size: 5}
+		if vllm {
+			v := e2e.NewVLLM()
+			defer v.Close()
+			var err error
+			if e, err = v.Engine(); err != nil {
+				return err
+			}
+		}
+		return provide(cmd.Context(), e, args[0], args[1], args[2])
 	}}
+	c.Flags().BoolVar(&vllm, "vllm", false, "")
+	return c
 }
 
-func provide(ctx context.Context, network, out, policyPath string) error {
+func provide(ctx context.Context, e engine.Engine, network, out, policyPath string) error {
 	dir, err := os.MkdirTemp("", "bombyx-provider-")
 	if err != nil {
 		return err
@@ -310,7 +323,7 @@ func provide(ctx context.Context, network, out, policyPath string) error {
 	}
 	// 0.00001 GRAM for a token of the answer; the window is ten of them.
 	prices := price.List{e2e.Model: {Prompt: 1_000_000_000, Cached: 100_000_000, Completion: 10_000_000_000, Reasoning: 10_000_000_000}}
-	enc, err := enclave.New(enclave.Config{Engine: &e2e.Script{Chunks: 40, Size: 5}, Collector: node, Manifest: doc, Prices: prices,
+	enc, err := enclave.New(enclave.Config{Engine: e, Collector: node, Manifest: doc, Prices: prices,
 		Build: sha256.Sum256([]byte("build")), Digest: sha256.Sum256([]byte("config")), KeyLifetime: time.Hour, Patience: 5 * time.Second, Window: 2 * time.Minute, Now: time.Now})
 	if err != nil {
 		return err

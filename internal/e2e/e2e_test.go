@@ -35,8 +35,10 @@ func (l noPanics) Write(b []byte) (int, error) {
 	return len(b), nil
 }
 
-func post(s *Stack, body string) (*http.Response, error) {
-	req, _ := http.NewRequest("POST", client.BaseURL+"/chat/completions", strings.NewReader(body))
+func post(s *Stack, body string) (*http.Response, error) { return postTo(s, "/chat/completions", body) }
+
+func postTo(s *Stack, path, body string) (*http.Response, error) {
+	req, _ := http.NewRequest("POST", client.BaseURL+path, strings.NewReader(body))
 	return s.Client.RoundTrip(req)
 }
 

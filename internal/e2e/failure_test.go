@@ -137,25 +137,31 @@ func TestDeathUnderAnAnswer(t *testing.T) {
 		"enclave cut": {Between: cut}, "enclave ended": {Between: end}, "enclave hangs": {Between: hang},
 		"host cut": {Outside: cut}, "host ended": {Outside: end}, "host hangs": {Outside: hang},
 	} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			e := &Script{Chunks: 300, Size: 100}
-			o.Engine, o.Window, o.Timeout = e, window, patience(strings.HasSuffix(name, "hangs"))
-			s := start(t, o)
-			resp, err := post(s, streaming)
-			if err != nil {
-				t.Fatal(err)
-			}
-			body, err := read(t, resp)
-			if err == nil || strings.Contains(body, "[DONE]") {
-				t.Errorf("an answer that broke off ended well: %q, %v", body, err)
-			}
-			// Each event that arrived is 10 nanogram, the prompt 10.
-			got := uint64(10 + 10*strings.Count(body, "data: {"))
-			if st := s.Client.State(); st.Signed > got+2*window || st.Settled != got {
-				t.Errorf("%d nanogram arrived, and it cost %+v", got, st)
-			}
-		})
+		for _, ask := range []struct{ path, body, event, end, broken string }{
+			{"/chat/completions", streaming, "data: {", "[DONE]", ""},
+			{"/responses", `{"model":"test-model","stream":true,"input":"hello"}`, "event: response.output_text.delta\n", "response.completed", "event: response.failed\n"},
+		} {
+			t.Run(name+ask.path, func(t *testing.T) {
+				t.Parallel()
+				e := &Script{Chunks: 300, Size: 100}
+				o := o
+				o.Engine, o.Window, o.Timeout = e, window, patience(strings.HasSuffix(name, "hangs"))
+				s := start(t, o)
+				resp, err := postTo(s, ask.path, ask.body)
+				if err != nil {
+					t.Fatal(err)
+				}
+				body, err := read(t, resp)
+				if err == nil || strings.Contains(body, ask.end) || !strings.Contains(body, ask.broken) {
+					t.Errorf("an answer that broke off ended well: %q, %v", body, err)
+				}
+				// Each event that arrived is 10 nanogram, the prompt 10.
+				got := uint64(10 + 10*strings.Count(body, ask.event))
+				if st := s.Client.State(); st.Signed > got+2*window || st.Settled != got {
+					t.Errorf("%d nanogram arrived, and it cost %+v", got, st)
+				}
+			})
+		}
 	}
 }
 

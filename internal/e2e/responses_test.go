@@ -18,17 +18,6 @@ import (
 	"github.com/bombyx-network/bombyx/client"
 )
 
-func startVLLM(t *testing.T, o Options) *Stack {
-	v := NewVLLM()
-	t.Cleanup(v.Close)
-	e, err := v.Engine()
-	if err != nil {
-		t.Fatal(err)
-	}
-	o.Engine = e
-	return start(t, o)
-}
-
 func (s *Stack) sdk() openai.Client {
 	return openai.NewClient(option.WithHTTPClient(&http.Client{Transport: s.Client}), option.WithBaseURL(client.BaseURL), option.WithAPIKey("unused"), option.WithMaxRetries(0))
 }

@@ -6,7 +6,6 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"strings"
-	"sync/atomic"
 
 	"github.com/bombyx-network/bombyx/enclave/engine"
 	"github.com/bombyx-network/bombyx/enclave/engine/openai"
@@ -14,15 +13,16 @@ import (
 
 // VLLM is a stand-in for a vLLM server: no model, but answers by which one sees that the question arrived. It calls the
 // first tool that it is offered, after some reasoning, and says what a tool answered, or the user; asked for JSON it gives
-// {"city": "Paris"}. To "wait" it says three words and no more until the request is dropped; to "dropped?" how many were.
+// {"city": "Paris"}. To "wait" it says three words and no more until the request is dropped; to "dropped?" it says yes, once
+// one was. To "break" it says three words and dies.
 type VLLM struct {
 	*httptest.Server
-	dropped atomic.Int64
+	dropped chan struct{}
 }
 
 // NewVLLM starts one. Close it.
 func NewVLLM() *VLLM {
-	v := new(VLLM)
+	v := &VLLM{dropped: make(chan struct{}, 64)}
 	v.Server = httptest.NewServer(http.HandlerFunc(v.serve))
 	return v
 }
@@ -83,10 +83,15 @@ func (v *VLLM) serve(w http.ResponseWriter, r *http.Request) {
 		say("arguments", `{"city": "Paris"}`)
 	case strings.HasPrefix(q.Format.Type, "json"):
 		say("content", `{"city": "Paris"}`)
-	case said == "wait":
+	case said == "wait", said == "break":
 		say("content", "one two three")
 	case said == "dropped?":
-		say("content", fmt.Sprint(v.dropped.Load()))
+		select {
+		case <-v.dropped:
+			say("content", "yes")
+		case <-r.Context().Done():
+			return
+		}
 	default:
 		say("content", "You said: "+said)
 	}
@@ -116,10 +121,11 @@ func (v *VLLM) serve(w http.ResponseWriter, r *http.Request) {
 		for _, p := range pieces {
 			whole[p.member] += p.text
 		}
-		message := fmt.Sprintf(`"role":"assistant","reasoning":%q,"content":%q`, whole["reasoning"], whole["content"])
+		calls := `"tool_calls":[]`
 		if a, ok := whole["arguments"]; ok {
-			message += "," + call(true, a)
+			calls = strings.Replace(call(true, a), `"index":0,`, "", 1)
 		}
+		message := fmt.Sprintf(`"role":"assistant","content":%q,"refusal":null,"annotations":null,"audio":null,"function_call":null,%s,"reasoning":%q`, whole["content"], calls, whole["reasoning"])
 		fmt.Fprintf(w, `{"id":"x","object":"chat.completion","created":1,"model":%q,"choices":[{"index":0,"message":{%s},"finish_reason":%q}],%s}`, Model, message, finish, counted(pieces))
 		return
 	}
@@ -136,9 +142,12 @@ func (v *VLLM) serve(w http.ResponseWriter, r *http.Request) {
 		}
 		event(`{"index":0,"delta":{`+delta+`},"finish_reason":null}`, i+1)
 	}
+	if said == "break" {
+		panic(http.ErrAbortHandler)
+	}
 	if said == "wait" {
 		<-r.Context().Done()
-		v.dropped.Add(1)
+		v.dropped <- struct{}{}
 		return
 	}
 	event(fmt.Sprintf(`{"index":0,"delta":{},"finish_reason":%q}`, finish), len(pieces))

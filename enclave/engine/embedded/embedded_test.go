@@ -240,6 +240,17 @@ func TestAnswersDependOnTheRequestOnly(t *testing.T) {
 	}
 }
 
+// Agents send an answer back in parts that have what the message had.
+func TestAnswerSentBack(t *testing.T) {
+	e := start(t, spec, embedded.Options{})
+	const conversation = `{"model":"tiny","max_tokens":9,"temperature":0,"messages":[{"role":"user","content":"a"},{"role":"assistant","content":%s},{"role":"user","content":"b"}]}`
+	want, _, _ := ask(t, e, fmt.Sprintf(conversation, `"hm"`))
+	got, _, _ := ask(t, e, fmt.Sprintf(conversation, `[{"type":"text","text":"hm","role":"assistant","refusal":null}]`))
+	if got != want {
+		t.Errorf("%q, not %q", got, want)
+	}
+}
+
 func TestSampling(t *testing.T) {
 	e := start(t, spec, embedded.Options{})
 	text := func(members string) string {
@@ -389,6 +400,8 @@ func TestRefusals(t *testing.T) {
 		{`{"model":"tiny","messages":[{"role":"user","content":[{"type":"image_url","image_url":{"url":"http://x"}}]}]}`, 400, "", ""},
 		{`{"model":"tiny","messages":[{"role":"user","content":[{"type":"audio"}]}]}`, 400, "messages[0].content[0].type", ""},
 		{`{"model":"tiny","messages":[{"role":"user","content":[{"text":"x"}]}]}`, 400, "messages[0].content[0].type", ""},
+		{`{"model":"tiny","messages":[{"role":"user","content":[{"type":"text","text":"x","role":"system"}]}]}`, 400, "messages[0].content[0].role", ""},
+		{`{"model":"tiny","messages":[{"role":"user","content":[{"type":"text","text":"x","refusal":"y"}]}]}`, 400, "messages[0].content[0].refusal", ""},
 		{`{"model":"tiny","messages":[{"role":"user","content":"x","Content":"y"}]}`, 400, "messages[0].Content", "unknown_parameter"},
 		{`{"model":"tiny","messages":[{"role":"assistant","content":"x","tool_calls":[]}]}`, 400, "messages[0].tool_calls", "unknown_parameter"},
 		{body("\uFDD0", ""), 400, "messages", ""},

@@ -327,6 +327,9 @@ func content(v json.RawMessage, where string) (string, error) {
 		err := object(v, where, map[string]func(json.RawMessage) error{
 			"type": func(v json.RawMessage) error { kind = "text"; return only(v, where+".type", `"text"`) },
 			"text": func(v json.RawMessage) error { return decode(v, where+".text", "a string", &text) },
+			// An answer of this engine that OpenAI's Agents SDK sends back has the message's members in its part.
+			"role":    func(v json.RawMessage) error { return only(v, where+".role", `"assistant"`) },
+			"refusal": func(v json.RawMessage) error { return only(v, where+".refusal") },
 		})
 		if err != nil {
 			return "", err

@@ -374,6 +374,13 @@ func stops(v json.RawMessage) error {
 	return nil
 }
 
+// What OpenAI's Agents SDK sends back of a message, in every part of its content, and what older ones (0.4) send back of a
+// call, beside the message's calls. No engine reads it there.
+var (
+	ofMessage = []string{"role", "annotations", "reasoning", "reasoning_content", "tool_calls"}
+	ofCall    = []string{"type", "function"}
+)
+
 var roles = []string{"system", "developer", "user", "assistant", "tool"}
 
 func messages(v json.RawMessage) error {
@@ -390,7 +397,7 @@ func messages(v json.RawMessage) error {
 }
 
 func message(v json.RawMessage) error {
-	m, err := object(v, "role", "content", "name", "refusal", "annotations", "reasoning", "reasoning_content", "tool_calls", "tool_call_id")
+	m, err := object(v, append(ofCall, "role", "content", "name", "refusal", "annotations", "reasoning", "reasoning_content", "tool_calls", "tool_call_id")...)
 	if err != nil {
 		return err
 	}
@@ -419,9 +426,12 @@ func message(v json.RawMessage) error {
 // part takes text and media that the request itself contains. An engine must never fetch an address or open a file for a
 // client, nor look up media by a name that another client gave them.
 func part(v json.RawMessage) error {
-	m, err := object(v, "type", "text", "refusal", "image_url", "input_audio")
+	m, err := object(v, append(ofMessage, "type", "text", "refusal", "image_url", "input_audio")...)
 	if err != nil {
 		return err
+	}
+	for _, name := range ofMessage {
+		delete(m, name)
 	}
 	kind, err := text(m["type"])
 	if err != nil {

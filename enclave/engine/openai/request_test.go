@@ -234,7 +234,8 @@ func TestOrdinaryRequestsPass(t *testing.T) {
 	req.Body = []byte(strings.ReplaceAll(string(req.Body), `[{"role":"user","content":"hi"}]`, `[
 		{"role":"system","content":[{"type":"text","text":"be \"brief\""}]},
 		{"role":"user","content":[{"type":"text","text":"look"},{"type":"image_url","image_url":{"url":"data:image/png;base64,AA==","detail":"low"}}]},
-		{"role":"assistant","content":null,"refusal":null,"audio":null,"tool_calls":[{"id":"1","type":"function","function":{"name":"f","arguments":"{}"}}]},
+		{"role":"assistant","content":[{"type":"text","text":"hm","role":"assistant","refusal":null,"annotations":[],"audio":null,"reasoning":"r","reasoning_content":"r","tool_calls":[]}],
+			"refusal":null,"audio":null,"type":"function","function":{"name":"f","arguments":"{}"},"tool_calls":[{"id":"1","type":"function","function":{"name":"f","arguments":"{}"}}]},
 		{"role":"tool","tool_call_id":"1","content":"4"}]`))
 	for _, flavour := range flavours {
 		m := sent(t, flavour, req)
