@@ -453,8 +453,8 @@ func TestBuiltin(t *testing.T) {
 	if len(g.TDX.TCB.Tolerated)+len(g.SGX.TCB.Tolerated) != 0 || g.Devices.GPU.RIM != policy.Required || g.Devices.GPU.OCSP != policy.Required {
 		t.Errorf("genuine tolerates %+v", g)
 	}
-	if len(policy.CocoonLike().TDX.TCB.Tolerated) == 0 || policy.Example().TDX.Images[0].MRTD.Any {
-		t.Error("cocoon-like tolerates nothing, or the example accepts any guest")
+	if len(policy.CocoonLike().TDX.TCB.Tolerated) == 0 || policy.Example().TDX.Images[0].MRTD.Any || policy.Example().SGX.Enclaves[0].MRENCLAVE.Any || policy.Example().SGX.Enclaves[0].MRSIGNER.Any {
+		t.Error("cocoon-like tolerates nothing, or the example accepts any guest or enclave")
 	}
 	if _, ok := policy.Document("lenient"); ok {
 		t.Error("there is a document of an unknown policy")
@@ -462,10 +462,17 @@ func TestBuiltin(t *testing.T) {
 }
 
 func TestSGX(t *testing.T) {
-	s := &policy.SGX{Enclaves: []policy.SGXEnclave{{Name: "e", Reason: "r", MRENCLAVE: policy.Want32{Any: true}, MRSIGNER: policy.Want32{Value: [32]byte{1}}, ISVProdID: 3, MinISVSVN: 5}}}
+	s := &policy.SGX{Enclaves: []policy.SGXEnclave{
+		{Name: "one", Reason: "r", MRENCLAVE: policy.Want32{Value: [32]byte{9}}, MRSIGNER: policy.Want32{Value: [32]byte{8}}, ISVProdID: 3},
+		{Name: "signer", Reason: "r", MRENCLAVE: policy.Want32{Any: true}, MRSIGNER: policy.Want32{Value: [32]byte{1}}, ISVProdID: 3, MinISVSVN: 5}}}
 	good := dcap.EnclaveReport{MRSIGNER: [32]byte{1}, ISVProdID: 3, ISVSVN: 5}
-	if f := s.JudgeEnclave(&good); f.Err != nil {
-		t.Fatal(f.Err)
+	for want, r := range map[string]dcap.EnclaveReport{"signer": good, "one": {MRENCLAVE: [32]byte{9}, MRSIGNER: [32]byte{8}, ISVProdID: 3}} {
+		if f := s.JudgeEnclave(&r); f.Err != nil || f.Seen != want {
+			t.Fatalf("%+v, want %s", f, want)
+		}
+	}
+	if s.JudgeEnclave(&dcap.EnclaveReport{MRENCLAVE: [32]byte{8}, MRSIGNER: [32]byte{8}, ISVProdID: 3}).Err == nil {
+		t.Error("another MRENCLAVE was accepted")
 	}
 	for i, change := range []func(*dcap.EnclaveReport){
 		func(r *dcap.EnclaveReport) { r.MRSIGNER[0] = 2 }, func(r *dcap.EnclaveReport) { r.ISVProdID = 4 }, func(r *dcap.EnclaveReport) { r.ISVSVN = 4 },
