@@ -181,6 +181,24 @@ func (x *explainer) document(kind Kind, raw []byte, want Expected) {
 		}
 		x.find("document", raw, "nonce", nonce[:], CheckNonce)
 		x.devices(devices)
+	case KindOEReport:
+		q, err := parseOEReport(raw)
+		if err != nil {
+			return
+		}
+		x.add("report", raw, "header", 0, oeHeader, CheckParse)
+		x.quote(q.Raw)
+	case KindOECertificate:
+		cert, q, want, err := parseOECertificate(raw)
+		if err != nil {
+			return
+		}
+		x.find("certificate", cert.Raw, "what is signed", cert.RawTBSCertificate, CheckCertificate)
+		x.find("certificate", cert.Raw, "signature", cert.Signature, CheckCertificate)
+		x.find("certificate", cert.Raw, "public key", cert.RawSubjectPublicKeyInfo, CheckCertificate, CheckReportData)
+		x.find("certificate", nil, "report data for its key", want, CheckReportData)
+		x.find("certificate", cert.Raw, "quote", q.Raw, CheckMode)
+		x.quote(q.Raw)
 	case KindCocoon:
 		cert, key, q, err := parseCocoon(raw)
 		if err != nil {

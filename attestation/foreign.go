@@ -89,6 +89,10 @@ func (v *Verifier) appraiseForeign(now time.Time, kind Kind, raw []byte, want Ex
 		a.cocoon(raw)
 	case KindNVIDIAList:
 		a.nvidiaList(raw, want.Nonce)
+	case KindOEReport:
+		a.oeReport(raw, want.ReportData)
+	case KindOECertificate:
+		a.oeCertificate(raw)
 	}
 	return a.res
 }
@@ -403,6 +407,18 @@ func TakeApart(data, certificates []byte) (*Parts, error) {
 			return nil, fmt.Errorf("attestation: %w", err)
 		}
 		p.CPU = CPU{Kind: CPUTDX, Quote: q.Raw}
+	case KindOEReport:
+		q, err := parseOEReport(raw)
+		if err != nil {
+			return nil, fmt.Errorf("attestation: %w", err)
+		}
+		p.CPU = CPU{Kind: CPUTDX, Quote: q.Raw}
+	case KindOECertificate:
+		_, q, _, err := parseOECertificate(raw)
+		if err != nil {
+			return nil, fmt.Errorf("attestation: %w", err)
+		}
+		p.CPU = CPU{Kind: CPUTDX, Quote: q.Raw}
 	case KindNVIDIAList:
 		if p.Devices, _, err = parseNVIDIAList(raw); err != nil {
 			return nil, fmt.Errorf("attestation: %w", err)
@@ -423,18 +439,8 @@ func (a *appraisal) cocoon(raw []byte) {
 	}
 	a.pass(CheckParse, clause, cert.Subject.CommonName)
 
-	c := check.Check{ID: CheckCertificate, Clause: "RFC 5280, 4.1.2.5 and 6.1", Status: check.Pass,
-		Seen: stamp(cert.NotBefore) + " to " + stamp(cert.NotAfter), Wanted: stamp(a.now)}
-	switch unknown := unknownCritical(cert); {
-	case subtle.ConstantTimeCompare(cert.RawIssuer, cert.RawSubject) != 1, !ed25519.Verify(key, cert.RawTBSCertificate, cert.Signature):
-		c.Status, c.Detail = check.Fail, "the certificate is not signed by its own key"
-	case a.now.Before(cert.NotBefore) || a.now.After(cert.NotAfter):
-		c.Status, c.Detail = check.Fail, "the certificate is not in force"
-	case unknown != nil:
-		c.Status, c.Detail = check.Fail, fmt.Sprintf("the certificate has the unknown critical extension %v", unknown)
-	}
-	a.add(c)
-	a.res.until(cert.NotAfter)
+	a.certificate(cert, subtle.ConstantTimeCompare(cert.RawIssuer, cert.RawSubject) == 1 && ed25519.Verify(key, cert.RawTBSCertificate, cert.Signature),
+		oidCocoonQuote, oidCocoonClaims)
 	want := sha512.Sum512(key)
 	a.intel(q, dcap.TEETDX, want[:])
 	a.judge(CheckMode, a.v.policy.Devices.JudgeMode(string(ModeCPU), 0, 0))
@@ -442,9 +448,9 @@ func (a *appraisal) cocoon(raw []byte) {
 	a.res.Claims["key.tls"] = fmt.Sprintf("%x", []byte(key))
 }
 
-func unknownCritical(c *x509.Certificate) asn1.ObjectIdentifier {
+func unknownCritical(c *x509.Certificate, known []asn1.ObjectIdentifier) asn1.ObjectIdentifier {
 	for _, id := range c.UnhandledCriticalExtensions {
-		if !id.Equal(oidCocoonQuote) && !id.Equal(oidCocoonClaims) {
+		if !slices.ContainsFunc(known, id.Equal) {
 			return id
 		}
 	}

@@ -59,7 +59,7 @@ func Recognise(data []byte) (Kind, []byte, error) {
 		}
 	}
 	return "", nil, errors.New("attestation: not evidence that this program knows: want a composite document, of this or another network, a TDX or SGX quote, " +
-		"an SEV-SNP report, an NVIDIA report or a list of them; raw, hexadecimal, base64 or PEM")
+		"an EGo or Open Enclave report or certificate, an SEV-SNP report, an NVIDIA report or a list of them; raw, hexadecimal, base64 or PEM")
 }
 
 // kindOf judges by the first bytes alone; the parsers say the rest.
@@ -69,8 +69,16 @@ func kindOf(b []byte) Kind {
 		return KindEvidence
 	case isDstack(b):
 		return KindDstack
+	case isOECertificate(b):
+		return KindOECertificate
 	}
-	return bareKind(b)
+	if k := bareKind(b); k != "" {
+		return k
+	}
+	if isOEReport(b) {
+		return KindOEReport
+	}
+	return ""
 }
 
 // bareKind is kindOf for a quote or report by itself.
@@ -112,7 +120,8 @@ type Expected struct {
 	// Epoch is, in place of a nonce, the block that a composite document answers, with its Time. The caller has proven it, or knows
 	// it. Without it a file that states its epoch (SplitEpoch) lacks collateral: the proof of its block.
 	Epoch *Epoch
-	// ReportData is the 64 bytes that a bare quote, an SEV-SNP report or dstack's document must carry.
+	// ReportData is the 64 bytes that a bare quote, an SEV-SNP report or dstack's document must carry; of an Open Enclave report up
+	// to 64, for EGo pads with zeros what its caller gives.
 	ReportData []byte
 	// Certificates is the chain of a bare GPU, switch or SEV-SNP report, leaf first, in PEM or DER.
 	Certificates []byte
@@ -124,6 +133,7 @@ type Expected struct {
 var states = map[Kind]struct{ nonce, reportData bool }{
 	KindEvidence: {nonce: true}, KindTinfoil: {nonce: true}, KindNVIDIAList: {nonce: true}, KindGPUReport: {nonce: true}, KindSwitchReport: {nonce: true},
 	KindTDXQuote: {reportData: true}, KindSGXQuote: {reportData: true}, KindSNPReport: {reportData: true}, KindDstack: {reportData: true},
+	KindOEReport: {reportData: true},
 }
 
 // AppraiseSaved appraises a file that Recognise understands: a composite document or a bare quote or report. It is for
@@ -140,8 +150,11 @@ func (v *Verifier) AppraiseSaved(now time.Time, data []byte, want Expected) (*Re
 	if n := len(want.Nonce); n != 0 && n != 32 {
 		return nil, fmt.Errorf("attestation: nonce of %d bytes, want 32", n)
 	}
-	if n := len(want.ReportData); n != 0 && n != 64 {
-		return nil, fmt.Errorf("attestation: report data of %d bytes, want 64", n)
+	switch n := len(want.ReportData); {
+	case kind == KindOEReport && n > 64:
+		return nil, fmt.Errorf("attestation: report data of %d bytes, want at most 64", n)
+	case kind != KindOEReport && n != 0 && n != 64:
+		return nil, fmt.Errorf("attestation: report data of %d bytes, want 64: only that of an Open Enclave report is padded", n)
 	}
 	var stated *Epoch
 	if epoch, _, ok := SplitEpoch(data); ok && composite == nil {

@@ -30,7 +30,8 @@ type CollateralOptions struct {
 
 // Endorsements is what the authorities publish, piece by piece.
 type Endorsements struct {
-	TCBInfo, QEIdentity                []byte   // PCS response bodies
+	TCBInfo, QEIdentity                []byte   // PCS response bodies, for TDX
+	SGXTCBInfo, SGXQEIdentity          []byte   // the same for SGX
 	TCBSigner                          []byte   // PEM: TCB signing certificate, root
 	RootCRL, PlatformCRL, ProcessorCRL []byte   // DER
 	AMDCRL                             []byte   // DER, by the ARK
@@ -66,17 +67,19 @@ func (a *Authority) Endorsements(o CollateralOptions) Endorsements {
 	}
 	number := o.Now.Unix()
 	e := Endorsements{
-		TCBInfo:      a.tcbInfo(issued, next, o.TCBEvaluation),
-		QEIdentity:   a.qeIdentity(issued, next, o.TCBEvaluation),
-		TCBSigner:    pemChain(a.intel.tcbSigner, a.intel.root),
-		RootCRL:      a.intel.root.crl(issued, next, number, roots...),
-		PlatformCRL:  a.intel.platformCA.crl(issued, next, number, platform...),
-		ProcessorCRL: a.intel.processorCA.crl(issued, next, number, processor...),
-		AMDCRL:       a.amdCRL(issued, next, number, amd...),
-		IntelRoot:    a.intel.root.cert.Raw,
-		AMDRoot:      a.amd.ark.Raw,
-		DeviceRoot:   a.nvidia.deviceRoot.cert.Raw,
-		RIMRoot:      a.nvidia.rimRoot.cert.Raw,
+		TCBInfo:       a.tcbInfo("TDX", issued, next, o.TCBEvaluation),
+		QEIdentity:    a.qeIdentity("TD_QE", tdQE, issued, next, o.TCBEvaluation),
+		SGXTCBInfo:    a.tcbInfo("SGX", issued, next, o.TCBEvaluation),
+		SGXQEIdentity: a.qeIdentity("QE", sgxQE, issued, next, o.TCBEvaluation),
+		TCBSigner:     pemChain(a.intel.tcbSigner, a.intel.root),
+		RootCRL:       a.intel.root.crl(issued, next, number, roots...),
+		PlatformCRL:   a.intel.platformCA.crl(issued, next, number, platform...),
+		ProcessorCRL:  a.intel.processorCA.crl(issued, next, number, processor...),
+		AMDCRL:        a.amdCRL(issued, next, number, amd...),
+		IntelRoot:     a.intel.root.cert.Raw,
+		AMDRoot:       a.amd.ark.Raw,
+		DeviceRoot:    a.nvidia.deviceRoot.cert.Raw,
+		RIMRoot:       a.nvidia.rimRoot.cert.Raw,
 	}
 	for _, v := range append([]string{DriverVersion}, o.Drivers...) {
 		e.RIMs = append(e.RIMs, a.driverRIM(v))
@@ -91,7 +94,7 @@ func (a *Authority) Endorsements(o CollateralOptions) Endorsements {
 	return e
 }
 
-// Inputs returns every piece, as [collateral.New] takes them.
+// Inputs returns every piece for confidential VMs and their devices, as [collateral.New] takes them: not what SGX alone needs.
 func (e Endorsements) Inputs() [][]byte {
 	return append([][]byte{e.TCBInfo, e.QEIdentity, e.TCBSigner, e.RootCRL, e.PlatformCRL, e.ProcessorCRL, e.AMDCRL, e.AMDRoot}, slices.Concat(e.RIMs, e.OCSP)...)
 }

@@ -240,27 +240,83 @@ func (n *Node) Quote(reportData [64]byte) []byte {
 	b.Write(body)
 	signature := p.attKey.raw(b.Bytes())
 
-	qe := n.qeReport()
-	var nested bytes.Buffer
-	nested.Write(qe)
-	nested.Write(p.pck.key.raw(qe))
-	binary.Write(&nested, binary.LittleEndian, uint16(len(p.authData)))
-	nested.Write(p.authData)
-	binary.Write(&nested, binary.LittleEndian, uint16(5)) // PCK chain in PEM
-	binary.Write(&nested, binary.LittleEndian, uint32(len(p.chain)))
-	nested.Write(p.chain)
-
-	le(uint32(64 + 64 + 6 + nested.Len()))
+	nested := n.certification(tdQE)
+	le(uint32(64 + 64 + 6 + len(nested)))
 	b.Write(signature)
 	b.Write(p.attKey.point())
 	le(uint16(6)) // QE report certification data
-	le(uint32(nested.Len()))
-	b.Write(nested.Bytes())
+	le(uint32(len(nested)))
+	b.Write(nested)
+	return b.Bytes()
+}
+
+// EnclaveQuote returns a version 3 DCAP quote of an SGX enclave on the node's machine that carries reportData (Intel SGX ECDSA
+// Quote Library API, appendix A.4). The enclave is [Authority.Enclave]; with NodeConfig.Debug it is a debug enclave.
+func (n *Node) EnclaveQuote(reportData [64]byte) []byte {
+	p, e := n.platform, n.auth.Enclave()
+	var b bytes.Buffer
+	le := func(v any) { binary.Write(&b, binary.LittleEndian, v) }
+	for _, v := range []uint16{3, 2, 0, 0, 8, pceSVN} { // version, ECDSA-256 with P-256, reserved, QE and PCE SVN
+		le(v)
+	}
+	b.Write(qeVendorID[:])
+	b.Write(append(n.auth.bytes(16, "qe id ", n.config.Name), 0, 0, 0, 0))
+	body := make([]byte, 384)
+	copy(body, p.svn[:])
+	body[48], body[56] = 0x05, 0xe7 // ATTRIBUTES: INIT and MODE64BIT; XFRM
+	if n.config.Debug {
+		body[48] |= 0x02
+	}
+	copy(body[64:], e.MRENCLAVE[:])
+	copy(body[128:], e.MRSIGNER[:])
+	binary.LittleEndian.PutUint16(body[256:], e.ISVProdID)
+	binary.LittleEndian.PutUint16(body[258:], e.ISVSVN)
+	copy(body[320:], reportData[:])
+	b.Write(body)
+	signature := p.attKey.raw(b.Bytes())
+
+	nested := n.certification(sgxQE)
+	le(uint32(64 + 64 + len(nested)))
+	b.Write(signature)
+	b.Write(p.attKey.point())
+	b.Write(nested)
+	return b.Bytes()
+}
+
+// An Enclave is what SGX measures and states of an enclave.
+type Enclave struct {
+	MRENCLAVE, MRSIGNER [32]byte
+	ISVProdID, ISVSVN   uint16
+}
+
+// Enclave returns the SGX enclave that the nodes run.
+func (a *Authority) Enclave() Enclave {
+	return Enclave{[32]byte(a.bytes(32, "mrenclave")), [32]byte(a.bytes(32, "mrsigner")), 1, 3}
+}
+
+// ISVPRODIDs of Intel's Quoting Enclaves.
+const (
+	sgxQE = 1
+	tdQE  = 2
+)
+
+// certification is what vouches for the attestation key: the Quoting Enclave's report, and the PCK chain that signed it.
+func (n *Node) certification(product uint16) []byte {
+	p := n.platform
+	qe := n.qeReport(product)
+	var b bytes.Buffer
+	b.Write(qe)
+	b.Write(p.pck.key.raw(qe))
+	binary.Write(&b, binary.LittleEndian, uint16(len(p.authData)))
+	b.Write(p.authData)
+	binary.Write(&b, binary.LittleEndian, uint16(5)) // PCK chain in PEM
+	binary.Write(&b, binary.LittleEndian, uint32(len(p.chain)))
+	b.Write(p.chain)
 	return b.Bytes()
 }
 
 // qeReport is the Quoting Enclave's report, 384 bytes (Intel SDM volume 3D, 38.15).
-func (n *Node) qeReport() []byte {
+func (n *Node) qeReport(product uint16) []byte {
 	p := n.platform
 	b := make([]byte, 384)
 	copy(b, p.svn[:])
@@ -268,7 +324,7 @@ func (n *Node) qeReport() []byte {
 	b[56] = 0xe7 // XFRM
 	copy(b[64:], n.auth.bytes(32, "qe mrenclave"))
 	copy(b[128:], must(hex.DecodeString(qeMRSIGNER)))
-	binary.LittleEndian.PutUint16(b[256:], 2) // ISVPRODID of the TD QE
+	binary.LittleEndian.PutUint16(b[256:], product)
 	binary.LittleEndian.PutUint16(b[258:], p.qeSVN)
 	d := sha256.Sum256(append(p.attKey.point(), p.authData...))
 	copy(b[320:], d[:])
@@ -311,8 +367,8 @@ func enclaveLevels(date string) []tcbLevel {
 	return out
 }
 
-// tcbInfo returns the mock PCS's answer to a TDX TCB info request: the document and its signature.
-func (a *Authority) tcbInfo(issued, next time.Time, evaluation int) []byte {
+// tcbInfo returns the mock PCS's answer to a TCB info request for "TDX" or "SGX": the document and its signature.
+func (a *Authority) tcbInfo(id string, issued, next time.Time, evaluation int) []byte {
 	type identity struct {
 		ID             string     `json:"id,omitempty"`
 		MRSIGNER       string     `json:"mrsigner"`
@@ -332,10 +388,13 @@ func (a *Authority) tcbInfo(issued, next time.Time, evaluation int) []byte {
 		tdx[0].Category, tdx[0].Type = "OS/VMM", "TDX Module"
 		tdx[1].Category, tdx[1].Type = "OS/VMM", "TDX Module"
 		tdx[2].Category, tdx[2].Type = "OS/VMM", "TDX Late Microcode Update"
+		if id == "SGX" {
+			tdx = nil
+		}
 		levels = append(levels, tcbLevel{struct {
 			SGX    []tcbComponent `json:"sgxtcbcomponents"`
 			PCESVN int            `json:"pcesvn"`
-			TDX    []tcbComponent `json:"tdxtcbcomponents"`
+			TDX    []tcbComponent `json:"tdxtcbcomponents,omitempty"`
 		}{sgx, pceSVN, tdx}, date, status, advisories(status)})
 	}
 	doc := struct {
@@ -347,17 +406,19 @@ func (a *Authority) tcbInfo(issued, next time.Time, evaluation int) []byte {
 		PCEID      string     `json:"pceId"`
 		Type       int        `json:"tcbType"`
 		Evaluation int        `json:"tcbEvaluationDataNumber"`
-		Module     identity   `json:"tdxModule"`
-		Modules    []identity `json:"tdxModuleIdentities"`
+		Module     *identity  `json:"tdxModule,omitempty"`
+		Modules    []identity `json:"tdxModuleIdentities,omitempty"`
 		Levels     []tcbLevel `json:"tcbLevels"`
-	}{"TDX", 3, issued.Format(intelTime), next.Format(intelTime), fmspc, "0000", 0, evaluation,
-		identity{"", zero, "0000000000000000", "FFFFFFFFFFFFFFFF", nil},
-		[]identity{{"TDX_01", zero, "0000000000000000", "FFFFFFFFFFFFFFFF", enclaveLevels(date)}}, levels}
+	}{id, 3, issued.Format(intelTime), next.Format(intelTime), fmspc, "0000", 0, evaluation, nil, nil, levels}
+	if id == "TDX" {
+		doc.Module = &identity{"", zero, "0000000000000000", "FFFFFFFFFFFFFFFF", nil}
+		doc.Modules = []identity{{"TDX_01", zero, "0000000000000000", "FFFFFFFFFFFFFFFF", enclaveLevels(date)}}
+	}
 	return a.signedJSON("tcbInfo", doc)
 }
 
-// qeIdentity returns the mock PCS's answer to a TD QE identity request.
-func (a *Authority) qeIdentity(issued, next time.Time, evaluation int) []byte {
+// qeIdentity returns the mock PCS's answer to a QE identity request for "TD_QE" or "QE", whose ISVPRODID is product.
+func (a *Authority) qeIdentity(id string, product int, issued, next time.Time, evaluation int) []byte {
 	doc := struct {
 		ID             string     `json:"id"`
 		Version        int        `json:"version"`
@@ -371,8 +432,8 @@ func (a *Authority) qeIdentity(issued, next time.Time, evaluation int) []byte {
 		MRSIGNER       string     `json:"mrsigner"`
 		ISVProdID      int        `json:"isvprodid"`
 		Levels         []tcbLevel `json:"tcbLevels"`
-	}{"TD_QE", 2, issued.Format(intelTime), next.Format(intelTime), evaluation, "00000000", "FFFFFFFF",
-		"11000000000000000000000000000000", "FBFFFFFFFFFFFFFF0000000000000000", qeMRSIGNER, 2,
+	}{id, 2, issued.Format(intelTime), next.Format(intelTime), evaluation, "00000000", "FFFFFFFF",
+		"11000000000000000000000000000000", "FBFFFFFFFFFFFFFF0000000000000000", qeMRSIGNER, product,
 		enclaveLevels(issued.AddDate(0, -6, 0).Format("2006-01-02T00:00:00Z"))}
 	return a.signedJSON("enclaveIdentity", doc)
 }

@@ -6,6 +6,7 @@ import (
 	"crypto/ed25519"
 	"crypto/rand"
 	"crypto/sha256"
+	"encoding/binary"
 	"encoding/hex"
 	"encoding/json"
 	"encoding/pem"
@@ -105,6 +106,18 @@ func mockEvidence() *cobra.Command {
 			"collateral/a": e.TCBInfo, "collateral/b": e.QEIdentity, "collateral/c": e.TCBSigner, "collateral/d": e.RootCRL, "collateral/e": e.PlatformCRL,
 			"collateral/deep/f": e.AMDCRL, "collateral/deep/g": e.AMDRoot, "collateral/NOTES": []byte("what these files are"), "roots/intel": e.IntelRoot, "roots/amd": e.AMDRoot,
 			"gpu.bin": node.Devices([32]byte{3})[0].Report, "gpu.pem": node.Devices([32]byte{3})[0].Certificates, "damaged.bin": damaged(bare)}
+		if !n.SNP { // an EGo program's report on the same machine, and what appraises it
+			p, enclave := openPolicy(a, today), a.Enclave()
+			p.SGX = &policy.SGX{TCB: p.TDX.TCB, Enclaves: []policy.SGXEnclave{{Name: "mock EGo program", Reason: "test", MRENCLAVE: policy.Want32{Value: enclave.MRENCLAVE},
+				MRSIGNER: policy.Want32{Value: enclave.MRSIGNER}, ISVProdID: enclave.ISVProdID, MinISVSVN: enclave.ISVSVN}}}
+			if files["ego/policy.json"], err = p.Encode(); err != nil {
+				return err
+			}
+			quote := node.EnclaveQuote(data)
+			header := binary.LittleEndian.AppendUint64([]byte{1, 0, 0, 0, 2, 0, 0, 0}, uint64(len(quote)))
+			files["ego/report.bin"], files["ego/local.bin"] = append(header, quote...), []byte{1, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0}
+			files["ego/collateral/a"], files["ego/collateral/b"] = e.SGXTCBInfo, e.SGXQEIdentity
+		}
 		if n.SNP {
 			files["aux.bin"], files["cut.bin"] = aux, aux[:24]
 		}

@@ -36,9 +36,16 @@ type verifyOptions struct {
 func verifyCommand(h *home) *cobra.Command {
 	var o verifyOptions
 	c := &cobra.Command{Use: "verify FILE...", Short: "Appraise saved evidence", Args: cobra.MinimumNArgs(1),
-		Long: `verify appraises saved evidence: a TDX or SGX quote, an SEV-SNP report, an NVIDIA GPU or
-switch report, or a composite document. A file may be raw, hexadecimal, base64 or PEM;
-its kind is recognised; "-" is standard input. Collateral (TCB info, QE identity, CRLs, certificates, RIMs, OCSP
+		Long: `verify appraises saved evidence. What it reads:
+
+  TDX or SGX quote, SEV-SNP report, NVIDIA GPU or switch report, a list of these two
+  composite document of Bombyx
+  report of an EGo or Open Enclave program (enclave.GetRemoteReport), and the
+    certificate of its TLS server
+  documents of Tinfoil, dstack, NEAR MPC nodes and Cocoon
+
+A file may be raw, hexadecimal, base64 or PEM; its kind is recognised; "-" is standard
+input. Collateral (TCB info, QE identity, CRLs, certificates, RIMs, OCSP
 answers, bundles) comes from --collateral, and is recognised by its contents, whatever
 the files are called. What is missing there, or without --at has expired, is fetched from
 Intel, AMD and NVIDIA, who then learn which machine you ask about; HTTPS_PROXY is obeyed,
@@ -74,7 +81,7 @@ speaks against the evidence, but collateral is missing.`,
 	f.StringVar(&o.at, "at", "", "appraise as of this instant, RFC 3339 (default now)")
 	f.StringVar(&o.nonce, "nonce", "", "the nonce that the evidence must answer, 64 hexadecimal digits")
 	f.StringVar(&o.epoch, "epoch", "", "the masterchain block that the evidence answers in place of a nonce, SEQNO:ROOTHASH@TIME (default: the one that a host's saved answer names, proven by the network)")
-	f.StringVar(&o.reportData, "expect-report-data", "", "the report data that a bare quote or SNP report must carry, 128 hexadecimal digits")
+	f.StringVar(&o.reportData, "expect-report-data", "", "the report data that a bare quote or SNP report must carry, 128 hexadecimal digits; of an EGo or Open Enclave report what the program gave, such as a SHA-256: zeros follow")
 	f.StringVar(&o.certChain, "cert-chain", "", "certificate chain of a bare SNP, GPU or switch report, leaf first, PEM or DER; of an SNP report its auxblob, too")
 	f.StringVar(&o.eventLog, "event-log", "", "the event log of a bare TDX quote: the data of its CCEL, or dstack's JSON")
 	f.StringArrayVar(&o.rims, "rim", nil, "NVIDIA reference manifest (repeatable)")
@@ -228,16 +235,17 @@ func (o *verifyOptions) prepare(cmd *cobra.Command, h *home) (*appraiser, error)
 		}
 	}
 	for _, x := range []struct {
-		flag, text string
-		size       int
-		to         *[]byte
-	}{{"--nonce", o.nonce, 32, &a.want.Nonce}, {"--expect-report-data", o.reportData, 64, &a.want.ReportData}} {
+		flag, text, want string
+		min, max         int
+		to               *[]byte
+	}{{"--nonce", o.nonce, "64", 32, 32, &a.want.Nonce},
+		{"--expect-report-data", o.reportData, "128 (of an EGo or Open Enclave report: up to 128)", 1, 64, &a.want.ReportData}} {
 		if x.text == "" {
 			continue
 		}
 		b, err := hex.DecodeString(x.text)
-		if err != nil || len(b) != x.size {
-			return nil, cli.Errorf(cli.Usage, "give it in hexadecimal, without 0x", "%s: want %d hexadecimal digits", x.flag, 2*x.size)
+		if err != nil || len(b) < x.min || len(b) > x.max {
+			return nil, cli.Errorf(cli.Usage, "give it in hexadecimal, without 0x", "%s: want %s hexadecimal digits", x.flag, x.want)
 		}
 		*x.to = b
 	}

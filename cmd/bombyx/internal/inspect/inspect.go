@@ -125,6 +125,8 @@ func Read(data []byte) (Tree, error) {
 			parts = []Tree{documentTree("document", doc)}
 		} else if kind == attestation.KindCocoon {
 			parts, err = inspectChain("certificate", raw)
+		} else if kind == attestation.KindOECertificate {
+			parts = []Tree{certificate("certificate", raw)}
 		}
 		if p, err := attestation.TakeApart(raw, nil); err != nil {
 			parts = append(parts, Tree{name: "evidence", value: err.Error()})

@@ -1,0 +1,174 @@
+package attestation
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"crypto/x509"
+	"encoding/asn1"
+	"encoding/binary"
+	"encoding/pem"
+	"errors"
+	"fmt"
+
+	"github.com/bombyx-network/bombyx/attestation/check"
+	"github.com/bombyx-network/bombyx/attestation/dcap"
+)
+
+// What enclave programs of EGo and Open Enclave show: a report, which is an SGX quote behind a header, and the certificate of a TLS
+// server that carries one.
+const (
+	KindOEReport      Kind = "open-enclave-report" // what EGo's enclave.GetRemoteReport returns
+	KindOECertificate Kind = "open-enclave-ra-tls" // a certificate of EGo's or Open Enclave's with a report in an extension
+)
+
+// oe_report_header_t of Open Enclave's include/openenclave/internal/report.h: version (4 bytes), type (4) and size of what follows
+// (8), little-endian.
+const (
+	oeHeader  = 16
+	oeVersion = 1
+	oeLocal   = 1 // an SGX report
+	oeRemote  = 2 // an SGX quote
+
+	clauseOEReport = "Open Enclave, oe_report_header_t"
+	clauseOECert   = "Open Enclave, X509_OID_FOR_NEW_QUOTE_STRING"
+)
+
+// isOEReport tells a report from anything else by its header or the quote behind it; parseOEReport says the rest.
+func isOEReport(b []byte) bool {
+	if len(b) < oeHeader {
+		return false
+	}
+	version, kind := binary.LittleEndian.Uint32(b), binary.LittleEndian.Uint32(b[4:])
+	if version == oeVersion && (kind == oeLocal || kind == oeRemote) {
+		return true
+	}
+	switch bareKind(b[oeHeader:]) {
+	case KindSGXQuote, KindTDXQuote:
+		return version < 256 && kind < 256
+	}
+	return false
+}
+
+// parseOEReport returns the quote of a remote report. The header must be right to the byte.
+func parseOEReport(b []byte) (*dcap.Quote, error) {
+	if len(b) < oeHeader {
+		return nil, fmt.Errorf("report of %d bytes, shorter than its header", len(b))
+	}
+	version, kind, size := binary.LittleEndian.Uint32(b), binary.LittleEndian.Uint32(b[4:]), binary.LittleEndian.Uint64(b[8:])
+	switch {
+	case version != oeVersion:
+		return nil, fmt.Errorf("header of version %d; this program reads version %d", version, oeVersion)
+	case kind == oeLocal:
+		return nil, errors.New("a local report, which another enclave on the same machine alone can check; ask for a remote one (EGo: GetRemoteReport)")
+	case kind != oeRemote:
+		return nil, fmt.Errorf("report of the unknown type %d", kind)
+	case size != uint64(len(b)-oeHeader):
+		return nil, fmt.Errorf("the header states %d bytes, and %d follow", size, len(b)-oeHeader)
+	}
+	q, err := dcap.ParseQuote(b[oeHeader:])
+	switch {
+	case err != nil:
+		return nil, err
+	case q.TEEType != dcap.TEESGX:
+		return nil, fmt.Errorf("the header announces SGX, and a quote of %s follows", q.TEEType)
+	case len(q.Trailing) > 0:
+		return nil, fmt.Errorf("%d bytes after the quote", len(q.Trailing))
+	}
+	return q, nil
+}
+
+// oeReport appraises a report like the quote that it holds. Report data is padded with zeros as EGo pads it.
+func (a *appraisal) oeReport(raw, reportData []byte) {
+	q, err := parseOEReport(raw)
+	if err != nil {
+		a.fail(CheckParse, clauseOEReport, err)
+		return
+	}
+	a.pass(CheckParse, clauseOEReport, fmt.Sprintf("version %d, remote, %d bytes", oeVersion, len(q.Raw)))
+	if reportData != nil {
+		reportData = append(bytes.Clone(reportData), make([]byte, 64-len(reportData))...)
+	}
+	a.intel(q, dcap.TEESGX, reportData)
+	a.bare()
+}
+
+var (
+	oidOEQuote    = asn1.ObjectIdentifier{1, 3, 6, 1, 4, 1, 311, 105, 1}
+	oidOldOEQuote = asn1.ObjectIdentifier{1, 2, 840, 113556, 10, 1, 1} // Open Enclave's until 2020; its verifiers still take it
+)
+
+// isOECertificate tells whether a DER certificate carries a report.
+func isOECertificate(der []byte) bool {
+	if len(der) == 0 || der[0] != 0x30 {
+		return false
+	}
+	c, err := x509.ParseCertificate(der)
+	return err == nil && (extension(c, oidOEQuote) != nil || extension(c, oidOldOEQuote) != nil)
+}
+
+// parseOECertificate returns the certificate, its quote, and the report data that its key demands: its digest, as EGo or as Open
+// Enclave takes it, whichever of the two the quote carries.
+func parseOECertificate(der []byte) (*x509.Certificate, *dcap.Quote, []byte, error) {
+	c, err := x509.ParseCertificate(der)
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	report, old := extension(c, oidOEQuote), extension(c, oidOldOEQuote)
+	if report != nil && old != nil {
+		return nil, nil, nil, errors.New("the certificate carries two reports")
+	}
+	if report == nil {
+		report = old
+	}
+	q, err := parseOEReport(report)
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	key, err := x509.MarshalPKIXPublicKey(c.PublicKey)
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	ego := sha256.Sum256(key)
+	// Open Enclave hashes the PEM text, and the zero byte that ends a C string.
+	oe := sha256.Sum256(append(pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: key}), 0))
+	want := make([]byte, 64)
+	if copy(want, ego[:]); bytes.Equal(q.SGX.ReportData[:32], oe[:]) {
+		copy(want, oe[:])
+	}
+	return c, q, want, nil
+}
+
+// oeCertificate appraises the certificate that a TLS server in an enclave shows. As with Cocoon's, there is no nonce. EGo's clients
+// leave its signature to the handshake and accept any issuer; here it must be its own key's, since nothing else vouches for what
+// stands in it beside the key.
+func (a *appraisal) oeCertificate(der []byte) {
+	cert, q, want, err := parseOECertificate(der)
+	if err != nil {
+		a.fail(CheckParse, clauseOECert, err)
+		return
+	}
+	a.pass(CheckParse, clauseOECert, cert.Subject.CommonName)
+	a.certificate(cert, bytes.Equal(cert.RawIssuer, cert.RawSubject) && cert.CheckSignature(cert.SignatureAlgorithm, cert.RawTBSCertificate, cert.Signature) == nil,
+		oidOEQuote, oidOldOEQuote)
+	a.intel(q, dcap.TEESGX, want)
+	a.judge(CheckMode, a.v.policy.Devices.JudgeMode(string(ModeCPU), 0, 0))
+	a.unstated(true, elsewhere)
+	key := sha256.Sum256(cert.RawSubjectPublicKeyInfo)
+	a.res.Claims["key.tls.sha256"] = fmt.Sprintf("%x", key)
+}
+
+// certificate checks a certificate that a quote vouches for: selfSigned, in force, and without critical extensions but the known.
+func (a *appraisal) certificate(cert *x509.Certificate, selfSigned bool, known ...asn1.ObjectIdentifier) {
+	c := check.Check{ID: CheckCertificate, Clause: "RFC 5280, 4.1.2.5 and 6.1", Status: check.Pass,
+		Seen: stamp(cert.NotBefore) + " to " + stamp(cert.NotAfter), Wanted: stamp(a.now)}
+	switch unknown := unknownCritical(cert, known); {
+	case !selfSigned:
+		c.Status, c.Detail = check.Fail, "the certificate is not signed by its own key"
+	case a.now.Before(cert.NotBefore) || a.now.After(cert.NotAfter):
+		c.Status, c.Detail = check.Fail, "the certificate is not in force"
+	case unknown != nil:
+		c.Status, c.Detail = check.Fail, fmt.Sprintf("the certificate has the unknown critical extension %v", unknown)
+	}
+	a.add(c)
+	a.res.until(cert.NotAfter)
+}
