@@ -1,6 +1,7 @@
 package responses
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"maps"
@@ -79,9 +80,14 @@ func translate(body []byte) (*request, *apierror.Error) {
 		// Reasoning is in the answer as it is: nothing of it is encrypted.
 		r.oneOf(v, at("include", i), "leave it out", "reasoning.encrypted_content")
 	}
-	for _, name := range []string{"temperature", "top_p", "max_output_tokens", "max_tool_calls"} {
-		if v, ok := in[name]; ok && v[0] != '-' && (v[0] < '0' || v[0] > '9') {
+	for _, name := range []string{"temperature", "top_p"} {
+		if v, ok := in[name]; ok && json.Unmarshal(v, new(float64)) != nil {
 			r.bad(name, "must be a number")
+		}
+	}
+	for _, name := range []string{"max_output_tokens", "max_tool_calls"} { // of which only hosted tools would count
+		if v, ok := in[name]; ok && json.Unmarshal(v, new(uint64)) != nil {
+			r.bad(name, "must be a whole number")
 		}
 	}
 	for _, name := range []string{"user", "safety_identifier", "prompt_cache_key", "prompt_cache_retention", "service_tier"} {
@@ -91,7 +97,7 @@ func translate(body []byte) (*request, *apierror.Error) {
 		r.bad("model", "is missing")
 	}
 	options := r.object(in["stream_options"], "stream_options", "include_obfuscation")
-	r.is(options, "include_obfuscation", "", "true", "false") // sealed answers are padded anyway
+	r.is(options, "stream_options.include_obfuscation", "", "true", "false") // sealed answers are padded anyway
 	if v, ok := in["metadata"]; ok {
 		var m map[string]string
 		if json.Unmarshal(v, &m) != nil {
@@ -111,8 +117,8 @@ func translate(body []byte) (*request, *apierror.Error) {
 	r.form(&out, in["text"])
 	thinking := r.object(in["reasoning"], "reasoning", "effort", "summary", "generate_summary")
 	out.Effort = r.text(thinking["effort"], "reasoning.effort")
-	for _, name := range []string{"summary", "generate_summary"} {
-		r.is(thinking, name, "reasoning is never summed up: leave it out", `"auto"`)
+	for _, where := range []string{"reasoning.summary", "reasoning.generate_summary"} {
+		r.is(thinking, where, "reasoning is never summed up: leave it out", `"auto"`)
 	}
 	if r.fault != nil {
 		return nil, r.fault
@@ -175,11 +181,7 @@ func (r *reader) item(out *completion, v json.RawMessage, where string) {
 		// Of earlier answers. Templates leave it out, and so does whoever uses chat completions.
 		r.object(v, where, "type", "id", "status", "summary", "content", "encrypted_content")
 	default:
-		hint := hints[kind]
-		if hint == "" {
-			hint = ownTool
-		}
-		r.unsupported(where, "items of type "+clip(kind)+" are not supported", hint)
+		r.unsupported(where, "items of type "+clip(kind)+" are not supported", cmp.Or(hints[kind], ownTool))
 	}
 }
 
@@ -215,11 +217,7 @@ func (r *reader) content(v json.RawMessage, where string) any {
 			audio := r.object(m["input_audio"], where+".input_audio", "data", "format")
 			parts = append(parts, obj{"type": "input_audio", "input_audio": audio})
 		default:
-			hint := hints[kind]
-			if hint == "" {
-				hint = "send input_text or input_image"
-			}
-			r.unsupported(where, "parts of type "+clip(kind)+" are not supported", hint)
+			r.unsupported(where, "parts of type "+clip(kind)+" are not supported", cmp.Or(hints[kind], "send input_text or input_image"))
 		}
 	}
 	switch {
@@ -252,11 +250,7 @@ func (r *reader) tools(out *completion, in fields) {
 	} else if v != nil {
 		m := r.object(v, "tool_choice", anything)
 		if kind := r.text(m["type"], "tool_choice.type"); r.fault == nil && kind != "function" {
-			hint := hints[kind]
-			if hint == "" {
-				hint = ownTool
-			}
-			r.unsupported("tool_choice", "a choice of type "+clip(kind)+" is not supported", hint)
+			r.unsupported("tool_choice", "a choice of type "+clip(kind)+" is not supported", cmp.Or(hints[kind], ownTool))
 		}
 		m = r.object(v, "tool_choice", "type", "name")
 		out.ToolChoice = obj{"type": "function", "function": obj{"name": r.name(m, "name", "tool_choice")}}
@@ -273,7 +267,7 @@ func (r *reader) tools(out *completion, in fields) {
 
 func (r *reader) form(out *completion, v json.RawMessage) {
 	m := r.object(v, "text", "format", "verbosity")
-	r.is(m, "verbosity", "say in the instructions how long answers should be", `"medium"`)
+	r.is(m, "text.verbosity", "say in the instructions how long answers should be", `"medium"`)
 	if m["format"] == nil {
 		return
 	}
@@ -309,11 +303,7 @@ func (r *reader) object(v json.RawMessage, where string, names ...string) fields
 		if string(m[name]) == "null" {
 			delete(m, name)
 		} else if names[0] != anything && !slices.Contains(names, name) {
-			hint := hints[name]
-			if hint == "" {
-				hint = "leave it out"
-			}
-			r.unsupported(strings.TrimPrefix(where+"."+clip(name), "."), "this member is not supported", hint)
+			r.unsupported(strings.TrimPrefix(where+"."+clip(name), "."), "this member is not supported", cmp.Or(hints[name], "leave it out"))
 		}
 	}
 	return m
@@ -358,16 +348,16 @@ func (r *reader) oneOf(v json.RawMessage, where, hint string, values ...string) 
 	return s
 }
 
-// is checks that a member, if it is there, has one of these values, as JSON.
-func (r *reader) is(m fields, name, hint string, values ...string) {
-	if v, ok := m[name]; ok && !slices.Contains(values, string(v)) {
-		r.must(name, hint, values)
+// is checks that the last member that where names, if it is there, has one of these values, as JSON.
+func (r *reader) is(m fields, where, hint string, values ...string) {
+	if v, ok := m[where[strings.LastIndexByte(where, '.')+1:]]; ok && !slices.Contains(values, string(v)) {
+		r.must(where, hint, values)
 	}
 }
 
 func (r *reader) must(where, hint string, values []string) {
-	r.bad(where, "must be "+strings.Join(values, " or "))
-	if hint != "" && r.fault.Param == where {
+	if r.fault == nil {
+		r.bad(where, "must be "+strings.Join(values, " or "))
 		r.fault.Hint = hint
 	}
 }
