@@ -33,8 +33,9 @@ channel, and then attacks. It exits 0 only if every step and every refusal was s
 	f.StringVar(&o.question, "question", "What is remote attestation?", "what to ask the model")
 	f.BoolVar(&o.stay, "stay", false, "keep everything running and print how to use it from any OpenAI SDK")
 	f.BoolVar(&o.json, "json", false, "print a summary for machines, and nothing else")
+	c.MarkFlagsMutuallyExclusive("stay", "json") // the summary comes at the end
 	c.RunE = func(cmd *cobra.Command, _ []string) error {
-		d := &demo{options: o, out: newScreen(os.Stdout, o.json), began: time.Now()}
+		d := &demo{options: o, out: newScreen(cmd.OutOrStdout(), o.json), began: time.Now()}
 		err := d.run(cmd.Context())
 		if o.json {
 			d.summary.OK = err == nil
@@ -95,7 +96,7 @@ func (d *demo) run(parent context.Context) (err error) {
 		return err
 	}
 	defer func() {
-		if err != nil {
+		if err != nil && parent.Err() == nil {
 			for _, p := range d.procs {
 				p.showLog(os.Stderr)
 			}

@@ -18,9 +18,10 @@ func newScreen(w io.Writer, quiet bool) *screen {
 	if quiet {
 		return &screen{w: io.Discard}
 	}
-	f, ok := w.(*os.File)
-	info, err := os.Stdout.Stat()
-	return &screen{w: w, color: ok && f == os.Stdout && err == nil && info.Mode()&os.ModeCharDevice != 0 && os.Getenv("NO_COLOR") == ""}
+	if info, err := os.Stdout.Stat(); err == nil && info.Mode()&os.ModeCharDevice != 0 && os.Getenv("NO_COLOR") == "" {
+		return &screen{w: os.Stdout, color: true} // w shows no colours
+	}
+	return &screen{w: w}
 }
 
 func (s *screen) paint(code, text string) string {

@@ -26,6 +26,7 @@ const (
 	Money       = 5 // balance or credit does not suffice
 
 	Interrupted = 130 // by a signal, as shells count it
+	Unread      = 141 // whoever read the output has left, as shells count it
 )
 
 // An Error ends a command.

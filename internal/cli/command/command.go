@@ -4,6 +4,7 @@
 package command
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -18,21 +19,35 @@ import (
 )
 
 // Main runs a command and exits. An interrupt cancels the command's context;
-// a second one kills the process.
+// a second one kills the process. A reader of the output that leaves, such as
+// head, does not: the command ends in good order, as Run says.
 func Main(root *cobra.Command) {
+	signal.Ignore(syscall.SIGPIPE)
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	context.AfterFunc(ctx, stop)
 	os.Exit(Run(ctx, root))
 }
 
 // Run runs a command and returns its exit code. A command whose standard
-// output could not be written has failed.
+// output could not be written has failed. One that nobody reads any more is
+// cancelled, says nothing, and returns cli.Unread.
 func Run(ctx context.Context, root *cobra.Command) int {
 	root.SilenceErrors = true
 	root.SilenceUsage = true
 	fill(root)
 	root.SetUsageFunc(usage)
-	out := &output{w: root.OutOrStdout(), screen: terminal(os.Stdout)}
+	var unknown error // cobra takes a wrong word after a group of commands for a wish to see its help
+	help := root.HelpFunc()
+	root.SetHelpFunc(func(c *cobra.Command, args []string) {
+		if rest := c.Flags().Args(); !c.Runnable() && len(rest) > 0 {
+			unknown = cli.Errorf(cli.Usage, "see "+c.CommandPath()+" --help", "unknown command %q for %q", rest[0], c.CommandPath())
+			return
+		}
+		help(c, args)
+	})
+	running, cancel := context.WithCancel(ctx)
+	defer cancel()
+	out := &output{w: root.OutOrStdout(), screen: terminal(os.Stdout), unread: cancel}
 	root.SetOut(out)
 	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
 		hint := "see " + c.CommandPath() + " --help"
@@ -42,11 +57,15 @@ func Run(ctx context.Context, root *cobra.Command) int {
 				return cli.Errorf(cli.Usage, hint, "-%s: amounts and numbers have no sign", s)
 			}
 		}
-		return cli.Errorf(cli.Usage, hint, "%w", err)
+		text, _, _ := strings.Cut(err.Error(), ": strconv.") // what is wrong, without how Go says why
+		return cli.Errorf(cli.Usage, hint, "%s", text)
 	})
-	c, err := root.ExecuteContextC(ctx)
-	if err == nil && out.err != nil {
-		err = out.err
+	c, err := root.ExecuteContextC(running)
+	if errors.Is(out.err, syscall.EPIPE) {
+		return cli.Unread
+	}
+	if err == nil {
+		err = cmp.Or(unknown, out.err)
 	}
 	if err == nil {
 		return 0

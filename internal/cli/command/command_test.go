@@ -5,7 +5,9 @@ import (
 	"context"
 	"errors"
 	"io"
+	"os"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/spf13/cobra"
@@ -27,13 +29,20 @@ func TestExitCodes(t *testing.T) {
 		{[]string{"ok", "-n"}, cli.Usage, "unknown shorthand flag: 'n' in -n\ntool: hint: see tool ok --help"},
 		{[]string{"ok", "-1.5"}, cli.Usage, "error: -1.5: amounts and numbers have no sign\ntool: hint: see tool ok --help"},
 		{[]string{"ok", "-.5"}, cli.Usage, "error: -.5: amounts and numbers have no sign"},
+		{[]string{"ok", "--count", "x"}, cli.Usage, "error: invalid argument \"x\" for \"--count\" flag\ntool: hint: see tool ok --help"},
 		{[]string{"nope"}, cli.Usage, "hint: see tool --help"},
+		{[]string{"group"}, 0, ""},
+		{[]string{"help", "group"}, 0, ""},
+		{[]string{"group", "nope"}, cli.Usage, "error: unknown command \"nope\" for \"tool group\"\ntool: hint: see tool group --help"},
 	} {
 		root := &cobra.Command{Use: "tool"}
 		run := func(err error) func(*cobra.Command, []string) error {
 			return func(*cobra.Command, []string) error { return err }
 		}
-		root.AddCommand(&cobra.Command{Use: "ok", Args: cobra.NoArgs, RunE: run(nil)},
+		ok, group := &cobra.Command{Use: "ok", Args: cobra.NoArgs, RunE: run(nil)}, &cobra.Command{Use: "group"}
+		ok.Flags().Int("count", 0, "")
+		group.AddCommand(&cobra.Command{Use: "one", RunE: run(nil)})
+		root.AddCommand(ok, group,
 			&cobra.Command{Use: "refuse", RunE: run(errors.New("no"))},
 			&cobra.Command{Use: "money", RunE: run(cli.Errorf(cli.Money, "top up", "empty"))})
 		var stderr bytes.Buffer
@@ -61,6 +70,15 @@ func TestEnds(t *testing.T) {
 	full.CloseWithError(errors.New("no space left"))
 	if code, text := run(ctx, w, func(c *cobra.Command) error { c.OutOrStdout().Write([]byte("x")); return nil }); code != cli.Usage || !strings.Contains(text, "tool: hint: make room") {
 		t.Errorf("full: %d, %s", code, text)
+	}
+	left, w := io.Pipe() // as head leaves: no failure, nothing to say, and an end in good order
+	left.CloseWithError(&os.PathError{Op: "write", Path: "/dev/stdout", Err: syscall.EPIPE})
+	if code, text := run(ctx, w, func(c *cobra.Command) error {
+		c.OutOrStdout().Write([]byte("x"))
+		<-c.Context().Done()
+		return c.Context().Err()
+	}); code != cli.Unread || text != "" {
+		t.Errorf("left: %d, %s", code, text)
 	}
 	peer := cli.Errorf(cli.Refused, "ask \x1b[2J again", "it says \x1b]0;owned\x07 \u009b31m \u202eno")
 	if code, text := run(ctx, io.Discard, func(*cobra.Command) error { return peer }); code != cli.Refused || strings.ContainsAny(text, "\x1b\x07\u009b\u202e") {

@@ -5,6 +5,7 @@ import (
 	"io"
 	"os"
 	"strings"
+	"syscall"
 	"unicode/utf8"
 
 	"github.com/spf13/cobra"
@@ -78,16 +79,23 @@ type output struct {
 	screen bool
 	rest   []byte // of a character that is not complete
 	err    error
+	unread func() // called once nobody reads
 }
 
 func (o *output) Write(p []byte) (int, error) {
 	if o.err != nil {
 		return 0, o.err
 	}
+	n, err := o.write(p)
+	if o.err = err; errors.Is(err, syscall.EPIPE) {
+		o.unread()
+	}
+	return n, err
+}
+
+func (o *output) write(p []byte) (int, error) {
 	if !o.screen {
-		n, err := o.w.Write(p)
-		o.err = err
-		return n, err
+		return o.w.Write(p)
 	}
 	b := append(o.rest, p...)
 	end := len(b)
@@ -99,8 +107,8 @@ func (o *output) Write(p []byte) (int, error) {
 			break
 		}
 	}
-	if _, o.err = io.WriteString(o.w, cli.Printable(string(b[:end]))); o.err != nil {
-		return 0, o.err
+	if _, err := io.WriteString(o.w, cli.Printable(string(b[:end]))); err != nil {
+		return 0, err
 	}
 	o.rest = append([]byte(nil), b[end:]...)
 	return len(p), nil
