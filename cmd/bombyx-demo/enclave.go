@@ -31,7 +31,7 @@ func enclaveCommand() *cobra.Command {
 		}
 		cfg, err := launch.Parse(document)
 		if err != nil {
-			return cli.Errorf(cli.Usage, "fix the file", "%w", err)
+			return cli.ConfigError(config, document, err)
 		}
 		var m machine
 		if _, err := cli.ReadConfig(file, &m); err != nil {

@@ -33,7 +33,7 @@ such hardware, run bombyx-demo.`}
 		}
 		cfg, err := launch.Parse(document)
 		if err != nil {
-			return cli.Errorf(cli.Usage, "fix the file: unknown and repeated members are refused", "%w", err)
+			return cli.ConfigError(config, document, err)
 		}
 		addr, err := cli.ParseAddr(cfg.Listen)
 		if err != nil {

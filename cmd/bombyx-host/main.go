@@ -12,6 +12,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -198,19 +199,30 @@ func initIdentity(cmd *cobra.Command, path string) error {
 func readIdentity(path string) (ed25519.PrivateKey, error) {
 	b, err := cli.ReadSecret(path)
 	if err != nil {
-		return nil, err
+		return nil, of("identity", err)
 	}
 	seed, err := hex.DecodeString(strings.TrimSpace(string(b)))
 	if err != nil || len(seed) != ed25519.SeedSize {
-		return nil, cli.Errorf(cli.Usage, "make one with bombyx-host init", "%s: not an identity key", path)
+		return nil, cli.Errorf(cli.Usage, "make one with bombyx-host init", "identity: %s holds none", path)
 	}
 	return ed25519.NewKeyFromSeed(seed), nil
+}
+
+// of says which member of the configuration a file's error is of.
+func of(member string, err error) error {
+	var e *cli.Error
+	if errors.As(err, &e) {
+		return cli.Errorf(e.Code, e.Hint, "%s: %w", member, e.Err)
+	}
+	return err
 }
 
 // A setup is what a configuration describes.
 type setup struct {
 	*host.Host
+	doors   []entrance
 	monitor http.Handler // shows it to the provider
+	window  net.Listener // where; nil for nowhere
 	close   func()
 }
 
@@ -218,14 +230,14 @@ type setup struct {
 func setUp(ctx context.Context, c *config, dir string, journal *monitor.Journal) (s *setup, err error) {
 	log := slog.New(journal)
 	var closers []func()
-	shut := func() {
+	end := func() {
 		for i := len(closers) - 1; i >= 0; i-- {
 			closers[i]()
 		}
 	}
 	defer func() {
 		if err != nil {
-			shut()
+			end()
 		}
 	}()
 	at := func(path string) string { return in(dir, path) }
@@ -257,7 +269,7 @@ func setUp(ctx context.Context, c *config, dir string, journal *monitor.Journal)
 	}
 	network, err := cli.ReadFile(at(c.Network), 1<<20)
 	if err != nil {
-		return nil, err
+		return nil, of("network", err)
 	}
 	if _, err := ton.ParseConfig(network); err != nil {
 		return nil, cli.Errorf(cli.Usage, "give the network's global.config.json, as TON publishes it", "%s: %w", at(c.Network), err)
@@ -283,7 +295,7 @@ func setUp(ctx context.Context, c *config, dir string, journal *monitor.Journal)
 	if c.Wallet != "" {
 		pass, err := cli.ReadSecret(at(c.Passphrase))
 		if err != nil {
-			return nil, err
+			return nil, of("passphrase", err)
 		}
 		if t.Wallet, err = wallet.Load(at(c.Wallet), strings.TrimRight(string(pass), "\r\n")); err != nil {
 			hint := "check the passphrase file"
@@ -293,6 +305,19 @@ func setUp(ctx context.Context, c *config, dir string, journal *monitor.Journal)
 			return nil, cli.Errorf(cli.Usage, hint, "%w", err)
 		}
 		closers = append(closers, t.Wallet.Wipe)
+	}
+	// Before the ledger: whoever cannot serve, such as the same host started twice, must not take the enclaves from one that does.
+	doors, err := entrances(c, dir, cfg.Identity.Public().(ed25519.PublicKey))
+	if err != nil {
+		return nil, err
+	}
+	closers = append(closers, func() { shut(doors) })
+	window, err := monitorListener(c, dir)
+	if err != nil {
+		return nil, err
+	}
+	if window != nil {
+		closers = append(closers, func() { window.Close() })
 	}
 	cfg.Chain, cfg.Epochs = t, host.Epochs{Lifetime: seconds(c.Epoch), Newest: t.Newest}
 	if cfg.Ledger, err = ledger.Open(ctx, source, ledgerClock); err != nil {
@@ -317,8 +342,9 @@ func setUp(ctx context.Context, c *config, dir string, journal *monitor.Journal)
 	if t.Wallet != nil && !t.Wallet.Address().Equals(cfg.Payee.Std()) {
 		accounts = append(accounts, monitor.Account{Role: "wallet", Address: t.Wallet.Address()})
 	}
-	return &setup{h, monitor.Handler(monitor.Config{Host: h, Ledger: cfg.Ledger, Writes: writes, Journal: journal, Margin: cfg.Claims.Margin,
-		Accounts: accounts, Balance: t.Balance, Now: time.Now}), shut}, nil
+	show := monitor.Handler(monitor.Config{Host: h, Ledger: cfg.Ledger, Writes: writes, Journal: journal, Margin: cfg.Claims.Margin,
+		Accounts: accounts, Balance: t.Balance, Now: time.Now})
+	return &setup{h, doors, show, window, end}, nil
 }
 
 // in makes a path of the configuration absolute: relative ones are relative to the file.
@@ -344,18 +370,9 @@ func serve(cmd *cobra.Command, path string) error {
 		return err
 	}
 	defer h.close()
-	doors, err := entrances(&c, filepath.Dir(path), h.Key())
-	if err != nil {
-		return err
-	}
-	window, err := monitorListener(&c, filepath.Dir(path))
-	if err != nil {
-		shut(doors)
-		return err
-	}
 	srv := host.NewServer(h.Host)
 	cli.TuneServer()
-	done := make(chan error, len(doors)+2)
+	done := make(chan error, len(h.doors)+2)
 	running, stop := context.WithCancel(ctx)
 	var work sync.WaitGroup
 	work.Go(func() {
@@ -368,20 +385,20 @@ func serve(cmd *cobra.Command, path string) error {
 			log.Error("no card", "err", err)
 		}
 	})
-	for _, d := range doors {
+	for _, d := range h.doors {
 		go func() { done <- d.serve(srv) }()
 		if d.announce != nil {
 			work.Go(func() { d.announce(running, log) })
 		}
 		fmt.Fprintln(cmd.OutOrStdout(), "host", d.name)
 	}
-	if window != nil {
+	if h.window != nil {
 		s := &http.Server{Handler: h.monitor, ReadHeaderTimeout: 10 * time.Second, WriteTimeout: time.Minute, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 16 << 10}
 		defer s.Close()
-		go func() { done <- s.Serve(window) }()
+		go func() { done <- s.Serve(h.window) }()
 		name := c.Monitor
-		if window.Addr().Network() == "tcp" {
-			name = "http://" + window.Addr().String()
+		if h.window.Addr().Network() == "tcp" {
+			name = "http://" + h.window.Addr().String()
 		}
 		fmt.Fprintln(cmd.OutOrStdout(), "host shows itself on", name)
 	}

@@ -3,6 +3,7 @@ package main
 import (
 	"bufio"
 	"context"
+	"database/sql"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -241,7 +242,8 @@ func TestServesOverADNLAlone(t *testing.T) {
 }
 
 // Two processes do not serve one enclave: the later one does, and the earlier
-// one ends and says why. Looking at the books takes nothing over.
+// one ends and says why. Looking at the books takes nothing over, nor does a
+// process that cannot serve, such as the same one started twice.
 func TestOneProcessPerEnclave(t *testing.T) {
 	path := configure(t, localNetwork(t), func(c map[string]any) { c["claims"].(map[string]any)["every"] = 1 })
 	first := root()
@@ -256,11 +258,41 @@ func TestOneProcessPerEnclave(t *testing.T) {
 		w.CloseWithError(fmt.Errorf("the host ended: %w", err))
 		ended <- err
 	}()
-	if _, err := bufio.NewReader(r).ReadString('\n'); err != nil {
+	said, err := bufio.NewReader(r).ReadString('\n')
+	if err != nil {
 		t.Fatal(err)
 	}
 	if out, err := run(t.Context(), "earnings", "--config", path); err != nil {
 		t.Fatal(out, err)
+	}
+	owner := func() (process string) {
+		db, err := sql.Open("sqlite", filepath.Join(filepath.Dir(path), "ledger.db"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer db.Close()
+		if err := db.QueryRow("SELECT process FROM owners").Scan(&process); err != nil {
+			t.Fatal(err)
+		}
+		return process
+	}
+	_, taken, _ := strings.Cut(strings.TrimSpace(said), "serves on ")
+	b, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	before := owner()
+	for member, twice := range map[string]string{
+		"listen":  strings.Replace(string(b), "127.0.0.1:0", taken, 1),
+		"monitor": strings.Replace(string(b), "{", `{"monitor":"tcp:`+taken+`",`, 1),
+	} {
+		again := filepath.Join(filepath.Dir(path), "again.json")
+		if err := os.WriteFile(again, []byte(twice), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if out, err := run(t.Context(), "serve", "--config", again); err == nil || !strings.Contains(err.Error(), member+": listen") || before == "" || owner() != before {
+			t.Errorf("%s in use: %q, %v; the enclave was %s's and is %s's", member, out, err, before, owner())
+		}
 	}
 	select {
 	case err := <-ended:
@@ -268,7 +300,7 @@ func TestOneProcessPerEnclave(t *testing.T) {
 	default:
 	}
 	start(t, path, "^host ") // and does not end before the test does
-	err := <-ended
+	err = <-ended
 	var e *cli.Error
 	if !errors.Is(err, ledger.ErrTaken) || !errors.As(err, &e) || e.Code != cli.Usage || !strings.Contains(e.Hint, "ids of their own") {
 		t.Errorf("the earlier one ended with %v", err)

@@ -99,13 +99,18 @@ func ReadConfig(path string, v any) ([]byte, error) {
 		return nil, err
 	}
 	if err := strictjson.Decode(b, 1<<20, v); err != nil {
-		var wrong *json.UnmarshalTypeError
-		if errors.As(err, &wrong) {
-			return nil, Errorf(Usage, "give "+want(wrong.Type), "%s: %s is a JSON %s", path, wrong.Field, wrong.Value)
-		}
-		return nil, Errorf(Usage, EncodingOr(b, "fix the file: unknown and repeated members are refused"), "%s: %w", path, err)
+		return nil, ConfigError(path, b, err)
 	}
 	return b, nil
+}
+
+// ConfigError is why the configuration file at path could not be decoded.
+func ConfigError(path string, document []byte, err error) error {
+	var wrong *json.UnmarshalTypeError
+	if errors.As(err, &wrong) {
+		return Errorf(Usage, "give "+want(wrong.Type), "%s: %s is a JSON %s", path, wrong.Field, wrong.Value)
+	}
+	return Errorf(Usage, EncodingOr(document, "fix the file: unknown and repeated members are refused"), "%s: %w", path, err)
 }
 
 // want describes what JSON a type takes.
