@@ -314,7 +314,7 @@ func (d Dir) Store(ctx context.Context) (*store.Store, error) {
 	}
 	s, err := store.Open(ctx, d.Path(StoreFile), time.Now)
 	if err != nil {
-		return nil, cli.Errorf(cli.Usage, "restore the file, or move it away: bombyx channel recover finds the channels again", "%w", err)
+		return nil, cli.Errorf(cli.Usage, "make sure that it can be written, and that the disk is not full; if it is damaged, restore it, or move it away: bombyx channel recover finds the channels again", "%w", err)
 	}
 	return s, nil
 }

@@ -105,7 +105,7 @@ func (h *home) keepHost(c *profile.Host) error {
 		err = os.Rename(path+".new", path)
 	}
 	if err != nil {
-		return cli.Errorf(cli.Usage, "check --home", "%w", err)
+		return cli.Errorf(cli.Usage, "make sure that the home directory can be written, and that the disk is not full", "%w", err)
 	}
 	return nil
 }

@@ -98,7 +98,7 @@ func (h *home) keepWallet(cmd *cobra.Command, make func(globalID int32) (*wallet
 		return err
 	}
 	if err := w.Save(path, pass); err != nil {
-		return cli.Errorf(cli.Usage, "check --home", "%w", err)
+		return cli.Errorf(cli.Usage, "make sure that the home directory can be written, and that the disk is not full", "%w", err)
 	}
 	fmt.Fprintln(cmd.OutOrStdout(), w.Address())
 	fmt.Fprintln(cmd.ErrOrStderr(), "Write its words down before you fund it: bombyx wallet export")
