@@ -129,8 +129,8 @@ type Trace struct {
 }
 
 // A Transport is an http.RoundTripper for POST /v1/chat/completions,
-// POST /v1/completions and GET /v1/models, and for POST /v1/responses, which it
-// makes a chat completion of. It is safe for concurrent use. What goes wrong
+// POST /v1/completions, POST /v1/embeddings and GET /v1/models, and for
+// POST /v1/responses, which it makes a chat completion of. It is safe for concurrent use. What goes wrong
 // comes back as a response with an OpenAI error object.
 //
 // A request whose context ends, or whose body is closed before its end, is
@@ -249,8 +249,8 @@ func (t *Transport) serve(req *http.Request, body []byte) (*http.Response, *apie
 	switch {
 	case req.Method == http.MethodGet && path == "/v1/models":
 		return t.models(req.Context())
-	case path != "/v1/chat/completions" && path != "/v1/completions" && path != responses.Path:
-		return nil, apierror.New(404, "unknown_path", "Bombyx serves /v1/chat/completions, /v1/completions, /v1/responses and /v1/models", "")
+	case path != "/v1/chat/completions" && path != "/v1/completions" && path != embeddings && path != responses.Path:
+		return nil, apierror.New(404, "unknown_path", "Bombyx serves /v1/chat/completions, /v1/completions, /v1/responses, /v1/embeddings and /v1/models", "")
 	case req.Method != http.MethodPost:
 		return nil, apierror.New(405, "method_not_allowed", req.Method+" is not served here", "use POST")
 	case len(body) > maxRequest:
@@ -285,6 +285,8 @@ func (t *Transport) complete(ctx context.Context, path string, body []byte) (*ht
 	}
 	return nil, fault
 }
+
+const embeddings = "/v1/embeddings"
 
 // An ask is one request, as far as paying for it needs to know.
 type ask struct {
@@ -378,6 +380,9 @@ func (a *ask) needs(p Prices, context, window uint64) (n needs, fault *apierror.
 	if !a.Stream && most == 0 {
 		most = context
 	}
+	if a.path == embeddings { // these have no tokens but the prompt's
+		most = 0
+	}
 	dear := p.Dearest()
 	cost := func(prompt int64, completion uint64) uint64 {
 		c, err := dear.Cost(price.Usage{Prompt: uint64(prompt), Completion: completion})
@@ -394,8 +399,14 @@ func (a *ask) needs(p Prices, context, window uint64) (n needs, fault *apierror.
 			return n, apierror.New(400, "max_tokens_out_of_range", "max_tokens is out of range", "ask for less")
 		}
 	}
+	if a.path == embeddings {
+		n.bound = n.prompt
+	}
 	if !a.Stream {
 		n.whole, n.least, n.bare = n.bound, n.bound, cost(0, most)
+		if a.path == embeddings {
+			n.bare = cost(size, 0)
+		}
 		return n, nil
 	}
 	// A sixty-fourth of the window; where that is little, sixteen tokens.

@@ -647,6 +647,38 @@ func TestWholeAnswerIsFunded(t *testing.T) {
 	}
 }
 
+// Embeddings have the prompt's tokens and no others: no more is waited for.
+func TestEmbeddingsAreFunded(t *testing.T) {
+	const ask = `{"model":"m","input":"texts"}` // 29 bytes
+	at := func(r *http.Request) { r.URL.Path = engine.PathEmbeddings }
+	for _, c := range []struct {
+		prices price.Prices
+		credit string
+		begun  int64
+	}{
+		{price.Prices{Prompt: 1_000_000, Completion: 900_000_000}, "28", 0},
+		{price.Prices{Prompt: 1_000_000, Completion: 900_000_000}, "29", 1},
+		{price.Prices{Prompt: 1_000, Cached: 1_000_000}, "28", 0},
+		{price.Prices{Prompt: 1_000_000, Cached: 1_000}, "29", 1},
+	} {
+		r := newRig(t, &eng{events: 1, usage: &engine.Usage{Prompt: 20}})
+		r.e.cfg.Prices = price.List{"m": c.prices}
+		p := r.peer()
+		got, resp := p.ask(ask, c.credit, at)
+		if n := r.engine.begun.Load(); n != c.begun || n == 0 && got != "402 insufficient_credit" || n == 1 && !strings.Contains(got, `{"n":1`) {
+			t.Errorf("credit %s at %+v: %s, %d answers generated", c.credit, c.prices, got, n)
+		}
+		if c.begun == 1 && resp.Header.Get("Bombyx-Cost") != "20" {
+			t.Errorf("at %+v it cost %q", c.prices, resp.Header.Get("Bombyx-Cost"))
+		}
+	}
+	r := newRig(t, &eng{refuse: engine.ErrUnsupported})
+	r.e.cfg.Prices = price.List{"m": {Prompt: 1_000_000}}
+	if got, _ := r.peer().ask(ask, "29", at); got != "404 unknown_path" {
+		t.Errorf("an engine without embeddings: %s", got)
+	}
+}
+
 // readUntil reads what comes up to where mark has come.
 func readUntil(t *testing.T, body io.Reader, mark string) string {
 	t.Helper()

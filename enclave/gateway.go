@@ -206,9 +206,9 @@ func (j *job) run(r *http.Request) *apierror.Error {
 		return f
 	}
 	j.prices, j.rec.Model = prices, ask.Model
-	fault := j.advance(len(body))
+	fault := j.advance(len(body), r.URL.Path)
 	if fault == nil && !ask.Stream {
-		fault = j.fund(len(body), ask.MaxTokens, ask.MaxCompl)
+		fault = j.fund(len(body), r.URL.Path, ask.MaxTokens, ask.MaxCompl)
 	}
 	if fault != nil {
 		return fault
@@ -260,9 +260,13 @@ func (j *job) meta(r *http.Request) *apierror.Error {
 
 // advance waits until the credit covers about what the prompt will cost, so
 // that nobody has prompts worked through for nothing. It charges nothing.
-func (j *job) advance(body int) *apierror.Error {
+func (j *job) advance(body int, path string) *apierror.Error {
 	const bytesPerToken = 8 // longer than the average token of any tokenizer in use
-	need, err := j.prices.Cost(price.Usage{Prompt: uint64(body / bytesPerToken), Completion: 1})
+	least := price.Usage{Prompt: uint64(body / bytesPerToken), Completion: 1}
+	if path == engine.PathEmbeddings {
+		least.Completion = 0
+	}
+	need, err := j.prices.Cost(least)
 	if err != nil {
 		return apierror.New(413, "request_too_large", "the request is too large to be paid for", "shorten it")
 	}
@@ -271,9 +275,16 @@ func (j *job) advance(body int) *apierror.Error {
 
 // fund waits until the credit covers what a request without streaming can cost at
 // most: nobody has an answer generated that the credit turns out not to cover.
-// No token of the prompt is shorter than a byte.
-func (j *job) fund(body int, limits ...*int64) *apierror.Error {
+// No token of the prompt is shorter than a byte. Embeddings have no other tokens.
+func (j *job) fund(body int, path string, limits ...*int64) *apierror.Error {
 	most := int64(-1)
+	if path == engine.PathEmbeddings {
+		need, err := j.prices.Dearest().Cost(price.Usage{Prompt: uint64(body)})
+		if err != nil {
+			return apierror.New(413, "request_too_large", "the request is too large to be paid for", "shorten it")
+		}
+		return j.await(need)
+	}
 	for _, l := range limits {
 		if l != nil && *l > most {
 			most = *l
@@ -608,7 +619,7 @@ func (j *job) engineFault(err error) *apierror.Error {
 		f.Param = re.Param
 		return f
 	case errors.Is(err, engine.ErrUnsupported):
-		return apierror.New(404, "unknown_path", "this enclave does not serve that path", "use /v1/chat/completions")
+		return apierror.New(404, "unknown_path", "this enclave, or its engine, does not serve that path", "use /v1/chat/completions")
 	case errors.Is(err, context.DeadlineExceeded):
 		return apierror.New(504, "engine_timeout", "the engine did not answer in time", "try again")
 	}

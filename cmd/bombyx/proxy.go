@@ -20,10 +20,10 @@ func proxyCommand(h *home) *cobra.Command {
 	var listen string
 	var beyond bool
 	c := &cobra.Command{Use: "proxy", Short: "Serve an OpenAI-compatible endpoint on this machine", Args: cobra.NoArgs,
-		Long: `proxy serves /v1/chat/completions, /v1/completions, /v1/responses and /v1/models on
-loopback, for every program that takes an OpenAI base URL. Each request is attested,
-sealed, paid for and checked as "bombyx chat" does. It serves no web page, and nothing
-but this machine: whoever reaches it reads the answers and spends the channel.
+		Long: `proxy serves /v1/chat/completions, /v1/completions, /v1/responses, /v1/embeddings and
+/v1/models on loopback, for every program that takes an OpenAI base URL. Each request is
+attested, sealed, paid for and checked as "bombyx chat" does. It serves no web page, and
+nothing but this machine: whoever reaches it reads the answers and spends the channel.
 
 /v1/responses keeps nothing: send the whole conversation each time, without
 previous_response_id (in the AI SDK, set providerOptions.openai.store to false).`,

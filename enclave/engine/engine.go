@@ -12,10 +12,11 @@ import (
 	"fmt"
 )
 
-// The paths that every [Engine] serves.
+// The paths that an [Engine] may serve.
 const (
 	PathChatCompletions = "/v1/chat/completions"
 	PathCompletions     = "/v1/completions"
+	PathEmbeddings      = "/v1/embeddings" // not streamed, and without completion tokens
 )
 
 // ErrUnsupported is wrapped by the error of Start when the engine does not serve the request's path.
@@ -45,8 +46,8 @@ type Model struct {
 
 // Request is one request as the client sealed it.
 type Request struct {
-	// Path is [PathChatCompletions] or [PathCompletions]. An engine refuses a path that it does not serve with an error
-	// that wraps [ErrUnsupported].
+	// Path is one of those above. An engine refuses a path that it does not serve with an error that wraps
+	// [ErrUnsupported].
 	Path string
 
 	// Body is one JSON object. The gateway has checked that it is strict JSON: UTF-8, no duplicate member and nothing
@@ -82,7 +83,7 @@ type Stream interface {
 // Event is one JSON object of an answer.
 type Event struct {
 	// Data is a "chat.completion.chunk" (or a chunk of a "text_completion") of a streamed answer, or the whole completion
-	// otherwise. It contains no line break, and it is valid until the following Next.
+	// or "list" of embeddings otherwise. It contains no line break, and it is valid until the following Next.
 	Data []byte
 
 	// Usage counts the tokens of the request up to and including this event. An event may bring nothing else: text that

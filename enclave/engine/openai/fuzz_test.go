@@ -171,3 +171,49 @@ func FuzzRewrite(f *testing.F) {
 		}
 	})
 }
+
+// FuzzEmbeddings: whatever an engine answers, what comes of it is JSON with as many embeddings as were asked for, of one length.
+func FuzzEmbeddings(f *testing.F) {
+	for _, s := range []string{
+		`{"data":[{"index":0,"embedding":[0.5,-2]},{"index":1,"embedding":[1e-30,3]}],"usage":{"prompt_tokens":7}}`,
+		`{"data":[{"index":0,"embedding":[]}],"usage":{"prompt_tokens":1}}`, `{"error":"x"}`, `{"data":null}`, `[]`, `{"data":[null,null],"usage":{"prompt_tokens":1}}`,
+	} {
+		f.Add([]byte(s), true)
+		f.Add([]byte(s), false)
+	}
+	f.Fuzz(func(t *testing.T, b []byte, text bool) {
+		e := &embedding{model: "m", inputs: 2, base64: text, most: 100}
+		out, u, err := e.answer(b)
+		if err != nil {
+			if out != nil || u != (engine.Usage{}) {
+				t.Fatalf("%q: %v, and yet %q, %+v", b, err, out, u)
+			}
+			return
+		}
+		var got struct {
+			Data []struct{ Embedding json.RawMessage }
+		}
+		if err := json.Unmarshal(out, &got); err != nil || len(got.Data) != 2 || u.Prompt < 1 || u.Prompt > 100 || bytes.ContainsAny(out, "\r\n") {
+			t.Fatalf("%q became %q, %+v: %v", b, out, u, err)
+		}
+		var size [2]int
+		for i, d := range got.Data {
+			if !text {
+				var v []float32
+				if err := json.Unmarshal(d.Embedding, &v); err != nil {
+					t.Fatal(err)
+				}
+				size[i] = len(v)
+				continue
+			}
+			var v []byte
+			if err := json.Unmarshal(d.Embedding, &v); err != nil || len(v)%4 != 0 {
+				t.Fatalf("%d bytes, %v", len(v), err)
+			}
+			size[i] = len(v) / 4
+		}
+		if size[0] == 0 || size[0] != size[1] {
+			t.Fatalf("%q became embeddings of %d numbers", b, size)
+		}
+	})
+}

@@ -1,7 +1,9 @@
 package openai_test
 
 import (
+	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -106,6 +108,17 @@ func TestOllama(t *testing.T) {
 	if err != nil || len(one) != 1 || u[0].Completion != last.Completion || u[0].Prompt == 0 {
 		t.Errorf("whole answer: %q %+v %v; streamed %+v", one, u, err, last)
 	}
+
+	// Embeddings: equal texts have equal ones, and ollama, which knows no base64, need not.
+	list, u, err := collect(t, d, engine.Request{Path: engine.PathEmbeddings, Body: fmt.Appendf(nil, `{"model":%q,"input":["a nonce","a nonce","Paris"],"encoding_format":"base64"}`, ms[0].ID)})
+	var vectors struct{ Data []struct{ Embedding []byte } }
+	if err != nil || json.Unmarshal([]byte(list[0]), &vectors) != nil || len(vectors.Data) != 3 || u[0].Prompt < 3 || u[0].Completion != 0 {
+		t.Fatalf("embeddings: %.200q, %+v, %v", list, u, err)
+	}
+	if a, b, c := vectors.Data[0].Embedding, vectors.Data[1].Embedding, vectors.Data[2].Embedding; !bytes.Equal(a, b) || bytes.Equal(a, c) || len(a) != len(c) {
+		t.Errorf("embeddings of %d, %d and %d bytes are equal or differ where they should not", len(a), len(b), len(c))
+	}
+	t.Logf("embeddings of %d numbers, usage %+v", len(vectors.Data[0].Embedding)/4, u[0])
 
 	// An answer that is cut short has been counted so far, and the server is free for the next.
 	s, err := d.Start(ctx, ask(true, "Tell me a story."))

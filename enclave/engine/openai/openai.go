@@ -18,6 +18,7 @@
 package openai
 
 import (
+	"bytes"
 	"context"
 	"encoding/hex"
 	"encoding/json"
@@ -232,7 +233,9 @@ func checkModels(ms []engine.Model) error {
 // Start sends one request. For an answer that is not streamed it returns when the answer begins, which for these servers
 // is when it is complete.
 func (d *Driver) Start(ctx context.Context, req engine.Request) (engine.Stream, error) {
-	if req.Path != engine.PathChatCompletions && req.Path != engine.PathCompletions {
+	switch req.Path {
+	case engine.PathChatCompletions, engine.PathCompletions, engine.PathEmbeddings:
+	default:
 		return nil, fmt.Errorf("openai: %s: %w", req.Path, engine.ErrUnsupported)
 	}
 	models := d.models.Load()
@@ -242,13 +245,21 @@ func (d *Driver) Start(ctx context.Context, req engine.Request) (engine.Stream, 
 		}
 		models = d.models.Load()
 	}
-	body, o, err := d.rewrite(req, *models)
+	var body *bytes.Reader
+	var o options
+	var e *embedding
+	var err error
+	if req.Path == engine.PathEmbeddings {
+		body, e, err = d.rewriteEmbeddings(req, *models)
+	} else {
+		body, o, err = d.rewrite(req, *models)
+	}
 	if err != nil {
 		return nil, err
 	}
 	parent := ctx
 	ctx, cancel := context.WithCancelCause(parent)
-	s := &stream{options: o, parent: parent, cancel: cancel}
+	s := &stream{options: o, embedding: e, parent: parent, cancel: cancel}
 	s.limit = time.AfterFunc(d.cfg.AnswerTimeout, func() { cancel(errSlow) })
 	s.stall = time.AfterFunc(d.cfg.StallTimeout, func() { cancel(errStalled) })
 	s.wait = d.cfg.StallTimeout

@@ -629,7 +629,7 @@ func TestDeadAndSilentEngines(t *testing.T) {
 func TestUnsupportedPath(t *testing.T) {
 	f := newFake(t, whole("{}"))
 	req := chat(false, "")
-	req.Path = "/v1/embeddings"
+	req.Path = "/v1/images/generations"
 	if _, err := driver(t, f, openai.VLLM).Start(t.Context(), req); !errors.Is(err, engine.ErrUnsupported) {
 		t.Errorf("got %v", err)
 	}

@@ -41,6 +41,7 @@ type spec struct {
 	chat, completions map[string]rule
 	choices           int  // most choices whatever the configuration says
 	salt              bool // takes cache_salt
+	dimensions        bool // of embeddings can be asked for
 	forced            []member
 	streamForced      []member
 }
@@ -71,8 +72,8 @@ var (
 )
 
 var specs = map[Flavour]*spec{
-	VLLM:   {chat: with(chatFull, extended, thinking), completions: with(textFull, extended), choices: maxChoices, salt: true, streamForced: usageEveryEvent},
-	SGLang: {chat: with(chatFull, extended, thinking), completions: with(textFull, extended), choices: maxChoices, salt: true, streamForced: usageEveryEvent},
+	VLLM:   {chat: with(chatFull, extended, thinking), completions: with(textFull, extended), choices: maxChoices, salt: true, dimensions: true, streamForced: usageEveryEvent},
+	SGLang: {chat: with(chatFull, extended, thinking), completions: with(textFull, extended), choices: maxChoices, salt: true, dimensions: true, streamForced: usageEveryEvent},
 	LlamaCPP: {chat: with(chatFull, llama, thinking), completions: with(textFull, llama), choices: 1,
 		forced:       []member{{"cache_prompt", "false"}}, // its cache is per slot, not per client
 		streamForced: append([]member{{"timings_per_token", "true"}}, usageAtTheEnd...)},

@@ -33,6 +33,8 @@ var (
 // stream is one running request.
 type stream struct {
 	options
+	embedding *embedding // nil for completions
+
 	parent context.Context
 	ctx    context.Context
 	cancel context.CancelCauseFunc
@@ -165,6 +167,13 @@ func (s *stream) whole() (engine.Event, error) {
 	}
 	if len(b) > maxAnswer {
 		return engine.Event{}, fmt.Errorf("openai: the engine's answer exceeds %d bytes", maxAnswer)
+	}
+	if s.embedding != nil {
+		if b, s.usage, err = s.embedding.answer(b); err != nil {
+			return engine.Event{}, err
+		}
+		s.final = true
+		return engine.Event{Data: b, Usage: s.usage}, nil
 	}
 	e, err := scan(b)
 	if err != nil {
