@@ -199,6 +199,16 @@ func (x *explainer) document(kind Kind, raw []byte, want Expected) {
 		x.find("certificate", nil, "report data for its key", want, CheckReportData)
 		x.find("certificate", cert.Raw, "quote", q.Raw, CheckMode)
 		x.quote(q.Raw)
+	case KindMarbleRun:
+		_, root, q, err := parseMarbleRun(raw)
+		if err != nil {
+			return
+		}
+		x.find("root certificate", root.Raw, "what is signed", root.RawTBSCertificate, CheckCertificate, CheckReportData)
+		x.find("root certificate", root.Raw, "signature", root.Signature, CheckCertificate)
+		x.find("document", nil, "report data for it", marbleRunData(root, want.Nonce), CheckReportData)
+		x.find("document", nil, "quote", q.Raw, CheckMode)
+		x.quote(q.Raw)
 	case KindCocoon:
 		cert, key, q, err := parseCocoon(raw)
 		if err != nil {

@@ -5,7 +5,6 @@ import (
 	"crypto/sha256"
 	"crypto/sha3"
 	"crypto/sha512"
-	"crypto/subtle"
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/asn1"
@@ -60,6 +59,7 @@ func foreignKind(b []byte) Kind {
 		Quote    string          `json:"quote"`
 		EventLog json.RawMessage `json:"event_log"`
 		NEAR     json.RawMessage `json:"near_p2p_public_key"`
+		Data     json.RawMessage `json:"data"`
 	}
 	if json.Unmarshal(b, &m) != nil {
 		return ""
@@ -71,6 +71,8 @@ func foreignKind(b []byte) Kind {
 		return KindNEAR
 	case m.Quote != "" && m.EventLog != nil:
 		return KindDstack
+	case m.Data != nil && isMarbleRun(m.Data):
+		return KindMarbleRun
 	}
 	return ""
 }
@@ -93,6 +95,8 @@ func (v *Verifier) appraiseForeign(now time.Time, kind Kind, raw []byte, want Ex
 		a.oeReport(raw, want.ReportData)
 	case KindOECertificate:
 		a.oeCertificate(raw)
+	case KindMarbleRun:
+		a.marbleRun(raw, want.Nonce)
 	}
 	return a.res
 }
@@ -419,6 +423,12 @@ func TakeApart(data, certificates []byte) (*Parts, error) {
 			return nil, fmt.Errorf("attestation: %w", err)
 		}
 		p.CPU = CPU{Kind: CPUTDX, Quote: q.Raw}
+	case KindMarbleRun:
+		_, _, q, err := parseMarbleRun(raw)
+		if err != nil {
+			return nil, fmt.Errorf("attestation: %w", err)
+		}
+		p.CPU = CPU{Kind: CPUTDX, Quote: q.Raw}
 	case KindNVIDIAList:
 		if p.Devices, _, err = parseNVIDIAList(raw); err != nil {
 			return nil, fmt.Errorf("attestation: %w", err)
@@ -439,8 +449,11 @@ func (a *appraisal) cocoon(raw []byte) {
 	}
 	a.pass(CheckParse, clause, cert.Subject.CommonName)
 
-	a.certificate(cert, subtle.ConstantTimeCompare(cert.RawIssuer, cert.RawSubject) == 1 && ed25519.Verify(key, cert.RawTBSCertificate, cert.Signature),
-		oidCocoonQuote, oidCocoonClaims)
+	fault := ""
+	if !selfSigned(cert) {
+		fault = notItsOwn
+	}
+	a.certificate(cert, fault, oidCocoonQuote, oidCocoonClaims)
 	want := sha512.Sum512(key)
 	a.intel(q, dcap.TEETDX, want[:])
 	a.judge(CheckMode, a.v.policy.Devices.JudgeMode(string(ModeCPU), 0, 0))

@@ -6,19 +6,22 @@ import (
 	"crypto/x509"
 	"encoding/asn1"
 	"encoding/binary"
+	"encoding/json"
 	"encoding/pem"
 	"errors"
 	"fmt"
 
 	"github.com/bombyx-network/bombyx/attestation/check"
 	"github.com/bombyx-network/bombyx/attestation/dcap"
+	"github.com/bombyx-network/bombyx/attestation/internal/strictjson"
 )
 
-// What enclave programs of EGo and Open Enclave show: a report, which is an SGX quote behind a header, and the certificate of a TLS
-// server that carries one.
+// What enclave programs of EGo and Open Enclave show: a report, which is an SGX quote behind a header, the certificate of a TLS
+// server that carries one, and MarbleRun's certificates beside one.
 const (
 	KindOEReport      Kind = "open-enclave-report" // what EGo's enclave.GetRemoteReport returns
 	KindOECertificate Kind = "open-enclave-ra-tls" // a certificate of EGo's or Open Enclave's with a report in an extension
+	KindMarbleRun     Kind = "marblerun-quote"     // a MarbleRun Coordinator's answer to GET /quote or /api/v2/quote
 )
 
 // oe_report_header_t of Open Enclave's include/openenclave/internal/report.h: version (4 bytes), type (4) and size of what follows
@@ -148,8 +151,11 @@ func (a *appraisal) oeCertificate(der []byte) {
 		return
 	}
 	a.pass(CheckParse, clauseOECert, cert.Subject.CommonName)
-	a.certificate(cert, bytes.Equal(cert.RawIssuer, cert.RawSubject) && cert.CheckSignature(cert.SignatureAlgorithm, cert.RawTBSCertificate, cert.Signature) == nil,
-		oidOEQuote, oidOldOEQuote)
+	fault := ""
+	if !selfSigned(cert) {
+		fault = notItsOwn
+	}
+	a.certificate(cert, fault, oidOEQuote, oidOldOEQuote)
 	a.intel(q, dcap.TEESGX, want)
 	a.judge(CheckMode, a.v.policy.Devices.JudgeMode(string(ModeCPU), 0, 0))
 	a.unstated(true, elsewhere)
@@ -157,13 +163,20 @@ func (a *appraisal) oeCertificate(der []byte) {
 	a.res.Claims["key.tls.sha256"] = fmt.Sprintf("%x", key)
 }
 
-// certificate checks a certificate that a quote vouches for: selfSigned, in force, and without critical extensions but the known.
-func (a *appraisal) certificate(cert *x509.Certificate, selfSigned bool, known ...asn1.ObjectIdentifier) {
+const notItsOwn = "the certificate is not signed by its own key"
+
+func selfSigned(c *x509.Certificate) bool {
+	return bytes.Equal(c.RawIssuer, c.RawSubject) && c.CheckSignature(c.SignatureAlgorithm, c.RawTBSCertificate, c.Signature) == nil
+}
+
+// certificate checks a certificate that a quote vouches for: without the fault, when there is one, in force, and without critical
+// extensions but the known.
+func (a *appraisal) certificate(cert *x509.Certificate, fault string, known ...asn1.ObjectIdentifier) {
 	c := check.Check{ID: CheckCertificate, Clause: "RFC 5280, 4.1.2.5 and 6.1", Status: check.Pass,
 		Seen: stamp(cert.NotBefore) + " to " + stamp(cert.NotAfter), Wanted: stamp(a.now)}
 	switch unknown := unknownCritical(cert, known); {
-	case !selfSigned:
-		c.Status, c.Detail = check.Fail, "the certificate is not signed by its own key"
+	case fault != "":
+		c.Status, c.Detail = check.Fail, fault
 	case a.now.Before(cert.NotBefore) || a.now.After(cert.NotAfter):
 		c.Status, c.Detail = check.Fail, "the certificate is not in force"
 	case unknown != nil:
@@ -171,4 +184,104 @@ func (a *appraisal) certificate(cert *x509.Certificate, selfSigned bool, known .
 	}
 	a.add(c)
 	a.res.until(cert.NotAfter)
+}
+
+// clauseMarbleRun names the two forms of the answer, which differ in the case of their members.
+const clauseMarbleRun = "MarbleRun client API, CertQuoteResponse"
+
+// isMarbleRun judges by the members that data holds, in either case.
+func isMarbleRun(data json.RawMessage) bool {
+	var m struct {
+		Cert  json.RawMessage `json:"cert"`
+		Quote json.RawMessage `json:"quote"`
+	}
+	return json.Unmarshal(data, &m) == nil && m.Cert != nil && m.Quote != nil
+}
+
+// parseMarbleRun returns the Coordinator's intermediate and root certificates, and its quote.
+func parseMarbleRun(raw []byte) (intermediate, root *x509.Certificate, q *dcap.Quote, err error) {
+	type answer struct {
+		Status string `json:"status"`
+		Data   struct {
+			Cert  string `json:"cert"`
+			Quote []byte `json:"quote"`
+		} `json:"data"`
+	}
+	var v2 answer
+	var v1 struct {
+		Status string `json:"status"`
+		Data   struct {
+			Cert  string `json:"Cert"`
+			Quote []byte `json:"Quote"`
+		} `json:"data"`
+	}
+	if err = strictjson.Unmarshal(raw, &v2, MaxEvidence); err != nil && strictjson.Unmarshal(raw, &v1, MaxEvidence) == nil {
+		v2, err = answer(v1), nil
+	}
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	if v2.Status != "success" {
+		return nil, nil, nil, fmt.Errorf("an answer of status %.20q", v2.Status)
+	}
+	var chain []*x509.Certificate
+	rest := []byte(v2.Data.Cert)
+	for range 2 {
+		var block *pem.Block
+		if block, rest = pem.Decode(rest); block == nil {
+			break
+		}
+		c, err := x509.ParseCertificate(block.Bytes)
+		if err != nil {
+			return nil, nil, nil, err
+		}
+		chain = append(chain, c)
+	}
+	if len(chain) != 2 || len(bytes.TrimSpace(rest)) != 0 {
+		return nil, nil, nil, errors.New("cert is not two certificates in PEM, intermediate and root")
+	}
+	if len(v2.Data.Quote) == 0 {
+		return nil, nil, nil, errors.New("there is no quote: the Coordinator runs in simulation")
+	}
+	q, err = parseOEReport(v2.Data.Quote)
+	return chain[0], chain[1], q, err
+}
+
+// marbleRunData is what the quote of a Coordinator with this root certificate carries for a nonce, nil when it was asked without.
+func marbleRunData(root *x509.Certificate, nonce []byte) []byte {
+	h := sha256.New()
+	h.Write(root.Raw)
+	h.Write(nonce)
+	return h.Sum(make([]byte, 0, 64))[:64] // the second half is zero
+}
+
+// marbleRun appraises a Coordinator. Its manifest is another of its answers, and not looked at.
+func (a *appraisal) marbleRun(raw, nonce []byte) {
+	intermediate, root, q, err := parseMarbleRun(raw)
+	if err != nil {
+		a.fail(CheckParse, clauseMarbleRun, err)
+		return
+	}
+	a.pass(CheckParse, clauseMarbleRun, root.Subject.CommonName)
+	if nonce == nil {
+		a.append(check.Check{ID: CheckNonce, Clause: clauseMarbleRun, Status: check.Skip, Detail: "no nonce was given to ask with: nothing says how old the quote is"})
+	}
+	fault := ""
+	switch {
+	case !selfSigned(root):
+		fault = notItsOwn
+	case intermediate.CheckSignatureFrom(root) != nil:
+		fault = "the intermediate certificate is not signed by the root"
+	case a.now.Before(intermediate.NotBefore) || a.now.After(intermediate.NotAfter):
+		fault = "the intermediate certificate is not in force"
+	case len(intermediate.UnhandledCriticalExtensions) > 0:
+		fault = "the intermediate certificate has an unknown critical extension"
+	}
+	a.certificate(root, fault)
+	a.res.until(intermediate.NotAfter)
+	a.intel(q, dcap.TEESGX, marbleRunData(root, nonce))
+	a.judge(CheckMode, a.v.policy.Devices.JudgeMode(string(ModeCPU), 0, 0))
+	a.unstated(true, elsewhere)
+	a.res.Claims["certificate.root.sha256"] = fmt.Sprintf("%x", sha256.Sum256(root.Raw))
+	a.res.Claims["certificate.intermediate.sha256"] = fmt.Sprintf("%x", sha256.Sum256(intermediate.Raw))
 }

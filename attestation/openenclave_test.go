@@ -13,6 +13,7 @@ import (
 	"encoding/base64"
 	"encoding/binary"
 	"encoding/hex"
+	"encoding/json"
 	"encoding/pem"
 	"math/big"
 	"os"
@@ -368,10 +369,11 @@ func FuzzOpenEnclave(f *testing.F) {
 	f.Add(oeReport(quote))
 	f.Add(oeReport(quote)[:100])
 	f.Add(egoCertificate(f, attestationtest.NodeConfig{}, true, nil))
+	f.Add(marbleRun(f, attestationtest.NodeConfig{}, 1, nil, nil, nil))
 	v := sgxVerifier(f, nil)
 	f.Fuzz(func(t *testing.T, in []byte) {
 		kind, raw, err := attestation.Recognise(in)
-		if err != nil || kind != attestation.KindOEReport && kind != attestation.KindOECertificate {
+		if err != nil || !slices.Contains([]attestation.Kind{attestation.KindOEReport, attestation.KindOECertificate, attestation.KindMarbleRun}, kind) {
 			return
 		}
 		p, err := attestation.TakeApart(in, nil)
@@ -386,4 +388,130 @@ func FuzzOpenEnclave(f *testing.F) {
 			t.Fatalf("%d explanations for %d checks, error %v", len(x), len(r.Checks), err)
 		}
 	})
+}
+
+// marbleRun makes a Coordinator's answer: version 1 or 2 of its API, its quote made for nonce. Change is made before the certificates
+// are, alter to the answer.
+func marbleRun(t testing.TB, c attestationtest.NodeConfig, version int, nonce []byte, change func(root, intermediate *x509.Certificate), alter func(answer, data map[string]any)) []byte {
+	t.Helper()
+	template := func(serial int64, name string) *x509.Certificate {
+		return &x509.Certificate{SerialNumber: big.NewInt(serial), Subject: pkix.Name{CommonName: name}, NotBefore: now.Add(-time.Hour), NotAfter: now.AddDate(10, 0, 0),
+			KeyUsage: x509.KeyUsageDigitalSignature | x509.KeyUsageCertSign, BasicConstraintsValid: true, IsCA: true}
+	}
+	root, intermediate := template(1, "MarbleRun Coordinator"), template(2, "MarbleRun Coordinator - Intermediate CA")
+	if change != nil {
+		change(root, intermediate)
+	}
+	create := func(c, parent *x509.Certificate, key, signer *ecdsa.PrivateKey) []byte {
+		der, err := x509.CreateCertificate(rand.Reader, c, parent, &key.PublicKey, signer)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return der
+	}
+	var keys [2]*ecdsa.PrivateKey
+	for i := range keys {
+		var err error
+		if keys[i], err = ecdsa.GenerateKey(elliptic.P256(), rand.Reader); err != nil {
+			t.Fatal(err)
+		}
+	}
+	rootDER := create(root, root, keys[0], keys[0])
+	var chain []byte
+	for _, der := range [][]byte{create(intermediate, root, keys[1], keys[0]), rootDER} {
+		chain = append(chain, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})...)
+	}
+	digest := sha256.Sum256(append(bytes.Clone(rootDER), nonce...))
+	report := oeReport(node(t, c).EnclaveQuote([64]byte(append(digest[:], make([]byte, 32)...))))
+	data := map[string]any{"cert": string(chain), "quote": base64.StdEncoding.EncodeToString(report)}
+	if version == 1 {
+		data = map[string]any{"Cert": data["cert"], "Quote": data["quote"]}
+	}
+	answer := map[string]any{"status": "success", "data": data}
+	if alter != nil {
+		alter(answer, data)
+	}
+	b, err := json.Marshal(answer)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
+func TestMarbleRun(t *testing.T) {
+	config := attestationtest.NodeConfig{}
+	for _, version := range []int{1, 2} {
+		for _, asked := range [][]byte{nil, nonce[:]} {
+			r := appraiseSGX(t, marbleRun(t, config, version, asked, nil, nil), attestation.Expected{Nonce: asked}, nil)
+			if r.Err() != nil || r.Kind != attestation.KindMarbleRun || r.Check(attestation.CheckReportData).Status != check.Pass || len(r.Claims["certificate.root.sha256"]) != 64 {
+				t.Errorf("version %d, nonce %x: %s %v", version, asked, r.Kind, r.Err())
+			}
+		}
+	}
+	soon := now.Add(time.Minute).Truncate(time.Second)
+	r := appraiseSGX(t, marbleRun(t, config, 2, nil, func(_, i *x509.Certificate) { i.NotAfter = soon }, nil), attestation.Expected{}, nil)
+	if r.Err() != nil || !r.ValidUntil.Equal(soon) {
+		t.Errorf("%v, valid until %v, want %v", r.Err(), r.ValidUntil, soon)
+	}
+	// Another root under the same quote, and one certificate too many or too few.
+	other, otherNonce := marbleRun(t, config, 2, nil, nil, nil), [32]byte{7}
+	var o struct {
+		Data struct{ Cert, Quote string }
+	}
+	if err := json.Unmarshal(other, &o); err != nil {
+		t.Fatal(err)
+	}
+	set := func(name string, v any) func(_, d map[string]any) { return func(_, d map[string]any) { d[name] = v } }
+	first := func(chain string) string {
+		return chain[:strings.Index(chain, "-----END")] + "-----END CERTIFICATE-----\n"
+	}
+	critical := []pkix.Extension{{Id: asn1.ObjectIdentifier{1, 2, 3}, Critical: true, Value: []byte{5, 0}}}
+	for _, c := range []struct {
+		name   string
+		config attestationtest.NodeConfig
+		nonce  []byte
+		change func(root, intermediate *x509.Certificate)
+		alter  func(answer, data map[string]any)
+		policy func(*policy.Policy)
+		want   []string
+	}{
+		{"another request's nonce", config, otherNonce[:], nil, nil, nil, []string{"composite.report_data"}},
+		{"made without a nonce", config, nil, nil, set("quote", o.Data.Quote), nil, []string{"composite.report_data"}},
+		{"another root", config, nonce[:], nil, set("cert", o.Data.Cert), nil, []string{"composite.report_data"}},
+		{"another intermediate", config, nonce[:], nil, func(_, d map[string]any) {
+			own := d["cert"].(string)
+			d["cert"] = first(o.Data.Cert) + strings.TrimPrefix(own, first(own))
+		}, nil, []string{"foreign.certificate"}},
+		{"root expired", config, nonce[:], func(r, _ *x509.Certificate) { r.NotAfter = now.Add(-time.Second) }, nil, nil, []string{"foreign.certificate"}},
+		{"intermediate expired", config, nonce[:], func(_, i *x509.Certificate) { i.NotAfter = now.Add(-time.Second) }, nil, nil, []string{"foreign.certificate"}},
+		{"intermediate not yet in force", config, nonce[:], func(_, i *x509.Certificate) { i.NotBefore = now.Add(time.Second) }, nil, nil, []string{"foreign.certificate"}},
+		{"root is no CA", config, nonce[:], func(r, _ *x509.Certificate) { r.IsCA, r.KeyUsage = false, x509.KeyUsageDigitalSignature }, nil, nil, []string{"foreign.certificate"}},
+		{"unknown critical extension", config, nonce[:], func(r, _ *x509.Certificate) { r.ExtraExtensions = critical }, nil, nil, []string{"foreign.certificate"}},
+		{"unknown critical extension in the intermediate", config, nonce[:], func(_, i *x509.Certificate) { i.ExtraExtensions = critical }, nil, nil, []string{"foreign.certificate"}},
+		{"root alone", config, nonce[:], nil, func(_, d map[string]any) {
+			d["cert"] = strings.TrimPrefix(d["cert"].(string), first(d["cert"].(string)))
+		}, nil, []string{"composite.parse"}},
+		{"three certificates", config, nonce[:], nil, func(_, d map[string]any) { d["cert"] = d["cert"].(string) + first(o.Data.Cert) }, nil, []string{"composite.parse"}},
+		{"no certificate", config, nonce[:], nil, set("cert", ""), nil, []string{"composite.parse"}},
+		{"garbled certificate", config, nonce[:], nil, func(_, d map[string]any) { d["cert"] = strings.Replace(d["cert"].(string), "MII", "MIJ", 1) }, nil, []string{"composite.parse"}},
+		{"simulation", config, nonce[:], nil, set("quote", ""), nil, []string{"composite.parse"}},
+		{"quote without its header", config, nonce[:], nil, set("quote", base64.StdEncoding.EncodeToString(node(t, config).EnclaveQuote([64]byte{}))), nil, []string{"composite.parse"}},
+		{"failure", config, nonce[:], nil, func(a, _ map[string]any) { a["status"] = "error" }, nil, []string{"composite.parse"}},
+		{"unknown member", config, nonce[:], nil, set("x", 1), nil, []string{"composite.parse"}},
+		{"both cases", config, nonce[:], nil, set("Cert", "x"), nil, []string{"composite.parse"}},
+		{"debug", attestationtest.NodeConfig{Debug: true}, nonce[:], nil, nil, nil, []string{"policy.debug"}},
+		{"GPU demanded", config, nonce[:], nil, nil, func(p *policy.Policy) { p.Devices.Modes = []string{"single-gpu"} }, []string{"policy.devices.mode"}},
+		{"builds listed", config, nonce[:], nil, nil, func(p *policy.Policy) { p.Workload.Builds = listed() }, []string{"policy.workload.build"}},
+	} {
+		r := appraiseSGX(t, marbleRun(t, c.config, 2, c.nonce, c.change, c.alter), attestation.Expected{Nonce: nonce[:]}, c.policy)
+		if got := failing(r); r.Kind != attestation.KindMarbleRun || !slices.Equal(got, c.want) {
+			t.Errorf("%s: %s refused by %q, want %q\n%v", c.name, r.Kind, got, c.want, r.Err())
+		}
+	}
+	if got := failing(appraiseSGX(t, marbleRun(t, config, 2, nonce[:], nil, nil), attestation.Expected{}, nil)); !slices.Equal(got, []string{"composite.report_data"}) {
+		t.Errorf("a nonce that is not given: refused by %q", got)
+	}
+	if _, err := sgxVerifier(t, nil).AppraiseSaved(now, other, attestation.Expected{ReportData: make([]byte, 64)}); err == nil {
+		t.Error("report data was passed over")
+	}
 }

@@ -115,7 +115,8 @@ func isComposite(b []byte) bool {
 // Expected is what the caller knows about saved Evidence. What it leaves nil is not compared; the Result then shows those
 // checks as skipped, and proves neither freshness nor what the Evidence was made for.
 type Expected struct {
-	// Nonce is the 32-byte nonce of a composite document, Tinfoil's included, of a GPU or switch report, or of a list of them.
+	// Nonce is the 32-byte nonce of a composite document, Tinfoil's included, of a GPU or switch report, or of a list of them, or the
+	// one that a MarbleRun Coordinator was asked with.
 	Nonce []byte
 	// Epoch is, in place of a nonce, the block that a composite document answers, with its Time. The caller has proven it, or knows
 	// it. Without it a file that states its epoch (SplitEpoch) lacks collateral: the proof of its block.
@@ -133,7 +134,7 @@ type Expected struct {
 var states = map[Kind]struct{ nonce, reportData bool }{
 	KindEvidence: {nonce: true}, KindTinfoil: {nonce: true}, KindNVIDIAList: {nonce: true}, KindGPUReport: {nonce: true}, KindSwitchReport: {nonce: true},
 	KindTDXQuote: {reportData: true}, KindSGXQuote: {reportData: true}, KindSNPReport: {reportData: true}, KindDstack: {reportData: true},
-	KindOEReport: {reportData: true},
+	KindOEReport: {reportData: true}, KindMarbleRun: {nonce: true},
 }
 
 // AppraiseSaved appraises a file that Recognise understands: a composite document or a bare quote or report. It is for

@@ -42,7 +42,7 @@ func verifyCommand(h *home) *cobra.Command {
   composite document of Bombyx
   report of an EGo or Open Enclave program (enclave.GetRemoteReport), and the
     certificate of its TLS server
-  documents of Tinfoil, dstack, NEAR MPC nodes and Cocoon
+  documents of Tinfoil, dstack, NEAR MPC nodes, Cocoon and MarbleRun Coordinators
 
 A file may be raw, hexadecimal, base64 or PEM; its kind is recognised; "-" is standard
 input. Collateral (TCB info, QE identity, CRLs, certificates, RIMs, OCSP
