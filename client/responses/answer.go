@@ -12,7 +12,7 @@ import (
 type answer struct {
 	head  obj // what the response says from its beginning
 	id    string
-	emit  func(event obj) // nil when nobody wants events
+	emit  func(event string, data any) // nil when nobody wants events
 	seq   int
 	items []*item
 	open  *item   // text or reasoning, while it grows
@@ -244,7 +244,29 @@ func (a *answer) start(it *item) *item {
 func (a *answer) grow(it *item, s string) {
 	it.content.WriteString(s)
 	a.size += len(s)
-	a.about(it.event+".delta", it, obj{"delta": s})
+	if a.emit == nil {
+		return
+	}
+	d := piece{Delta: s, ItemID: it.id, Index: it.index, Seq: a.seq, Type: it.event + ".delta"}
+	if it.partType != "" {
+		d.Content = new(int)
+	}
+	if it.form == message {
+		d.Logprobs = []obj{}
+	}
+	a.seq++
+	a.emit(d.Type, &d)
+}
+
+// A piece is the event of what an item grows by. Most events are one.
+type piece struct {
+	Content  *int   `json:"content_index,omitempty"`
+	Delta    string `json:"delta"`
+	ItemID   string `json:"item_id"`
+	Logprobs []obj  `json:"logprobs,omitzero"`
+	Index    int    `json:"output_index"`
+	Seq      int    `json:"sequence_number"`
+	Type     string `json:"type"`
 }
 
 // close ends an item; nil is none.
@@ -270,7 +292,7 @@ func (a *answer) about(event string, it *item, o obj) {
 	if it.partType != "" {
 		o["content_index"] = 0
 	}
-	if strings.HasPrefix(event, message.event) {
+	if event == message.event+".done" {
 		o["logprobs"] = []obj{}
 	}
 	a.tell(event, o)
@@ -282,7 +304,7 @@ func (a *answer) tell(event string, o obj) {
 	}
 	o["type"], o["sequence_number"] = event, a.seq
 	a.seq++
-	a.emit(o)
+	a.emit(event, o)
 }
 
 // part is the item's one part.

@@ -95,7 +95,12 @@ type stream struct {
 
 func newStream(a *answer, src io.ReadCloser) *stream {
 	s := &stream{a: a, src: src, lines: bufio.NewReaderSize(src, 8<<10)}
-	a.emit = func(e obj) { fmt.Fprintf(&s.out, "event: %s\ndata: %s\n\n", e["type"], encode(e)) }
+	e := encoder(&s.out)
+	a.emit = func(event string, data any) {
+		s.out.WriteString("event: " + event + "\ndata: ")
+		must(e.Encode(data)) // which ends the line
+		s.out.WriteByte('\n')
+	}
 	a.begin()
 	return s
 }
@@ -171,14 +176,23 @@ func (s *stream) read() ([]byte, error) {
 	}
 }
 
+func encoder(w io.Writer) *json.Encoder {
+	e := json.NewEncoder(w)
+	e.SetEscapeHTML(false)
+	return e
+}
+
 func encode(v any) []byte {
 	var b bytes.Buffer
-	e := json.NewEncoder(&b)
-	e.SetEscapeHTML(false)
-	if err := e.Encode(v); err != nil {
-		panic(err) // of strings, numbers and JSON that has been checked
-	}
+	must(encoder(&b).Encode(v))
 	return bytes.TrimSuffix(b.Bytes(), []byte("\n"))
+}
+
+// must is for what is made of strings, numbers and JSON that has been checked.
+func must(err error) {
+	if err != nil {
+		panic(err)
+	}
 }
 
 // broken is what became of the sealed answer.
