@@ -121,12 +121,12 @@ func Read(data []byte) (Tree, error) {
 		d := json.NewDecoder(bytes.NewReader(raw))
 		d.UseNumber() // a float would round 64-bit numbers
 		var doc any
-		if d.Decode(&doc) == nil {
+		if kind == attestation.KindOECertificate { // DER begins with what JSON takes for a number
+			parts = []Tree{certificate("certificate", raw)}
+		} else if d.Decode(&doc) == nil {
 			parts = []Tree{documentTree("document", doc)}
 		} else if kind == attestation.KindCocoon {
 			parts, err = inspectChain("certificate", raw)
-		} else if kind == attestation.KindOECertificate {
-			parts = []Tree{certificate("certificate", raw)}
 		}
 		if p, err := attestation.TakeApart(raw, nil); err != nil {
 			parts = append(parts, Tree{name: "evidence", value: err.Error()})
@@ -238,8 +238,12 @@ func inspectParts(cpu attestation.CPU, devices []attestation.Device) (t []Tree) 
 	}
 	switch cpu.Kind {
 	case attestation.CPUTDX:
+		name := "CPU " + string(cpu.Kind)
+		if q, err := dcap.ParseQuote(cpu.Quote); err == nil && q.TEEType == dcap.TEESGX {
+			name = "CPU sgx" // a DCAP quote says itself which it is
+		}
 		c, err := inspectQuote(cpu.Quote)
-		part("CPU "+string(cpu.Kind), c, err)
+		part(name, c, err)
 	case attestation.CPUSNP:
 		c, err := inspectSNP(cpu.Quote)
 		part("CPU "+string(cpu.Kind), c, err)

@@ -162,10 +162,21 @@ func TestForms(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	openEnclave := func(name string) []byte {
+		b, err := os.ReadFile("../../../../attestation/testdata/openenclave/" + name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return b
+	}
 	for name, c := range map[string]struct {
 		data     []byte
 		has, not []string
 	}{
+		"Open Enclave report": {openEnclave("sgx_report_bad.bin"), []string{"open-enclave-report\n  bytes                   4596\n", "  CPU sgx\n", "    SGX\n", "      MRENCLAVE "}, []string{"document", "CPU tdx"}},
+		"Open Enclave certificate": {openEnclave("sgx_cert_ec_bad_tcb.der"), []string{"open-enclave-ra-tls\n", "  certificate\n    Subject               CN=Open Enclave SDK,", "  CPU sgx\n"},
+			[]string{"document", "CPU tdx"}},
+		"MarbleRun": {[]byte(`{"status":"success","data":{"cert":"c","quote":""}}`), []string{"marblerun-quote\n", "      cert                c\n", "  evidence                attestation: cert is not two certificates"}, []string{"CPU"}},
 		"evidence, TDX and a GPU": {tdx, []string{"bombyx-evidence\n", "  epoch\n    seqno                 7\n    root_hash             09000000", "  Mode                    single-gpu\n",
 			"  Keyset\n", "    KeyConfigs            0102\n", "    NotAfter              2026-11-22T11:00:00Z\n", "  CPU tdx\n    Trailing              \n    Version               4\n",
 			"    TEEType               TDX (129)\n", "      TDAttributes        0x10000000\n", "      XFAM                0x61ae7\n", "        RTMR[3]           0000", "    PCKChain[2]\n      Subject             CN=Intel SGX Root CA,",
