@@ -413,6 +413,10 @@ func fault(err error) error {
 	switch f.Code {
 	case "model_not_found":
 		hint = "bombyx host show lists what it serves"
+	case "attestation_failed":
+		hint = "bombyx chat -v shows every check, with what was seen and what policy.json wants"
+	case "no_collateral":
+		hint = "save its evidence (docs/verifying.md, A host's evidence) and put what bombyx collateral fetch makes of it into the home directory as collateral, or use another host"
 	case "insufficient_credit", "channel_exhausted":
 		hint = "bombyx channel top-up AMOUNT, shorten the prompt, or lower --max-tokens"
 	}

@@ -37,7 +37,11 @@ and passphrase nobody has it.`,
 		Example: "  bombyx wallet new\n  bombyx wallet export"}
 	h.passphraseFlag(c)
 	c.RunE = func(cmd *cobra.Command, _ []string) error {
-		return h.keepWallet(cmd, func(id int32) (*wallet.Wallet, error) { return wallet.New(id) })
+		err := h.keepWallet(cmd, func(id int32) (*wallet.Wallet, error) { return wallet.New(id) })
+		if err == nil {
+			fmt.Fprintln(cmd.ErrOrStderr(), "Write its words down before you fund it: bombyx wallet export")
+		}
+		return err
 	}
 	return c
 }
@@ -101,7 +105,6 @@ func (h *home) keepWallet(cmd *cobra.Command, make func(globalID int32) (*wallet
 		return cli.Errorf(cli.Usage, "make sure that the home directory can be written, and that the disk is not full", "%w", err)
 	}
 	fmt.Fprintln(cmd.OutOrStdout(), w.Address())
-	fmt.Fprintln(cmd.ErrOrStderr(), "Write its words down before you fund it: bombyx wallet export")
 	return nil
 }
 
