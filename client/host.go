@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/ed25519"
 	"errors"
+	"fmt"
 	"net/http"
 	"strings"
 
@@ -148,8 +149,8 @@ func connect(cfg Config) (*Transport, error) {
 	if strings.HasPrefix(cfg.Host, adnl.Scheme) {
 		return overADNL(cfg)
 	}
-	if err := checkHost(cfg.Host); err != nil {
-		return nil, err
+	if err := card.CheckURL(cfg.Host); err != nil {
+		return nil, fmt.Errorf("client: %w", err)
 	}
 	if len(cfg.HostKey) != ed25519.PublicKeySize {
 		return nil, errors.New("client: host key is missing")

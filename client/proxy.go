@@ -9,6 +9,7 @@ import (
 	"sync"
 
 	"github.com/bombyx-network/bombyx/internal/apierror"
+	"github.com/bombyx-network/bombyx/internal/card"
 )
 
 // Proxy serves the OpenAI API over a [Transport] (or any other RoundTripper
@@ -33,7 +34,7 @@ func guard(r *http.Request) *apierror.Error {
 	if h, _, err := net.SplitHostPort(host); err == nil {
 		host = h
 	}
-	if !loopback(host) {
+	if !card.Loopback(host) {
 		return apierror.New(403, "not_local", "the proxy serves loopback names only", "use http://127.0.0.1")
 	}
 	if site := r.Header.Get("Sec-Fetch-Site"); r.Header.Get("Origin") != "" || site != "" && site != "none" {

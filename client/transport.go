@@ -176,17 +176,6 @@ func New(cfg Config) (*Transport, error) {
 	return t, nil
 }
 
-func checkHost(host string) error {
-	u, err := url.Parse(host)
-	if err != nil || u.Host == "" || u.RawQuery != "" || u.User != nil || (u.Scheme != "https" && u.Scheme != "http") {
-		return errors.New("client: host is not an http or https URL")
-	}
-	if u.Scheme == "http" && !loopback(u.Hostname()) {
-		return errors.New("client: plain http is for loopback addresses only; use https")
-	}
-	return nil
-}
-
 func newTransport(cfg Config) *Transport {
 	if cfg.Now == nil {
 		cfg.Now = time.Now
@@ -206,11 +195,6 @@ func newTransport(cfg Config) *Transport {
 		}
 	}
 	return &Transport{cfg: cfg, base: strings.TrimSuffix(cfg.Host, "/"), bundle: cfg.Collateral, enclaves: map[string]*attested{}, lost: map[string]bool{}}
-}
-
-func loopback(host string) bool {
-	ip := net.ParseIP(host)
-	return host == "localhost" || ip != nil && ip.IsLoopback()
 }
 
 // RoundTrip implements http.RoundTripper.

@@ -5,6 +5,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net"
+	"net/url"
 	"strings"
 
 	"github.com/bombyx-network/bombyx/internal/price"
@@ -73,7 +75,7 @@ func (e *Entry) check() error {
 	}
 	for _, p := range e.Endpoints {
 		if len(p) > maxEndpoint || strings.ContainsFunc(p, func(r rune) bool { return r <= ' ' || r >= 0x7f }) ||
-			!strings.HasPrefix(p, "https://") && !strings.HasPrefix(p, "http://") && !strings.HasPrefix(p, "adnl:") {
+			!strings.HasPrefix(p, adnl.Scheme) && CheckURL(p) != nil {
 			return fmt.Errorf("card: entry: endpoint %.80q: want a URL of https, of http on loopback, or an adnl: id", p)
 		}
 		if strings.HasPrefix(p, adnl.Scheme) && p != adnl.IDOf(key).String() {
@@ -106,4 +108,22 @@ func (e *Entry) Allows(c *Card) error {
 		}
 	}
 	return nil
+}
+
+// CheckURL says why clients do not speak to a host at a URL: it is not of https, nor, on loopback, of http.
+func CheckURL(host string) error {
+	u, err := url.Parse(host)
+	if err != nil || u.Host == "" || u.RawQuery != "" || u.User != nil || (u.Scheme != "https" && u.Scheme != "http") {
+		return errors.New("host is not an http or https URL")
+	}
+	if u.Scheme == "http" && !Loopback(u.Hostname()) {
+		return errors.New("plain http is for loopback addresses only; use https")
+	}
+	return nil
+}
+
+// Loopback reports whether a name or IP address is this machine's own.
+func Loopback(host string) bool {
+	ip := net.ParseIP(host)
+	return host == "localhost" || ip != nil && ip.IsLoopback()
 }

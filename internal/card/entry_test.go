@@ -34,6 +34,8 @@ func TestEntryRefusals(t *testing.T) {
 		"17 endpoints":    func(e *Entry) { e.Endpoints = make([]string, 17) },
 		"another's id":    func(e *Entry) { e.Endpoints[1] = "adnl:" + strings.Repeat("0", 64) },
 		"a file":          func(e *Entry) { e.Endpoints[0] = "file:///etc/passwd" },
+		"plain http":      func(e *Entry) { e.Endpoints[0] = "http://host.example" },
+		"no host":         func(e *Entry) { e.Endpoints[0] = "https://" },
 		"a control code":  func(e *Entry) { e.Endpoints[0] = "https://a\x1b[2J" },
 		"long endpoint":   func(e *Entry) { e.Endpoints[0] = "https://" + strings.Repeat("a", 300) },
 		"no payee":        func(e *Entry) { e.Payee = "" },
