@@ -1,6 +1,7 @@
 package enclave
 
 import (
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
@@ -18,6 +19,7 @@ func (e *Enclave) Handler() http.Handler {
 	mux.HandleFunc("GET /keyset", e.serveKeyset)
 	mux.HandleFunc("GET /manifest", func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Type", "application/json")
+		w.Header().Set("Bombyx-Prices", hex.EncodeToString(e.prices[:]))
 		w.Write(e.cfg.Manifest)
 	})
 	mux.HandleFunc("GET /health", e.serveHealth)

@@ -187,7 +187,7 @@ func (h *Host) raise(ctx context.Context, a *account, id, amount string) *apierr
 }
 
 func (h *Host) serveManifest(w http.ResponseWriter, r *http.Request) {
-	h.forward(w, r, func(ctx context.Context, e *upstream) ([]byte, string, error) {
+	h.forward(w, r, func(ctx context.Context, e *upstream) ([]byte, http.Header, error) {
 		return e.get(ctx, http.MethodGet, "/manifest", nil)
 	})
 }
@@ -208,13 +208,13 @@ func (h *Host) serveEvidence(w http.ResponseWriter, r *http.Request) {
 			return
 		}
 	}
-	h.forward(w, r, func(ctx context.Context, e *upstream) ([]byte, string, error) {
+	h.forward(w, r, func(ctx context.Context, e *upstream) ([]byte, http.Header, error) {
 		return e.collect(ctx, "/evidence", nonce)
 	})
 }
 
 // forward passes on a small public document of an enclave.
-func (h *Host) forward(w http.ResponseWriter, r *http.Request, get func(context.Context, *upstream) ([]byte, string, error)) {
+func (h *Host) forward(w http.ResponseWriter, r *http.Request, get func(context.Context, *upstream) ([]byte, http.Header, error)) {
 	e := h.enclaves[r.PathValue("id")]
 	if e == nil {
 		h.fail(w, unknownEnclave())
@@ -222,12 +222,12 @@ func (h *Host) forward(w http.ResponseWriter, r *http.Request, get func(context.
 	}
 	ctx, cancel := context.WithTimeout(r.Context(), time.Minute)
 	defer cancel()
-	b, kind, err := get(ctx, e)
+	b, from, err := get(ctx, e)
 	if err != nil {
 		h.fail(w, h.upstreamFault(e, err))
 		return
 	}
-	w.Header().Set("Content-Type", kind)
+	w.Header().Set("Content-Type", from.Get("Content-Type"))
 	w.Write(b)
 }
 

@@ -14,8 +14,9 @@ import (
 	"testing"
 	"time"
 
-	"github.com/bombyx-network/bombyx/internal/pgtest"
 	_ "github.com/jackc/pgx/v5/stdlib"
+
+	"github.com/bombyx-network/bombyx/internal/pgtest"
 )
 
 // A fleet is two processes on one ledger and one chain, each with an enclave of
@@ -32,7 +33,7 @@ func onStores(t *testing.T, f func(t *testing.T, fleet fleet)) {
 			a.start()
 		}
 		b := &rig{t: t, cfg: a.cfg, chain: a.chain, params: a.params, clock: a.clock, path: a.path,
-			enclave: &testEnclave{manifest: a.enclave.manifest, sealed: costs("0"), cost: map[string]string{}, tab: newTab()}}
+			enclave: &testEnclave{manifest: a.enclave.manifest, prices: a.enclave.prices, sealed: costs("0"), cost: map[string]string{}, tab: newTab()}}
 		up := httptest.NewServer(b.enclave)
 		t.Cleanup(up.Close)
 		b.upURL = up.Listener.Addr().String()

@@ -206,7 +206,7 @@ func (h *Host) Card(ctx context.Context) (string, error) {
 	entries, errs := make([]*card.Enclave, len(h.cfg.Enclaves)), make([]error, len(h.cfg.Enclaves))
 	var all sync.WaitGroup
 	for i, e := range h.cfg.Enclaves { // at once: those that hang delay the card as one does
-		all.Go(func() { entries[i], errs[i] = h.enclaves[e.ID].describe(ctx, h.cfg.Prices, now) })
+		all.Go(func() { entries[i], errs[i] = h.enclaves[e.ID].describe(ctx, &h.cfg, now) })
 	}
 	all.Wait()
 	var down []error

@@ -6,6 +6,7 @@ import (
 	"context"
 	"crypto/ed25519"
 	"crypto/rand"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -100,6 +101,7 @@ func (c *testChain) CloseTogether(_ context.Context, a *channel.SignedAgreement)
 type testEnclave struct {
 	mu       sync.Mutex
 	manifest []byte
+	prices   price.List
 	sealed   http.HandlerFunc
 	cost     map[string]string // what /settle and /credit say of a stream or channel
 	tab      string
@@ -122,10 +124,12 @@ func (e *testEnclave) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		key = r.Header.Get("Bombyx-Channel")
 	}
 	sealed, doc, evidence, epoch, cost := e.sealed, e.manifest, e.evidence, e.epoch, e.cost[key]
+	prices, _ := e.prices.Digest()
 	tab := e.tab
 	e.mu.Unlock()
 	switch r.URL.Path {
 	case "/manifest":
+		w.Header().Set("Bombyx-Prices", hex.EncodeToString(prices[:]))
 		w.Write(doc)
 	case "/sealed":
 		sealed(w, r)
@@ -195,7 +199,8 @@ func newRig(t *testing.T) *rig {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r.enclave = &testEnclave{manifest: doc, sealed: costs("0"), cost: map[string]string{}, tab: newTab()}
+	prices := price.List{"m": {Prompt: 1}}
+	r.enclave = &testEnclave{manifest: doc, prices: prices, sealed: costs("0"), cost: map[string]string{}, tab: newTab()}
 	up := httptest.NewServer(r.enclave)
 	t.Cleanup(up.Close)
 	r.upURL = up.Listener.Addr().String()
@@ -203,7 +208,7 @@ func newRig(t *testing.T) *rig {
 		CloseDelay: 3600, ExpiresAt: uint32(r.clock.Add(30 * 24 * time.Hour).Unix())}
 	r.chain = &testChain{channels: map[channel.Address]*OnChain{r.params.Address(): {
 		State: channel.State{Params: r.params, CloseAt: r.params.ExpiresAt}, Balance: 1_000_000 + channel.Reserve, Time: r.clock}}}
-	r.cfg = Config{Identity: identity, Network: network, Payee: r.params.Payee, Prices: price.List{"m": {Prompt: 1}}, Window: window,
+	r.cfg = Config{Identity: identity, Network: network, Payee: r.params.Payee, Prices: prices, Window: window,
 		MinDeposit: 1_000_000 + channel.Reserve, ClosingDelay: time.Hour, CardLifetime: time.Hour,
 		Claims:   Claims{Every: time.Hour, Threshold: 100, Age: time.Hour, Margin: 10 * time.Minute},
 		Enclaves: []Enclave{{ID: "e0", Transport: &http.Transport{}, Authority: r.upURL}}, Chain: r.chain, Now: r.now}
@@ -638,6 +643,7 @@ func waitFor(t *testing.T, ok func() bool) {
 func TestCardFollowsItsEnclaves(t *testing.T) {
 	r := newRig(t)
 	r.cfg.Prices = price.List{"m": {Prompt: 1}, "n": {Prompt: 2}}
+	r.enclave.prices = r.cfg.Prices
 	r.start()
 	models := func() string {
 		t.Helper()
@@ -671,6 +677,20 @@ func TestCardFollowsItsEnclaves(t *testing.T) {
 	serves("n")
 	if got := models(); got != "m" {
 		t.Errorf("every card asks the enclave: %q", got)
+	}
+	// With other prices than the card's no client would believe its receipts.
+	for _, prices := range []price.List{{"m": {Prompt: 1}}, {"m": {Prompt: 1}, "n": {Prompt: 3}}, {"m": {Prompt: 1}, "n": {Prompt: 2}, "o": {}}, nil, r.cfg.Prices} {
+		r.enclave.mu.Lock()
+		r.enclave.prices = prices
+		r.enclave.mu.Unlock()
+		r.advance(manifestFresh)
+		want := "no_enclave"
+		if len(prices) == 2 && prices["n"].Prompt == 2 {
+			want = "n"
+		}
+		if got := models(); got != want {
+			t.Errorf("an enclave with the prices %v: the card lists %q, not %q", prices, got, want)
+		}
 	}
 	r.h.enclaves["e0"].Authority = "127.0.0.1:1"
 	r.advance(manifestFresh)

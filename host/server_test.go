@@ -1,7 +1,9 @@
 package host
 
 import (
+	"bytes"
 	"io"
+	"log/slog"
 	"net"
 	"net/http"
 	"strings"
@@ -98,7 +100,8 @@ func TestPeerThatStopsReading(t *testing.T) {
 func TestCardOfEnclavesThatHang(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		hangs := roundTrip(func(r *http.Request) (*http.Response, error) { <-r.Context().Done(); return nil, r.Context().Err() })
-		h := &Host{counts: newCounts(), cfg: Config{Identity: identity, Now: time.Now}, enclaves: map[string]*upstream{}}
+		var log bytes.Buffer
+		h := &Host{counts: newCounts(), cfg: Config{Identity: identity, Now: time.Now, Log: slog.New(slog.NewTextHandler(&log, nil))}, enclaves: map[string]*upstream{}}
 		for _, id := range []string{"e0", "e1", "e2"} {
 			e := Enclave{ID: id, Transport: hangs, Authority: id}
 			h.cfg.Enclaves = append(h.cfg.Enclaves, e)
@@ -116,6 +119,9 @@ func TestCardOfEnclavesThatHang(t *testing.T) {
 		all.Wait()
 		if d := time.Since(begin); d > 6*time.Second {
 			t.Errorf("20 cards took %s", d)
+		}
+		if n := strings.Count(log.String(), "enclave is not on the card"); n != 3 {
+			t.Errorf("that was logged %d times: %s", n, log.String())
 		}
 	})
 }

@@ -281,12 +281,12 @@ func (e *upstream) health(ctx context.Context) error {
 }
 
 // collect has the enclave make an Evidence document.
-func (e *upstream) collect(ctx context.Context, path string, body []byte) ([]byte, string, error) {
-	doc, kind, err := e.get(ctx, http.MethodPost, path, body)
+func (e *upstream) collect(ctx context.Context, path string, body []byte) ([]byte, http.Header, error) {
+	doc, header, err := e.get(ctx, http.MethodPost, path, body)
 	if e.evidence.Add(1); err != nil && !errors.Is(err, context.Canceled) { // a client that did not wait says nothing of the enclave
 		e.evidenceFailed.Add(1)
 	}
-	return doc, kind, err
+	return doc, header, err
 }
 
 // Health asks each enclave whether it and its engine answer. An error for each,

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
@@ -14,12 +15,13 @@ import (
 	"sync/atomic"
 	"time"
 
+	"golang.org/x/sync/singleflight"
+
 	"github.com/bombyx-network/bombyx/host/ledger"
 	"github.com/bombyx-network/bombyx/internal/apierror"
 	"github.com/bombyx-network/bombyx/internal/card"
 	"github.com/bombyx-network/bombyx/internal/manifest"
 	"github.com/bombyx-network/bombyx/internal/price"
-	"golang.org/x/sync/singleflight"
 )
 
 const maxDocument = 4 << 20 // bytes of Evidence or manifest
@@ -49,28 +51,28 @@ func (e *upstream) request(ctx context.Context, method, path string, body io.Rea
 	return req, err
 }
 
-// get fetches a small document; an enclave's own refusal is an apierror.
-func (e *upstream) get(ctx context.Context, method, path string, body []byte) ([]byte, string, error) {
+// get fetches a small document and its header; an enclave's own refusal is an apierror.
+func (e *upstream) get(ctx context.Context, method, path string, body []byte) ([]byte, http.Header, error) {
 	req, err := e.request(ctx, method, path, bytes.NewReader(body))
 	if err != nil {
-		return nil, "", err
+		return nil, nil, err
 	}
 	resp, err := e.Transport.RoundTrip(req)
 	if err != nil {
-		return nil, "", err
+		return nil, nil, err
 	}
 	defer resp.Body.Close()
 	if resp.StatusCode != http.StatusOK {
-		return nil, "", apierror.Read(resp)
+		return nil, nil, apierror.Read(resp)
 	}
 	b, err := io.ReadAll(io.LimitReader(resp.Body, maxDocument+1))
 	if err != nil {
-		return nil, "", err
+		return nil, nil, err
 	}
 	if len(b) > maxDocument {
-		return nil, "", fmt.Errorf("host: %s is larger than %d bytes", path, maxDocument)
+		return nil, nil, fmt.Errorf("host: %s is larger than %d bytes", path, maxDocument)
 	}
-	return b, resp.Header.Get("Content-Type"), nil
+	return b, resp.Header, nil
 }
 
 // post sends a header-only command.
@@ -152,7 +154,7 @@ func (e *upstream) ask(ctx context.Context, field, value string) (*http.Response
 const manifestFresh = 10 * time.Second
 
 // describe says what an enclave serves.
-func (e *upstream) describe(ctx context.Context, prices price.List, now time.Time) (*card.Enclave, error) {
+func (e *upstream) describe(ctx context.Context, cfg *Config, now time.Time) (*card.Enclave, error) {
 	e.mu.Lock()
 	c, age := e.card, now.Sub(e.read)
 	e.mu.Unlock()
@@ -160,7 +162,10 @@ func (e *upstream) describe(ctx context.Context, prices price.List, now time.Tim
 		return c, nil
 	}
 	look := e.look.DoChan("", func() (any, error) {
-		c, err := e.readManifest(prices)
+		c, err := e.readManifest(cfg.Prices)
+		if err != nil {
+			cfg.Log.Warn("enclave is not on the card", "enclave", e.ID, "err", err, "hint", "start it; compare its prices and models with the host's")
+		}
 		e.mu.Lock()
 		defer e.mu.Unlock()
 		e.card, e.read = c, now
@@ -177,9 +182,16 @@ func (e *upstream) describe(ctx context.Context, prices price.List, now time.Tim
 func (e *upstream) readManifest(prices price.List) (*card.Enclave, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 	defer cancel()
-	b, _, err := e.get(ctx, http.MethodGet, "/manifest", nil)
+	b, h, err := e.get(ctx, http.MethodGet, "/manifest", nil)
 	if err != nil {
 		return nil, err
+	}
+	own, err := prices.Digest()
+	if err != nil {
+		return nil, err
+	}
+	if h.Get("Bombyx-Prices") != hex.EncodeToString(own[:]) { // every client would refuse its receipts
+		return nil, errors.New("its prices are not the host's: enclave.json and host.json must have the same list")
 	}
 	m, err := manifest.Parse(b)
 	if err != nil {
