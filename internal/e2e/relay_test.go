@@ -146,6 +146,9 @@ func stubEngine(pace time.Duration) http.Handler {
 	})
 }
 
+// service is the environment that docs/operating.md, Services, gives programs that serve.
+var service = []string{"GODEBUG=schedtrace=2147483647"}
+
 // A party is a process of the benchmark.
 type party struct {
 	name string
@@ -283,7 +286,6 @@ func launch(b testing.TB, pace time.Duration) *parties {
 	object("enclave.json", map[string]any{"listen": "unix:" + at("enclave.sock"), "prices": prices, "key_lifetime": 3600, "patience": 20, "replay_window": 120,
 		"engine": map[string]any{"kind": "openai", "address": "unix:" + at("engine.sock"), "flavour": "vllm",
 			"models": []manifest.Model{{ID: Model, Format: "gguf", SHA256: strings.Repeat("00", 32), Size: 1, ContextLength: 4096}}}})
-	service := []string{"GODEBUG=schedtrace=2147483647"} // docs/operating.md, Services
 	p.enclave = begin(b, service, program("bombyx-demo"), "enclave", "--config", at("enclave.json"), "--machine", at("machine.json"))
 	p.enclave.line(b)
 
@@ -412,7 +414,7 @@ func BenchmarkRelay(b *testing.B) {
 	warmUp(b, engine.at)
 	var plain []*party
 	for at := engine.at; len(plain) < 3; {
-		p := begin(b, []string{plainVariable + "=" + at}, self(b))
+		p := begin(b, append([]string{plainVariable + "=" + at}, service...), self(b))
 		p.at = p.line(b)
 		plain, at = append(plain, p), p.at
 	}
