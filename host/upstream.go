@@ -164,7 +164,7 @@ func (e *upstream) describe(ctx context.Context, cfg *Config, now time.Time) (*c
 	look := e.look.DoChan("", func() (any, error) {
 		c, err := e.readManifest(cfg.Prices)
 		if err != nil {
-			cfg.Log.Warn("enclave is not on the card", "enclave", e.ID, "err", err, "hint", "start it; compare its prices and models with the host's")
+			cfg.Log.Warn("enclave is not on the card", "enclave", e.ID, "err", err)
 		}
 		e.mu.Lock()
 		defer e.mu.Unlock()

@@ -14,12 +14,13 @@ import (
 // hints say what to do about the host's warnings and errors: those of
 // docs/operating.md, "Log lines".
 var hints = map[string]string{
-	"no card":                 "start the enclave; compare prices with the manifest",
-	"enclave does not answer": "see the enclave's log and GET /health",
-	"chain does not answer":   "clients get 503 chain_down; check the network file and outgoing access",
-	"ledger failed":           "free the disk or repair the database at once: nobody is served meanwhile",
-	"cost unknown yet":        "bring the enclave, or the database, back before the host ends",
-	"cost not recorded yet":   "bring the enclave, or the database, back before the host ends",
+	"no card":                    "start the enclave; compare prices with the manifest",
+	"enclave is not on the card": "start it; make prices in enclave.json and host.json equal",
+	"enclave does not answer":    "see the enclave's log and GET /health",
+	"chain does not answer":      "clients get 503 chain_down; check the network file and outgoing access",
+	"ledger failed":              "free the disk or repair the database at once: nobody is served meanwhile",
+	"cost unknown yet":           "bring the enclave, or the database, back before the host ends",
+	"cost not recorded yet":      "bring the enclave, or the database, back before the host ends",
 	"cost unknown, charging what the enclave said last": "you bear the difference",
 	"what an earlier process left is not settled yet":   "start the enclave: the next look at the channel settles it",
 	"channels are not released yet":                     "bring the database back: clients that moved to another process wait",

@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"runtime/debug"
 	"strings"
 	"syscall"
 
@@ -34,6 +35,7 @@ func Main(root *cobra.Command) {
 func Run(ctx context.Context, root *cobra.Command) int {
 	root.SilenceErrors = true
 	root.SilenceUsage = true
+	root.Version = version()
 	fill(root)
 	root.SetUsageFunc(usage)
 	var unknown error // cobra takes a wrong word after a group of commands for a wish to see its help
@@ -91,6 +93,16 @@ func Run(ctx context.Context, root *cobra.Command) int {
 		fmt.Fprintf(root.ErrOrStderr(), "%s: hint: %s\n", root.Name(), cli.Printable(e.Hint))
 	}
 	return e.Code
+}
+
+// version is what the Go command stamped into the program: the module's
+// version, which outside a release names time and commit, and the toolchain.
+func version() string {
+	info, ok := debug.ReadBuildInfo()
+	if !ok || info.Main.Version == "" {
+		return "unknown"
+	}
+	return info.Main.Version + " " + info.GoVersion
 }
 
 func isUnknownCommand(err error) bool {

@@ -22,6 +22,7 @@ func TestExitCodes(t *testing.T) {
 		err  string
 	}{
 		{[]string{"ok"}, 0, ""},
+		{[]string{"--version"}, 0, ""},
 		{[]string{"refuse"}, cli.Refused, "tool: error: no\n"},
 		{[]string{"money"}, cli.Money, "tool: error: empty\ntool: hint: top up\n"},
 		{[]string{"ok", "extra"}, cli.Usage, "hint: see tool ok --help"},
