@@ -369,12 +369,21 @@ func (k *killer) serving() bool {
 		}
 	}
 	for _, m := range k.hosts {
-		c, err := net.Dial("tcp", m.address)
-		if err != nil {
+		if !answers(m.address) {
 			return false
 		}
-		c.Close()
 	}
+	return true
+}
+
+// answers asks for something: a host listens before it has its ledger, and answers only then.
+func answers(address string) bool {
+	c := http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: time.Second}
+	resp, err := c.Get("http://" + address + "/v1/collateral")
+	if err != nil {
+		return false
+	}
+	resp.Body.Close()
 	return true
 }
 

@@ -335,7 +335,7 @@ func setUp(ctx context.Context, c *config, dir string, journal *monitor.Journal)
 	}
 	h, err := host.New(ctx, cfg)
 	if err != nil {
-		return nil, cli.Errorf(cli.Usage, "fix the configuration", "%w", err)
+		return nil, cli.Errorf(cli.Usage, "fix the configuration, or start it again if the database broke off", "%w", err)
 	}
 	closers = append(closers, h.Close)
 	accounts := []monitor.Account{{Role: "payee", Address: cfg.Payee.Std().Bounce(false)}}
