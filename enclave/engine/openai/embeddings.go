@@ -82,13 +82,24 @@ func inputs(v json.RawMessage) (int, error) {
 	return len(list), nil
 }
 
+// vector is one embedding. encoding/json reads null as 0; some writers mean by it what is not a number.
+type vector []float32
+
+func (v *vector) UnmarshalJSON(b []byte) error {
+	if bytes.Contains(b, []byte("null")) {
+		return errEmbeddings
+	}
+	return json.Unmarshal(b, (*[]float32)(v))
+}
+
 // answer reads the engine's answer and writes the client's: in order, complete, and nothing else.
 func (e *embedding) answer(b []byte) ([]byte, engine.Usage, error) {
 	var u engine.Usage
 	var in struct {
-		Data []struct {
-			Index     int       `json:"index"`
-			Embedding []float32 `json:"embedding"`
+		Object string `json:"object"`
+		Data   []struct {
+			Index     *int   `json:"index"`
+			Embedding vector `json:"embedding"`
 		} `json:"data"`
 		Usage struct {
 			Prompt *int64 `json:"prompt_tokens"`
@@ -106,7 +117,7 @@ func (e *embedding) answer(b []byte) ([]byte, engine.Usage, error) {
 		return nil, u, errUncounted
 	case *in.Usage.Prompt > e.most:
 		return nil, u, errOvercount
-	case len(in.Data) != e.inputs:
+	case in.Object != "list" || len(in.Data) != e.inputs:
 		return nil, u, errEmbeddings
 	}
 	size := len(in.Data[0].Embedding)
@@ -115,7 +126,7 @@ func (e *embedding) answer(b []byte) ([]byte, engine.Usage, error) {
 	}
 	out := append(make([]byte, 0, len(b)), `{"object":"list","data":[`...)
 	for i, d := range in.Data {
-		if d.Index != i || len(d.Embedding) != size {
+		if d.Index == nil || *d.Index != i || len(d.Embedding) != size {
 			return nil, u, errEmbeddings
 		}
 		if i > 0 {

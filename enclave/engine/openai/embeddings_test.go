@@ -41,7 +41,7 @@ func TestEmbeddings(t *testing.T) {
 			t.Errorf("%s: %s went to the engine", c.ask, sent)
 		}
 	}
-	f.answer = whole(`{"data":[{"index":0,"embedding":[1]}],"usage":{"prompt_tokens":1}}`)
+	f.answer = whole(`{"object":"list","data":[{"index":0,"embedding":[1]}],"usage":{"prompt_tokens":1}}`)
 	if got, _, err := collect(t, d, embed(`"input":"a"`)); err != nil || !strings.Contains(got[0], `"embedding":[1]}]`) {
 		t.Errorf("one text: %q, %v", got, err)
 	}
@@ -94,23 +94,28 @@ func TestEmbeddingsOfTheEngine(t *testing.T) {
 	item := func(i int, numbers string) string { return fmt.Sprintf(`{"index":%d,"embedding":%s}`, i, numbers) }
 	for name, answer := range map[string]string{
 		"no JSON":           `oops`,
-		"no list":           `{"data":{},` + usage + `}`,
-		"nothing":           `{"data":[],` + usage + `}`,
-		"too few":           `{"data":[` + item(0, "[1]") + `],` + usage + `}`,
-		"too many":          `{"data":[` + item(0, "[1]") + "," + item(1, "[1]") + "," + item(2, "[1]") + `],` + usage + `}`,
-		"out of order":      `{"data":[` + item(1, "[1]") + "," + item(0, "[1]") + `],` + usage + `}`,
-		"one twice":         `{"data":[` + item(0, "[1]") + "," + item(0, "[1]") + `],` + usage + `}`,
-		"of two lengths":    `{"data":[` + item(0, "[1]") + "," + item(1, "[1,2]") + `],` + usage + `}`,
-		"empty":             `{"data":[` + item(0, "[]") + "," + item(1, "[]") + `],` + usage + `}`,
-		"not asked for":     `{"data":[` + item(0, "[1]") + "," + item(1, "[1]") + `],` + usage + `}`, // three dimensions were
-		"null":              `{"data":[` + item(0, "null") + "," + item(1, "null") + `],` + usage + `}`,
-		"no number":         `{"data":[` + item(0, "[NaN]") + "," + item(1, "[1]") + `],` + usage + `}`,
-		"infinite":          `{"data":[` + item(0, "[1,2,1e99]") + "," + item(1, "[1,2,3]") + `],` + usage + `}`,
-		"in base64":         `{"data":[` + item(0, `"AAAA"`) + "," + item(1, `"AAAA"`) + `],` + usage + `}`,
-		"uncounted":         `{"data":[` + item(0, "[1,2,3]") + "," + item(1, "[1,2,3]") + `]}`,
-		"counted as none":   `{"data":[` + item(0, "[1,2,3]") + "," + item(1, "[1,2,3]") + `],"usage":{"prompt_tokens":0}}`,
-		"counted backwards": `{"data":[` + item(0, "[1,2,3]") + "," + item(1, "[1,2,3]") + `],"usage":{"prompt_tokens":-1}}`,
-		"overcounted":       `{"data":[` + item(0, "[1,2,3]") + "," + item(1, "[1,2,3]") + `],"usage":{"prompt_tokens":1000}}`,
+		"no list":           `{"object":"list","data":{},` + usage + `}`,
+		"nothing":           `{"object":"list","data":[],` + usage + `}`,
+		"too few":           `{"object":"list","data":[` + item(0, "[1]") + `],` + usage + `}`,
+		"too many":          `{"object":"list","data":[` + item(0, "[1]") + "," + item(1, "[1]") + "," + item(2, "[1]") + `],` + usage + `}`,
+		"out of order":      `{"object":"list","data":[` + item(1, "[1]") + "," + item(0, "[1]") + `],` + usage + `}`,
+		"one twice":         `{"object":"list","data":[` + item(0, "[1]") + "," + item(0, "[1]") + `],` + usage + `}`,
+		"of two lengths":    `{"object":"list","data":[` + item(0, "[1]") + "," + item(1, "[1,2]") + `],` + usage + `}`,
+		"empty":             `{"object":"list","data":[` + item(0, "[]") + "," + item(1, "[]") + `],` + usage + `}`,
+		"not asked for":     `{"object":"list","data":[` + item(0, "[1]") + "," + item(1, "[1]") + `],` + usage + `}`, // three dimensions were
+		"null":              `{"object":"list","data":[` + item(0, "null") + "," + item(1, "null") + `],` + usage + `}`,
+		"no number":         `{"object":"list","data":[` + item(0, "[NaN]") + "," + item(1, "[1]") + `],` + usage + `}`,
+		"infinite":          `{"object":"list","data":[` + item(0, "[1,2,1e99]") + "," + item(1, "[1,2,3]") + `],` + usage + `}`,
+		"in base64":         `{"object":"list","data":[` + item(0, `"AAAA"`) + "," + item(1, `"AAAA"`) + `],` + usage + `}`,
+		"null numbers":      `{"object":"list","data":[` + item(0, "[1,null,3]") + "," + item(1, "[1,2,3]") + `],` + usage + `}`,
+		"no index":          `{"object":"list","data":[{"embedding":[1,2,3]},` + item(1, "[1,2,3]") + `],` + usage + `}`,
+		"index null":        `{"object":"list","data":[{"index":null,"embedding":[1,2,3]},` + item(1, "[1,2,3]") + `],` + usage + `}`,
+		"another object":    `{"object":"lists","data":[` + item(0, "[1,2,3]") + "," + item(1, "[1,2,3]") + `],` + usage + `}`,
+		"no object":         `{"data":[` + item(0, "[1,2,3]") + "," + item(1, "[1,2,3]") + `],` + usage + `}`,
+		"uncounted":         `{"object":"list","data":[` + item(0, "[1,2,3]") + "," + item(1, "[1,2,3]") + `]}`,
+		"counted as none":   `{"object":"list","data":[` + item(0, "[1,2,3]") + "," + item(1, "[1,2,3]") + `],"usage":{"prompt_tokens":0}}`,
+		"counted backwards": `{"object":"list","data":[` + item(0, "[1,2,3]") + "," + item(1, "[1,2,3]") + `],"usage":{"prompt_tokens":-1}}`,
+		"overcounted":       `{"object":"list","data":[` + item(0, "[1,2,3]") + "," + item(1, "[1,2,3]") + `],"usage":{"prompt_tokens":1000}}`,
 		"an error":          `{"error":{"message":"no","code":400}}`,
 	} {
 		got, _, err := collect(t, driver(t, newFake(t, whole(answer)), openai.VLLM), embed(`"input":["a","b"],"dimensions":3`))

@@ -175,7 +175,7 @@ func FuzzRewrite(f *testing.F) {
 // FuzzEmbeddings: whatever an engine answers, what comes of it is JSON with as many embeddings as were asked for, of one length.
 func FuzzEmbeddings(f *testing.F) {
 	for _, s := range []string{
-		`{"data":[{"index":0,"embedding":[0.5,-2]},{"index":1,"embedding":[1e-30,3]}],"usage":{"prompt_tokens":7}}`,
+		`{"object":"list","data":[{"index":0,"embedding":[0.5,-2]},{"index":1,"embedding":[1e-30,3]}],"usage":{"prompt_tokens":7}}`,
 		`{"data":[{"index":0,"embedding":[]}],"usage":{"prompt_tokens":1}}`, `{"error":"x"}`, `{"data":null}`, `[]`, `{"data":[null,null],"usage":{"prompt_tokens":1}}`,
 	} {
 		f.Add([]byte(s), true)
