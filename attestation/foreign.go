@@ -399,32 +399,8 @@ func TakeApart(data, certificates []byte) (*Parts, error) {
 		if p.CPU = (CPU{Kind: CPUSNP, Quote: d.report, Certificates: d.certificates}); d.quote != nil {
 			p.CPU = CPU{Kind: CPUTDX, Quote: d.quote.Raw}
 		}
-	case KindNEAR:
-		q, _, _, _, err := parseNEAR(raw)
-		if err != nil {
-			return nil, fmt.Errorf("attestation: %w", err)
-		}
-		p.CPU = CPU{Kind: CPUTDX, Quote: q.Raw}
-	case KindCocoon:
-		_, _, q, err := parseCocoon(raw)
-		if err != nil {
-			return nil, fmt.Errorf("attestation: %w", err)
-		}
-		p.CPU = CPU{Kind: CPUTDX, Quote: q.Raw}
-	case KindOEReport:
-		q, err := parseOEReport(raw)
-		if err != nil {
-			return nil, fmt.Errorf("attestation: %w", err)
-		}
-		p.CPU = CPU{Kind: CPUTDX, Quote: q.Raw}
-	case KindOECertificate:
-		_, q, _, err := parseOECertificate(raw)
-		if err != nil {
-			return nil, fmt.Errorf("attestation: %w", err)
-		}
-		p.CPU = CPU{Kind: CPUTDX, Quote: q.Raw}
-	case KindMarbleRun:
-		_, _, q, err := parseMarbleRun(raw)
+	case KindNEAR, KindCocoon, KindOEReport, KindOECertificate, KindMarbleRun:
+		q, err := quoteIn(kind, raw)
 		if err != nil {
 			return nil, fmt.Errorf("attestation: %w", err)
 		}
@@ -435,6 +411,23 @@ func TakeApart(data, certificates []byte) (*Parts, error) {
 		}
 	}
 	return p, nil
+}
+
+// quoteIn is the one quote of Intel's in a document of these kinds.
+func quoteIn(kind Kind, raw []byte) (q *dcap.Quote, err error) {
+	switch kind {
+	case KindNEAR:
+		q, _, _, _, err = parseNEAR(raw)
+	case KindCocoon:
+		_, _, q, err = parseCocoon(raw)
+	case KindOEReport:
+		q, err = parseOEReport(raw)
+	case KindOECertificate:
+		_, q, _, err = parseOECertificate(raw)
+	case KindMarbleRun:
+		_, _, q, err = parseMarbleRun(raw)
+	}
+	return q, err
 }
 
 // cocoon appraises the certificate that a Cocoon node shows in its TLS handshake: it carries a quote whose report data is the
@@ -448,17 +441,21 @@ func (a *appraisal) cocoon(raw []byte) {
 		return
 	}
 	a.pass(CheckParse, clause, cert.Subject.CommonName)
+	want := sha512.Sum512(key)
+	a.raTLS(cert, q, dcap.TEETDX, want[:], oidCocoonQuote, oidCocoonClaims)
+	a.res.Claims["key.tls"] = fmt.Sprintf("%x", []byte(key))
+}
 
+// raTLS appraises a certificate, which must be signed by its own key, and the quote in it, which must vouch for that key.
+func (a *appraisal) raTLS(cert *x509.Certificate, q *dcap.Quote, tee dcap.TEEType, want []byte, known ...asn1.ObjectIdentifier) {
 	fault := ""
 	if !selfSigned(cert) {
 		fault = notItsOwn
 	}
-	a.certificate(cert, fault, oidCocoonQuote, oidCocoonClaims)
-	want := sha512.Sum512(key)
-	a.intel(q, dcap.TEETDX, want[:])
+	a.certificate(cert, fault, known...)
+	a.intel(q, tee, want)
 	a.judge(CheckMode, a.v.policy.Devices.JudgeMode(string(ModeCPU), 0, 0))
 	a.unstated(true, elsewhere)
-	a.res.Claims["key.tls"] = fmt.Sprintf("%x", []byte(key))
 }
 
 func unknownCritical(c *x509.Certificate, known []asn1.ObjectIdentifier) asn1.ObjectIdentifier {

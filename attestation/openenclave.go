@@ -151,14 +151,7 @@ func (a *appraisal) oeCertificate(der []byte) {
 		return
 	}
 	a.pass(CheckParse, clauseOECert, cert.Subject.CommonName)
-	fault := ""
-	if !selfSigned(cert) {
-		fault = notItsOwn
-	}
-	a.certificate(cert, fault, oidOEQuote, oidOldOEQuote)
-	a.intel(q, dcap.TEESGX, want)
-	a.judge(CheckMode, a.v.policy.Devices.JudgeMode(string(ModeCPU), 0, 0))
-	a.unstated(true, elsewhere)
+	a.raTLS(cert, q, dcap.TEESGX, want, oidOEQuote, oidOldOEQuote)
 	key := sha256.Sum256(cert.RawSubjectPublicKeyInfo)
 	a.res.Claims["key.tls.sha256"] = fmt.Sprintf("%x", key)
 }

@@ -34,6 +34,8 @@ import (
 	"sync"
 	"time"
 
+	"golang.org/x/sync/singleflight"
+
 	"github.com/bombyx-network/bombyx/attestation"
 	"github.com/bombyx-network/bombyx/attestation/collateral"
 	"github.com/bombyx-network/bombyx/attestation/policy"
@@ -47,7 +49,6 @@ import (
 	"github.com/bombyx-network/bombyx/internal/strictjson"
 	"github.com/bombyx-network/bombyx/internal/ton/adnl"
 	"github.com/bombyx-network/bombyx/internal/ton/channel"
-	"golang.org/x/sync/singleflight"
 )
 
 // BaseURL is what an OpenAI SDK gets as its base URL over a [Transport]. Its
@@ -130,8 +131,9 @@ type Trace struct {
 
 // A Transport is an http.RoundTripper for POST /v1/chat/completions,
 // POST /v1/completions, POST /v1/embeddings and GET /v1/models, and for
-// POST /v1/responses, which it makes a chat completion of. It is safe for concurrent use. What goes wrong
-// comes back as a response with an OpenAI error object.
+// POST /v1/responses, which it makes a chat completion of. It is safe for
+// concurrent use. What goes wrong comes back as a response with an OpenAI error
+// object.
 //
 // A request whose context ends, or whose body is closed before its end, is
 // cancelled down to the engine. RoundTrip, Read or Close then wait, two seconds at
@@ -364,9 +366,6 @@ func (a *ask) needs(p Prices, context, window uint64) (n needs, fault *apierror.
 	if !a.Stream && most == 0 {
 		most = context
 	}
-	if a.path == embeddings { // these have no tokens but the prompt's
-		most = 0
-	}
 	dear := p.Dearest()
 	cost := func(prompt int64, completion uint64) uint64 {
 		c, err := dear.Cost(price.Usage{Prompt: uint64(prompt), Completion: completion})
@@ -378,19 +377,17 @@ func (a *ask) needs(p Prices, context, window uint64) (n needs, fault *apierror.
 	size := int64(len(a.body))
 	padded := envelope.PaddedLen(size)
 	n = needs{bound: receipt.MaxCost, window: window, prompt: cost(padded, 0)}
+	if a.path == embeddings { // these have no tokens but the prompt's
+		n.bound, n.whole, n.least, n.bare = n.prompt, n.prompt, n.prompt, cost(size, 0)
+		return n, nil
+	}
 	if most > 0 {
 		if n.bound = cost(padded, most); n.bound > receipt.MaxCost {
 			return n, apierror.New(400, "max_tokens_out_of_range", "max_tokens is out of range", "ask for less")
 		}
 	}
-	if a.path == embeddings {
-		n.bound = n.prompt
-	}
 	if !a.Stream {
 		n.whole, n.least, n.bare = n.bound, n.bound, cost(0, most)
-		if a.path == embeddings {
-			n.bare = cost(size, 0)
-		}
 		return n, nil
 	}
 	// A sixty-fourth of the window; where that is little, sixteen tokens.

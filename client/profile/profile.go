@@ -68,8 +68,11 @@ func Default() (Dir, error) {
 func (d Dir) Path(name string) string { return filepath.Join(string(d), name) }
 
 // Has says whether there is such a file, or one that cannot be looked at.
-func (d Dir) Has(name string) bool {
-	_, err := os.Stat(d.Path(name))
+func (d Dir) Has(name string) bool { return Exists(d.Path(name)) }
+
+// Exists says whether there is a file at a path, or one that cannot be looked at.
+func Exists(path string) bool {
+	_, err := os.Stat(path)
 	return !errors.Is(err, fs.ErrNotExist)
 }
 

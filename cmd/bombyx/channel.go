@@ -472,7 +472,7 @@ func payeeText(c store.Channel) string { return c.Params.Payee.Std().Bounce(fals
 // completeChannels offers the channels that are recorded here.
 func (h *home) completeChannels(cmd *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
 	path, err := h.at(profile.StoreFile)
-	if err != nil || !exists(path) {
+	if err != nil || !profile.Exists(path) {
 		return nil, cobra.ShellCompDirectiveNoFileComp
 	}
 	s, err := h.store(cmd.Context())

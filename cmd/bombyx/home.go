@@ -8,7 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"os"
 	"strings"
 	"sync"
@@ -69,11 +68,6 @@ func (h *home) make(name string) (string, error) {
 		err = d.Make()
 	}
 	return d.Path(name), err
-}
-
-func exists(path string) bool {
-	_, err := os.Stat(path)
-	return !errors.Is(err, fs.ErrNotExist)
 }
 
 // A hostChoice is --host with --host-key, or with --registry.

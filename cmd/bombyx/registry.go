@@ -798,7 +798,7 @@ func (h *home) readRegistries(ctx context.Context, p *policy.Policy, files, bloc
 		if err != nil {
 			return err
 		}
-		if offline || !exists(path) {
+		if offline || !profile.Exists(path) {
 			return cli.Errorf(cli.Missing, "give --registry-snapshot FILE and --registry-block SEQNO:ROOTHASH, both from bombyx registry save; or network.json in the home directory, without --offline",
 				"the policy names registries, and there is no network to read them from")
 		}

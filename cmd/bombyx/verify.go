@@ -287,7 +287,7 @@ func (o *verifyOptions) prepare(cmd *cobra.Command, h *home) (*appraiser, error)
 		if err != nil {
 			return nil, err
 		}
-		if exists(own) {
+		if profile.Exists(own) {
 			paths = append(paths, own)
 		}
 	}
@@ -330,7 +330,7 @@ func (h *home) proveEpoch(ctx context.Context, stated attestation.Epoch, offline
 	if err != nil {
 		return nil, err
 	}
-	if offline || !exists(path) {
+	if offline || !profile.Exists(path) {
 		return nil, nil
 	}
 	chain, err := h.proven(ctx)
@@ -355,7 +355,7 @@ func (o *verifyOptions) readPolicy(cmd *cobra.Command, h *home) (*policy.Policy,
 		if err != nil {
 			return nil, err
 		}
-		if exists(own) {
+		if profile.Exists(own) {
 			path = own
 		} else {
 			fmt.Fprintf(cmd.ErrOrStderr(), "bombyx: no policy given: using the built-in one (--policy %s), which accepts any guest\n", defaultPolicy)

@@ -85,7 +85,7 @@ func (h *home) keepWallet(cmd *cobra.Command, make func(globalID int32) (*wallet
 	if err != nil {
 		return err
 	}
-	if exists(path) {
+	if profile.Exists(path) {
 		return cli.Errorf(cli.Usage, "move it away, or use another --home: a wallet is never overwritten", "%s exists", path)
 	}
 	id, err := h.globalID(cmd.Context())
