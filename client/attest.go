@@ -93,6 +93,8 @@ func noRegistry(err error) *apierror.Error {
 	return apierror.New(503, "no_registry", "nothing was sent: a registry that has to be read cannot be: "+err.Error(), "check the network configuration, and the registry with bombyx registry show")
 }
 
+const modelNotFound = "model_not_found" // the code
+
 // attest returns an enclave that serves the model and whose Evidence holds
 // now. Nothing of the request has left this machine before it returns.
 func (t *Transport) attest(ctx context.Context, model string) (*attested, *apierror.Error) {
@@ -110,7 +112,7 @@ func (t *Transport) attest(ctx context.Context, model string) (*attested, *apier
 		}
 	}
 	if entry == nil {
-		f := apierror.New(404, "model_not_found", fmt.Sprintf("the host does not serve %.100q", model), "GET /v1/models lists what it serves")
+		f := apierror.New(404, modelNotFound, fmt.Sprintf("the host does not serve %.100q", model), "GET /v1/models lists what it serves")
 		f.Param = "model"
 		return nil, f
 	}

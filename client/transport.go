@@ -201,6 +201,14 @@ func newTransport(cfg Config) *Transport {
 
 // RoundTrip implements http.RoundTripper.
 func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
+	return respond(req, func(body []byte) (*http.Response, *apierror.Error) {
+		resp, fault, _ := t.serve(req, body)
+		return resp, fault
+	})
+}
+
+// respond reads a request's body and answers with a fault as with anything else.
+func respond(req *http.Request, serve func(body []byte) (*http.Response, *apierror.Error)) (*http.Response, error) {
 	var body []byte
 	if req.Body != nil {
 		defer req.Body.Close()
@@ -209,7 +217,7 @@ func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 			return nil, fmt.Errorf("client: reading the request: %w", err)
 		}
 	}
-	resp, fault := t.serve(req, body)
+	resp, fault := serve(body)
 	if fault != nil {
 		if err := req.Context().Err(); err != nil {
 			return nil, err
@@ -230,49 +238,67 @@ func faultResponse(req *http.Request, f *apierror.Error) *http.Response {
 	}
 }
 
-func (t *Transport) serve(req *http.Request, body []byte) (*http.Response, *apierror.Error) {
+// serve answers a request, or says whether another host may have it: this one has not run it, and what is wrong is not the
+// request itself.
+func (t *Transport) serve(req *http.Request, body []byte) (resp *http.Response, fault *apierror.Error, unrun bool) {
 	path := req.URL.Path
-	switch {
-	case req.Method == http.MethodGet && path == "/v1/models":
-		return t.models(req.Context())
+	if req.Method == http.MethodGet && path == modelsPath {
+		resp, fault = t.models(req.Context())
+		return resp, fault, true
+	}
+	if fault := acceptable(req, body); fault != nil {
+		return nil, fault, false
+	}
+	a := ask{path: path, body: body}
+	if path == responses.Path {
+		resp, fault = responses.Serve(body, t.cfg.Now(), func(chat []byte) (*http.Response, *apierror.Error) {
+			a.path, a.body = "/v1/chat/completions", chat
+			return t.complete(req.Context(), &a)
+		})
+	} else {
+		resp, fault = t.complete(req.Context(), &a)
+	}
+	return resp, fault, a.unrun
+}
+
+// acceptable refuses what no host serves.
+func acceptable(req *http.Request, body []byte) *apierror.Error {
+	switch path := req.URL.Path; {
 	case path != "/v1/chat/completions" && path != "/v1/completions" && path != embeddings && path != responses.Path:
-		return nil, apierror.New(404, "unknown_path", "Bombyx serves /v1/chat/completions, /v1/completions, /v1/responses, /v1/embeddings and /v1/models", "")
+		return apierror.New(404, "unknown_path", "Bombyx serves /v1/chat/completions, /v1/completions, /v1/responses, /v1/embeddings and /v1/models", "")
 	case req.Method != http.MethodPost:
-		return nil, apierror.New(405, "method_not_allowed", req.Method+" is not served here", "use POST")
+		return apierror.New(405, "method_not_allowed", req.Method+" is not served here", "use POST")
 	case len(body) > maxRequest:
-		return nil, apierror.New(413, "request_too_large", fmt.Sprintf("the request is larger than %d bytes", maxRequest), "shorten it")
+		return apierror.New(413, "request_too_large", fmt.Sprintf("the request is larger than %d bytes", maxRequest), "shorten it")
 	}
 	if err := strictjson.CheckObject(body, maxRequest); err != nil {
-		return nil, apierror.New(400, "malformed_json", "the request is not strict JSON: "+err.Error(), "send one JSON object")
+		return apierror.New(400, "malformed_json", "the request is not strict JSON: "+err.Error(), "send one JSON object")
 	}
-	if path == responses.Path {
-		return responses.Serve(body, t.cfg.Now(), func(chat []byte) (*http.Response, *apierror.Error) {
-			return t.complete(req.Context(), "/v1/chat/completions", chat)
-		})
-	}
-	return t.complete(req.Context(), path, body)
+	return nil
 }
 
 // complete asks an enclave for a completion.
-func (t *Transport) complete(ctx context.Context, path string, body []byte) (*http.Response, *apierror.Error) {
-	ask := ask{path: path, body: body}
-	if err := json.Unmarshal(body, &ask); err != nil {
+func (t *Transport) complete(ctx context.Context, a *ask) (*http.Response, *apierror.Error) {
+	if err := json.Unmarshal(a.body, a); err != nil {
 		return nil, apierror.New(400, "malformed_json", "model, stream or max_tokens has the wrong type", "see the OpenAI API reference")
 	}
 	var fault *apierror.Error
 	for range attempts {
 		var resp *http.Response
-		if resp, fault = t.try(ctx, &ask); fault == nil {
+		if resp, fault = t.try(ctx, a); fault == nil {
 			return resp, nil
 		}
-		if !t.recover(&ask, fault) {
+		if !t.recover(a, fault) {
 			break
 		}
 	}
 	return nil, fault
 }
 
-const embeddings = "/v1/embeddings"
+const (
+	modelsPath = "/v1/models"
+	embeddings = "/v1/embeddings"
+)
 
 // An ask is one request, as far as paying for it needs to know.
 type ask struct {
@@ -288,6 +314,7 @@ type ask struct {
 	session string
 	allot   uint64
 	resync  balances
+	unrun   bool // the last attempt failed, and another host may have it: see serve
 }
 
 // recover prepares another attempt after a fault that one can help.
@@ -310,6 +337,7 @@ func (t *Transport) recover(a *ask, f *apierror.Error) bool {
 
 // try makes one attempt.
 func (t *Transport) try(ctx context.Context, a *ask) (*http.Response, *apierror.Error) {
+	a.unrun = true
 	e, fault := t.attest(ctx, a.Model)
 	if fault != nil {
 		return nil, fault
@@ -317,12 +345,14 @@ func (t *Transport) try(ctx context.Context, a *ask) (*http.Response, *apierror.
 	a.enclave = e
 	n, fault := a.needs(e.prices, e.models[a.Model], t.cfg.Window)
 	if fault != nil {
+		a.unrun = false
 		return nil, fault
 	}
 	keep, token, fault := t.purse.reserve(ctx, n)
 	if fault != nil {
 		return nil, fault
 	}
+	a.unrun = false
 	a.session, a.allot = token, keep
 	s := &exchange{t: t, e: e, needs: n, keep: keep, allot: keep, granted: keep, token: token, path: a.path, id: randomHex(16), stream: randomHex(16), request: sha256.Sum256(a.body), model: a.Model}
 	resp, fault := s.send(ctx, a)
@@ -474,6 +504,8 @@ func (s *exchange) send(ctx context.Context, a *ask) (*http.Response, *apierror.
 		life.stop()
 		stop()
 		cancel(nil)
+		var op *net.OpError
+		a.unrun = errors.As(err, &op) && op.Op == "dial" // nothing was sent
 		return nil, s.t.unreachable(ctx, err)
 	}
 	fail := func(f *apierror.Error) (*http.Response, *apierror.Error) {
@@ -491,6 +523,7 @@ func (s *exchange) send(ctx context.Context, a *ask) (*http.Response, *apierror.
 		// The host's word that it did not run the request. Its own failures
 		// say no such thing, and neither does a stream that runs already.
 		s.refused = resp.StatusCode < 500 && resp.StatusCode != http.StatusConflict
+		a.unrun = s.refused
 		return fail(apierror.Read(resp))
 	}
 	s.t.purse.acknowledged(s, s.allot)
@@ -503,6 +536,11 @@ func (s *exchange) send(ctx context.Context, a *ask) (*http.Response, *apierror.
 	}
 	if answer.StatusCode != http.StatusOK {
 		s.refused = true // by the enclave
+		switch answer.StatusCode {
+		case http.StatusBadRequest, http.StatusMethodNotAllowed, http.StatusConflict, http.StatusRequestEntityTooLarge, http.StatusRequestHeaderFieldsTooLarge:
+		default:
+			a.unrun = true
+		}
 		return fail(apierror.Read(answer))
 	}
 	b := &answerBody{s: s, stop: stop, life: life, resp: answer, src: answer.Body, hash: sha256.New(),
@@ -654,6 +692,11 @@ func (t *Transport) models(ctx context.Context) (*http.Response, *apierror.Error
 	if fault != nil {
 		return nil, fault
 	}
+	return modelList([]*card.Card{c})
+}
+
+// modelList answers it from the cards of several hosts.
+func modelList(cards []*card.Card) (*http.Response, *apierror.Error) {
 	type model struct {
 		ID      string `json:"id"`
 		Object  string `json:"object"`
@@ -665,11 +708,13 @@ func (t *Transport) models(ctx context.Context) (*http.Response, *apierror.Error
 		Data   []model `json:"data"`
 	}{"list", []model{}}
 	seen := map[string]bool{}
-	for _, e := range c.Enclaves {
-		for _, m := range e.Models {
-			if !seen[m] {
-				seen[m] = true
-				list.Data = append(list.Data, model{m, "model", c.NotBefore, "bombyx host " + c.Host[:8]})
+	for _, c := range cards {
+		for _, e := range c.Enclaves {
+			for _, m := range e.Models {
+				if !seen[m] {
+					seen[m] = true
+					list.Data = append(list.Data, model{m, "model", c.NotBefore, "bombyx host " + c.Host[:8]})
+				}
 			}
 		}
 	}

@@ -27,7 +27,7 @@ func Example() {
 		log.Fatal(err)
 	}
 	ai := &http.Client{Transport: line}
-	question := `{"model":"` + line.Host.Model + `","messages":[{"role":"user","content":"What is remote attestation?"}]}`
+	question := `{"model":"` + line.Ends[0].Host.Model + `","messages":[{"role":"user","content":"What is remote attestation?"}]}`
 	resp, err := ai.Post(client.BaseURL+"/chat/completions", "application/json", strings.NewReader(question))
 	if err != nil {
 		log.Fatal(err)

@@ -24,34 +24,50 @@ import (
 type Options struct {
 	// Passphrase returns the passphrase of the wallet in a file.
 	Passphrase func(ctx context.Context, file string) (string, error)
-	// Host says whom to use, once policy and collateral are read. Nil is the host that "bombyx host add" recorded.
-	Host func(context.Context) (*Host, error)
+	// Hosts says whom to use, in which order, once policy and collateral are read. Nil is those that "bombyx host add" recorded.
+	Hosts func(context.Context) ([]Host, error)
+	// Passed is told why a host was passed over: here one that cannot be paid, later as [client.Pool] says. It must not block.
+	Passed func(host string, why error)
 	// Timeout is [client.Config]'s.
 	Timeout time.Duration
 	// Trace is told what happens.
 	Trace client.Trace
-	// Chain connects to TON, once, where the policy accepts epoch evidence or names registries, or the host was taken
-	// from one. Nil is the profile's network.
+	// Chain connects to TON, once, where the policy accepts epoch evidence or names registries, or a host was taken from
+	// one. Nil is the profile's network.
 	Chain func(context.Context) (*ton.Client, error)
 }
 
-// A Line is an attested, paid connection to a host. It holds its channel: until it is closed no other process pays from that.
+// A Line is attested, paid connections to hosts. It holds its channels: until it is closed no other process pays from those.
 type Line struct {
+	*client.Pool
+	Ends []*End // one for each host of the pool, in its order
+
+	store  *store.Store
+	chain  func(context.Context) (*ton.Client, error)
+	hangUp func()
+}
+
+// An End is a line's connection to one host.
+type End struct {
 	*client.Transport
 	Host    Host
 	Channel store.Channel // as it was when the line was dialled
 
-	store   *store.Store
 	key     ed25519.PrivateKey
-	chain   func(context.Context) (*ton.Client, error)
 	release func()
-	hangUp  func()
 }
 
-// Dial prepares a line, paid from the open channel to the host that has the most left. It unlocks the wallet and connects to
-// nothing: the host is asked at the first request, TON when that is needed.
+// Left is what the channel can still pay, in nanogram.
+func (e *End) Left() uint64 {
+	c := e.Channel
+	c.Progress = e.State()
+	return c.Left()
+}
+
+// Dial prepares a line to every host that can be paid, each from the open channel to it that has the most left. It unlocks the
+// wallet and connects to nothing: a host is asked at the first request, TON when that is needed.
 func (d Dir) Dial(ctx context.Context, o Options) (_ *Line, err error) {
-	l := &Line{chain: o.Chain, release: func() {}, hangUp: func() {}}
+	l := &Line{Pool: &client.Pool{}, chain: o.Chain, hangUp: func() {}}
 	defer func() {
 		if err != nil {
 			l.Close()
@@ -65,22 +81,17 @@ func (d Dir) Dial(ctx context.Context, o Options) (_ *Line, err error) {
 	if err != nil {
 		return nil, err
 	}
-	if o.Host == nil {
-		o.Host = func(context.Context) (*Host, error) { return d.Host() }
+	if o.Hosts == nil {
+		o.Hosts = func(context.Context) ([]Host, error) { return d.Hosts() }
 	}
-	host, err := o.Host(ctx)
-	if err != nil {
-		return nil, err
-	}
-	l.Host = *host
-	key, err := l.Host.PublicKey()
+	hosts, err := o.Hosts(ctx)
 	if err != nil {
 		return nil, err
 	}
 	if l.store, err = d.Store(ctx); err != nil {
 		return nil, err
 	}
-	if err := l.reserve(ctx, key); err != nil {
+	if err := l.reserve(ctx, hosts, o.Passed); err != nil {
 		return nil, err
 	}
 	w, err := d.Wallet(ctx, o.Passphrase)
@@ -88,64 +99,102 @@ func (d Dir) Dial(ctx context.Context, o Options) (_ *Line, err error) {
 		return nil, err
 	}
 	defer w.Wipe()
-	pay, err := Payment(w, l.store, l.Channel)
-	if err != nil {
-		return nil, err
-	}
-	l.key = pay.Key
-	cfg, err := d.Reach(l.Host.URL, key)
-	if err != nil {
-		return nil, err
-	}
 	if l.chain == nil {
 		lookups := NewLookups(d, ton.Options{})
 		l.chain, l.hangUp = lookups.Chain, lookups.Close
 	}
-	cfg.Policy, cfg.Collateral, cfg.Payment, cfg.MaxPrices, cfg.Window = pol, bundle, pay, l.Host.MaxPrices, l.Host.Window
-	cfg.Timeout, cfg.Trace = o.Timeout, o.Trace
-	if pol.Epoch != nil {
-		cfg.Blocks = blocks{l.chain, pay.Network}
-	}
-	if len(pol.Registries) > 0 {
-		cfg.Registries = func(ctx context.Context, publishers []policy.Publisher) ([]*policy.Snapshot, error) {
-			c, err := l.chain(ctx)
-			if err != nil {
-				return nil, err
-			}
-			return client.RegistriesOn(c)(ctx, publishers)
+	for _, e := range l.Ends {
+		cfg, err := d.Reach(e.Host.URL, e.Channel.HostKey)
+		if err != nil {
+			return nil, err
 		}
+		pay, err := Payment(w, l.store, e.Channel)
+		if err != nil {
+			return nil, err
+		}
+		e.key = pay.Key
+		cfg.Policy, cfg.Collateral, cfg.Payment, cfg.MaxPrices, cfg.Window = pol, bundle, pay, e.Host.MaxPrices, e.Host.Window
+		cfg.Timeout, cfg.Trace = o.Timeout, o.Trace
+		if pol.Epoch != nil {
+			cfg.Blocks = blocks{l.chain, pay.Network}
+		}
+		if len(pol.Registries) > 0 {
+			cfg.Registries = l.registries
+		}
+		cfg.Listed = e.Host.Listed(l.chain)
+		if e.Transport, err = client.New(cfg); err != nil {
+			return nil, cli.Errorf(cli.Usage, "bombyx host add URL KEY", "%w", err)
+		}
+		l.Pool.Hosts = append(l.Pool.Hosts, e.Transport)
 	}
-	cfg.Listed = l.Host.Listed(l.chain)
-	if l.Transport, err = client.New(cfg); err != nil {
-		return nil, cli.Errorf(cli.Usage, "bombyx host add URL KEY", "%w", err)
+	if o.Passed != nil {
+		l.Pool.Passed = func(host string, why *client.Error) { o.Passed(host, why) }
 	}
 	return l, nil
 }
 
-// reserve takes the channel to this host that has the most left and that no other process uses.
-func (l *Line) reserve(ctx context.Context, host ed25519.PublicKey) error {
+func (l *Line) registries(ctx context.Context, publishers []policy.Publisher) ([]*policy.Snapshot, error) {
+	c, err := l.chain(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return client.RegistriesOn(c)(ctx, publishers)
+}
+
+// reserve takes for each host the channel to it that has the most left and that no other process uses. Hosts without one are
+// passed over, unless that is all.
+func (l *Line) reserve(ctx context.Context, hosts []Host, passed func(string, error)) error {
 	all, err := l.store.Channels(ctx)
 	if err != nil {
 		return err
 	}
-	all = slices.DeleteFunc(all, func(c store.Channel) bool {
-		return !c.HostKey.Equal(host) || c.State == store.StateClosed || c.State == store.StateClosing || c.Left() == 0
-	})
 	slices.SortStableFunc(all, func(a, b store.Channel) int { return cmp.Compare(b.Left(), a.Left()) })
-	err = cli.Errorf(cli.Money, "bombyx channel open AMOUNT, or bombyx channel top-up AMOUNT", "no open channel to %s has money left", l.Host.URL)
+	var first error
+	for _, h := range hosts {
+		key, err := h.PublicKey()
+		if err != nil {
+			return err
+		}
+		e := &End{Host: h}
+		why, err := e.reserve(l.store, all, key)
+		switch {
+		case err != nil:
+			return err
+		case why == nil:
+			l.Ends = append(l.Ends, e)
+			continue
+		case first == nil:
+			first = why
+		}
+		if passed != nil && len(hosts) > 1 {
+			passed(h.URL, why)
+		}
+	}
+	if len(l.Ends) == 0 {
+		return first
+	}
+	return nil
+}
+
+// reserve takes the first of the channels that pays the host of this key, or says why there is none.
+func (e *End) reserve(s *store.Store, all []store.Channel, host ed25519.PublicKey) (why, err error) {
+	why = cli.Errorf(cli.Money, "bombyx channel open AMOUNT, or bombyx channel top-up AMOUNT", "no open channel to %s has money left", e.Host.URL)
 	for _, c := range all {
-		release, e := l.store.Acquire(c.Address())
-		if errors.Is(e, store.ErrBusy) {
-			err = Busy(c, e)
+		if !c.HostKey.Equal(host) || c.State == store.StateClosed || c.State == store.StateClosing || c.Left() == 0 {
 			continue
 		}
-		if e != nil {
-			return e
+		release, err := s.Acquire(c.Address())
+		if errors.Is(err, store.ErrBusy) {
+			why = Busy(c, err)
+			continue
 		}
-		l.Channel, l.release = c, release
-		return nil
+		if err != nil {
+			return nil, err
+		}
+		e.Channel, e.release = c, release
+		return nil, nil
 	}
-	return err
+	return why, nil
 }
 
 // Busy says what to do where another process holds a channel.
@@ -166,8 +215,10 @@ func (l *Line) Close() error {
 		err = l.store.Close()
 	}
 	l.hangUp()
-	l.release()
-	clear(l.key)
+	for _, e := range l.Ends {
+		e.release()
+		clear(e.key)
+	}
 	return err
 }
 

@@ -1,5 +1,5 @@
 // Package profile reads the directory in which the command bombyx keeps what is
-// a user's: wallet, network, host, policy and channels. With it a Go program
+// a user's: wallet, network, hosts, policy and channels. With it a Go program
 // pays from a channel that the command opened:
 //
 //	dir, err := profile.Default()
@@ -15,6 +15,7 @@ import (
 	"context"
 	"crypto/ed25519"
 	"encoding/hex"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -41,7 +42,7 @@ type Error = cli.Error
 const (
 	WalletFile     = "wallet.age"
 	NetworkFile    = "network.json" // TON's global.config.json
-	HostFile       = "host.json"
+	HostsFile      = "hosts.json"
 	PolicyFile     = "policy.json"
 	CollateralPath = "collateral" // a file or a folder
 	StoreFile      = "client.db"
@@ -76,10 +77,8 @@ func Exists(path string) bool {
 	return !errors.Is(err, fs.ErrNotExist)
 }
 
-// A Host is host.json: which host to use, who it is, and what the user accepts
-// to pay.
+// A Host is one that the user chose: who it is, and what the user accepts to pay.
 type Host struct {
-	Version   int           `json:"v"`
 	URL       string        `json:"url"` // https://NAME, http:// on loopback, or adnl:ID
 	Key       string        `json:"key"` // Ed25519, 64 hexadecimal digits
 	Model     string        `json:"model"`
@@ -90,23 +89,70 @@ type Host struct {
 	Name     string `json:"name,omitempty"`     // what the registry calls it
 }
 
-// Host reads the host that "bombyx host add" recorded.
-func (d Dir) Host() (*Host, error) {
-	var h Host
-	path := d.Path(HostFile)
-	if !d.Has(HostFile) {
+// hostsDocument is hosts.json.
+type hostsDocument struct {
+	Version int    `json:"v"`
+	Hosts   []Host `json:"hosts"`
+}
+
+const (
+	hostsVersion = 1
+	maxHosts     = 64
+)
+
+// Hosts reads the hosts that "bombyx host add" recorded, at least one, in the order in which they are asked.
+func (d Dir) Hosts() ([]Host, error) {
+	var doc hostsDocument
+	path := d.Path(HostsFile)
+	if !d.Has(HostsFile) {
 		return nil, cli.Errorf(cli.Usage, "bombyx host add URL KEY, or give --host and --host-key", "no host is known")
 	}
-	if _, err := cli.ReadConfig(path, &h); err != nil {
+	if _, err := cli.ReadConfig(path, &doc); err != nil {
 		return nil, err
 	}
-	if h.Version != 1 {
-		return nil, cli.Errorf(cli.Usage, "write it anew: bombyx host add URL KEY", "%s: version %d, this program reads 1", path, h.Version)
+	again := "remove it, and write it anew: bombyx host add URL KEY"
+	if doc.Version != hostsVersion {
+		return nil, cli.Errorf(cli.Usage, again, "%s: version %d, this program reads %d", path, doc.Version, hostsVersion)
 	}
-	if h.URL == "" {
-		return nil, cli.Errorf(cli.Usage, "write it anew: bombyx host add URL KEY", "%s names no host", path)
+	if len(doc.Hosts) == 0 || len(doc.Hosts) > maxHosts {
+		return nil, cli.Errorf(cli.Usage, again, "%s names %d hosts, not 1 to %d", path, len(doc.Hosts), maxHosts)
 	}
-	return &h, nil
+	seen := map[string]bool{}
+	for _, h := range doc.Hosts {
+		if h.URL == "" {
+			return nil, cli.Errorf(cli.Usage, again, "%s: a host has no URL", path)
+		}
+		if seen[h.Key] {
+			return nil, cli.Errorf(cli.Usage, again, "%s names the host of key %.80q twice", path, h.Key)
+		}
+		seen[h.Key] = true
+	}
+	return doc.Hosts, nil
+}
+
+// SetHosts replaces hosts.json in one step. Without hosts there is none afterwards.
+func (d Dir) SetHosts(hosts []Host) error {
+	path := d.Path(HostsFile)
+	err := d.Make()
+	switch {
+	case err != nil:
+	case len(hosts) > maxHosts:
+		return cli.Errorf(cli.Usage, "bombyx host remove those that you do not use", "there are %d hosts already", maxHosts)
+	case len(hosts) == 0:
+		err = os.Remove(path)
+	default:
+		var b []byte
+		if b, err = json.MarshalIndent(hostsDocument{hostsVersion, hosts}, "", "  "); err != nil {
+			return err
+		}
+		if err = os.WriteFile(path+".new", append(b, '\n'), 0o600); err == nil {
+			err = os.Rename(path+".new", path)
+		}
+	}
+	if err != nil {
+		return cli.Errorf(cli.Usage, "make sure that the home directory can be written, and that the disk is not full", "%w", err)
+	}
+	return nil
 }
 
 // OverADNL says that the host is named by its ADNL id.

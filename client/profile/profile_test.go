@@ -5,10 +5,12 @@ import (
 	"context"
 	"crypto/ed25519"
 	"encoding/hex"
+	"encoding/json"
 	"errors"
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -18,6 +20,7 @@ import (
 
 	"github.com/bombyx-network/bombyx/attestation/attestationtest"
 	"github.com/bombyx-network/bombyx/attestation/collateral"
+	"github.com/bombyx-network/bombyx/client"
 	"github.com/bombyx-network/bombyx/client/store"
 	"github.com/bombyx-network/bombyx/internal/cli"
 	"github.com/bombyx-network/bombyx/internal/ton/channel"
@@ -65,7 +68,7 @@ func template(t *testing.T) Dir {
 	check(t, os.Mkdir(d.Path(CollateralPath), 0o700))
 	write(t, d, filepath.Join(CollateralPath, "bundle"), string(bundle))
 	write(t, d, filepath.Join(CollateralPath, "README"), "no collateral")
-	write(t, d, HostFile, hostJSON(1, hostURL, hex.EncodeToString(hostKey)))
+	write(t, d, HostsFile, hostJSON(1, hostURL, hex.EncodeToString(hostKey)))
 	w := newWallet(t, d.Path(WalletFile))
 	s, err := d.Store(t.Context())
 	check(t, err)
@@ -105,20 +108,35 @@ func newWallet(t *testing.T, path string) *wallet.Wallet {
 // add records an open channel of a wallet's.
 func add(t *testing.T, s *store.Store, w *wallet.Wallet, salt, deposit uint64) channel.Address {
 	t.Helper()
+	c := open(t, w, salt, deposit)
+	check(t, s.Add(t.Context(), c))
+	return c.Address()
+}
+
+func open(t *testing.T, w *wallet.Wallet, salt, deposit uint64) store.Channel {
+	t.Helper()
 	payee := channel.Address{1}
 	key, err := ChannelKey(w, salt, payee)
 	check(t, err)
 	me, err := channel.AddressOf(w.Address())
 	check(t, err)
-	c := store.Channel{Network: w.GlobalID(), Host: hostURL, HostKey: hostKey, Deposit: deposit, State: store.StateOpen, Created: time.Now(),
+	return store.Channel{Network: w.GlobalID(), Host: hostURL, HostKey: hostKey, Deposit: deposit, State: store.StateOpen, Created: time.Now(),
 		Params: channel.Params{Client: me, ClientKey: [32]byte(key[32:]), Payee: payee, Salt: salt, CloseDelay: 3600, ExpiresAt: 4e9}}
-	check(t, s.Add(t.Context(), c))
-	return c.Address()
 }
 
-func hostJSON(version int, url, key string) string {
-	return strings.NewReplacer("V", string(rune('0'+version)), "URL", url, "KEY", key).Replace(
-		`{"v":V,"url":"URL","key":"KEY","model":"m","max_prices":{"prompt":1,"cached_prompt":1,"completion":1,"reasoning":1},"window":1000}`)
+// hostJSON is hosts.json with one host.
+func hostJSON(version int, url, key string) string { return hostsJSON(version, oneHost(url, key)) }
+
+func hostsJSON(version int, hosts ...Host) string {
+	b, err := json.Marshal(hostsDocument{version, hosts})
+	if err != nil {
+		panic(err)
+	}
+	return string(b)
+}
+
+func oneHost(url, key string) Host {
+	return Host{URL: url, Key: key, Model: "m", MaxPrices: client.Prices{Prompt: 1, Cached: 1, Completion: 1, Reasoning: 1}, Window: 1000}
 }
 
 func check(t *testing.T, err error) {
@@ -156,10 +174,10 @@ func TestDial(t *testing.T) {
 		l, err := d.Dial(t.Context(), Options{Passphrase: ask})
 		check(t, err)
 		defer l.Close()
-		if l.Host.URL != hostURL || l.Host.Model != "m" || l.Transport == nil {
-			t.Errorf("%+v", l.Host)
+		if len(l.Ends) != 1 || l.Ends[0].Host.URL != hostURL || l.Ends[0].Host.Model != "m" || l.Pool.Hosts[0] != l.Ends[0].Transport {
+			t.Errorf("%+v", l.Ends)
 		}
-		left = append(left, l.Channel.Left())
+		left = append(left, l.Ends[0].Left())
 	}
 	if left[0] != 3e9 || left[1] != 2e9 || left[2] != 1e9 {
 		t.Errorf("channels of %d were taken", left)
@@ -171,20 +189,84 @@ func TestDial(t *testing.T) {
 	}
 }
 
+// Hosts are asked in the order in which they are recorded. One that cannot be paid is passed over, and that is said.
+func TestDialSeveral(t *testing.T) {
+	d := whole(t)
+	second, third := strings.Repeat("2", 64), strings.Repeat("3", 64)
+	check(t, d.SetHosts([]Host{oneHost("https://third", third), oneHost("https://second", second), oneHost(hostURL, hex.EncodeToString(hostKey))}))
+	s, err := d.Store(t.Context())
+	check(t, err)
+	defer s.Close()
+	w, err := d.Wallet(t.Context(), ask)
+	check(t, err)
+	defer w.Wipe()
+	c := open(t, w, 7, 5e9)
+	c.HostKey, err = hex.DecodeString(second)
+	check(t, err)
+	check(t, s.Add(t.Context(), c))
+
+	var passed []string
+	o := Options{Passphrase: ask, Passed: func(host string, why error) { passed = append(passed, host+": "+why.Error()) }}
+	l, err := d.Dial(t.Context(), o)
+	check(t, err)
+	defer l.Close()
+	if len(l.Ends) != 2 || len(l.Pool.Hosts) != 2 || l.Ends[0].Host.URL != "https://second" || l.Ends[0].Left() != 5e9 || l.Ends[1].Host.URL != hostURL || l.Ends[1].Left() != 3e9 {
+		t.Fatalf("%+v", l.Ends)
+	}
+	if len(passed) != 1 || passed[0] != "https://third: no open channel to https://third has money left" {
+		t.Errorf("passed over: %q", passed)
+	}
+	// Another program gets what is left.
+	passed = nil
+	again, err := d.Dial(t.Context(), o)
+	check(t, err)
+	defer again.Close()
+	if len(again.Ends) != 1 || again.Ends[0].Left() != 2e9 || len(passed) != 2 || !strings.Contains(passed[1], "another process is paying from "+c.Address().String()) {
+		t.Errorf("%+v, passed over: %q", again.Ends, passed)
+	}
+	check(t, errors.Join(again.Close(), l.Close()))
+
+	// With nobody to pay, the first speaks for all.
+	check(t, d.SetHosts([]Host{oneHost("https://third", third), oneHost("https://fourth", strings.Repeat("4", 64))}))
+	if l, err := d.Dial(t.Context(), o); l != nil || err == nil || !strings.Contains(err.Error(), "no open channel to https://third") {
+		t.Errorf("%v", err)
+	}
+}
+
+func TestSetHosts(t *testing.T) {
+	d := Dir(filepath.Join(t.TempDir(), "new"))
+	want := []Host{oneHost("https://a", "0a"), oneHost("https://b", "0b")}
+	check(t, d.SetHosts(want))
+	got, err := d.Hosts()
+	if err != nil || !slices.Equal(got, want) {
+		t.Errorf("%+v, %v", got, err)
+	}
+	if info, err := os.Stat(d.Path(HostsFile)); err != nil || info.Mode().Perm() != 0o600 {
+		t.Errorf("%v, %v", info, err)
+	}
+	if err := d.SetHosts(slices.Repeat(want, 33)); err == nil || !strings.Contains(err.Error(), "64 hosts already") {
+		t.Errorf("too many: %v", err)
+	}
+	check(t, d.SetHosts(nil))
+	if d.Has(HostsFile) {
+		t.Error("an empty list is left")
+	}
+}
+
 // A line that was closed has given its channel back.
 func TestClose(t *testing.T) {
 	d := whole(t)
 	for range 4 {
 		l, err := d.Dial(t.Context(), Options{Passphrase: ask})
 		check(t, err)
-		if l.Channel.Left() != 3e9 {
-			t.Errorf("%d left", l.Channel.Left())
+		if l.Ends[0].Left() != 3e9 {
+			t.Errorf("%d left", l.Ends[0].Left())
 		}
 		check(t, l.Close())
 		if !errors.Is(l.Close(), store.ErrClosed) {
 			t.Error("closed twice")
 		}
-		for _, b := range l.key {
+		for _, b := range l.Ends[0].key {
 			if b != 0 {
 				t.Fatal("the key is still there")
 			}
@@ -214,16 +296,19 @@ func TestRefusals(t *testing.T) {
 		"malformed policy":    {put(PolicyFile, `{"v":1}`), Options{}, cli.Usage, "policy.json: ", "every member is required"},
 		"policy in UTF-16":    {put(PolicyFile, "\xff\xfe{"), Options{}, cli.Usage, "policy.json: ", "save it as UTF-8"},
 		"bad collateral":      {put(CollateralPath, "x"), Options{}, cli.Usage, "collateral: ", "give TCB info"},
-		"no host":             {remove(HostFile), Options{}, cli.Usage, "no host is known", "bombyx host add"},
-		"unknown member":      {put(HostFile, `{"v":1,"extra":1}`), Options{}, cli.Usage, "host.json: ", "unknown and repeated members"},
-		"later version":       {put(HostFile, hostJSON(2, hostURL, hex.EncodeToString(hostKey))), Options{}, cli.Usage, "version 2, this program reads 1", "bombyx host add"},
-		"no URL":              {put(HostFile, hostJSON(1, "", hex.EncodeToString(hostKey))), Options{}, cli.Usage, "names no host", "bombyx host add"},
-		"malformed key":       {put(HostFile, hostJSON(1, hostURL, "00")), Options{}, cli.Usage, "is not 64 hexadecimal digits", "ask the provider"},
-		"no key":              {put(HostFile, hostJSON(1, hostURL, "")), Options{}, cli.Usage, "is not 64 hexadecimal digits", "ask the provider"},
-		"host without TLS":    {put(HostFile, hostJSON(1, "http://host.example", hex.EncodeToString(hostKey))), Options{}, cli.Usage, "https", "bombyx host add"},
-		"ADNL, no network":    {put(HostFile, hostJSON(1, "adnl:"+strings.Repeat("0", 64), hex.EncodeToString(hostKey))), Options{}, cli.Usage, "no network", "global.config.json"},
+		"no host":             {remove(HostsFile), Options{}, cli.Usage, "no host is known", "bombyx host add"},
+		"hosts, but none":     {put(HostsFile, `{"v":1,"hosts":[]}`), Options{}, cli.Usage, "names 0 hosts", "bombyx host add"},
+		"too many hosts":      {put(HostsFile, hostsJSON(1, slices.Repeat([]Host{{}}, 65)...)), Options{}, cli.Usage, "names 65 hosts", "bombyx host add"},
+		"a host twice":        {put(HostsFile, hostsJSON(1, Host{URL: "https://a", Key: "00"}, Host{URL: "https://b", Key: "00"})), Options{}, cli.Usage, "twice", "bombyx host add"},
+		"unknown member":      {put(HostsFile, `{"v":1,"hosts":[],"extra":1}`), Options{}, cli.Usage, "hosts.json: ", "unknown and repeated members"},
+		"later version":       {put(HostsFile, hostJSON(2, hostURL, hex.EncodeToString(hostKey))), Options{}, cli.Usage, "version 2, this program reads 1", "bombyx host add"},
+		"no URL":              {put(HostsFile, hostJSON(1, "", hex.EncodeToString(hostKey))), Options{}, cli.Usage, "a host has no URL", "bombyx host add"},
+		"malformed key":       {put(HostsFile, hostJSON(1, hostURL, "00")), Options{}, cli.Usage, "is not 64 hexadecimal digits", "ask the provider"},
+		"no key":              {put(HostsFile, hostJSON(1, hostURL, "")), Options{}, cli.Usage, "is not 64 hexadecimal digits", "ask the provider"},
+		"host without TLS":    {put(HostsFile, hostJSON(1, "http://host.example", hex.EncodeToString(hostKey))), Options{}, cli.Usage, "https", "bombyx host add"},
+		"ADNL, no network":    {put(HostsFile, hostJSON(1, "adnl:"+strings.Repeat("0", 64), hex.EncodeToString(hostKey))), Options{}, cli.Usage, "no network", "global.config.json"},
 		"no channel":          {remove(StoreFile), Options{}, cli.Money, "no open channel to " + hostURL, "bombyx channel open"},
-		"another host":        {put(HostFile, hostJSON(1, hostURL, strings.Repeat("0", 64))), Options{}, cli.Money, "no open channel", "bombyx channel open"},
+		"another host":        {put(HostsFile, hostJSON(1, hostURL, strings.Repeat("0", 64))), Options{}, cli.Money, "no open channel", "bombyx channel open"},
 		"damaged record":      {put(StoreFile, strings.Repeat("no database ", 100)), Options{}, cli.Usage, "store: ", "bombyx channel recover"},
 		"no wallet":           {remove(WalletFile), Options{}, cli.Usage, "no wallet", "bombyx wallet new"},
 		"damaged wallet":      {put(WalletFile, "x"), Options{}, cli.Usage, "wallet", "is the file damaged?"},

@@ -161,12 +161,12 @@ func channelOpen(h *home) *cobra.Command {
 	var days uint32
 	var asJSON bool
 	c := &cobra.Command{Use: "open AMOUNT", Short: "Open a channel with a deposit", Args: cobra.ExactArgs(1),
-		Long: `open deposits AMOUNT in GRAM into a new channel that pays the host of host.json, or the one
-given with --host and --host-key, and nobody else. Of it, 0.02 GRAM keep the contract
-alive and come back at the end. Before it sends anything it shows the terms and asks.
-The wallet pays fees below 0.012 GRAM for it.`,
+		Long: `open deposits AMOUNT in GRAM into a new channel that pays the recorded host, or the one that
+--host names, and nobody else. Of it, 0.02 GRAM keep the contract alive and come back at
+the end. Before it sends anything it shows the terms and asks. The wallet pays fees below
+0.012 GRAM for it.`,
 		Example: "  bombyx channel open 2\n  bombyx channel open 0.5 --host https://host.example --host-key 5f3c... --yes"}
-	o.flags(c)
+	o.flags(h, c)
 	h.passphraseFlag(c)
 	h.yesFlag(c)
 	jsonLines(c, &asJSON)

@@ -54,7 +54,7 @@ refused, 2 usage, 4 host unreachable, 5 not enough money, 130 interrupted.`,
   bombyx chat`}
 	o.line.flags(h, c)
 	f := c.Flags()
-	f.StringVarP(&o.model, "model", "m", "", "model (default the one in host.json)")
+	f.StringVarP(&o.model, "model", "m", "", "model (default that of the first host)")
 	c.RegisterFlagCompletionFunc("model", h.completeModel)
 	f.StringVar(&o.system, "system", "", "system prompt")
 	f.Uint64Var(&o.maxTokens, "max-tokens", 0, "longest answer in tokens (default the model's limit)")
@@ -92,7 +92,7 @@ refused, 2 usage, 4 host unreachable, 5 not enough money, 130 interrupted.`,
 		defer func() { err = errors.Join(err, l.close()) }()
 		s := &chatSession{cmd: cmd, line: l, opts: &o}
 		if o.model == "" {
-			o.model = l.Host.Model
+			o.model = l.Ends[0].Host.Model
 		}
 		if o.system != "" {
 			s.messages = append(s.messages, message{"system", o.system})
@@ -129,7 +129,7 @@ type chatSession struct {
 
 // converse asks until the input ends. A failed question does not end it.
 func (s *chatSession) converse() error {
-	fmt.Fprintf(s.cmd.ErrOrStderr(), "%s on %s; an empty line ends the conversation\n", s.opts.model, s.line.Host.URL)
+	fmt.Fprintf(s.cmd.ErrOrStderr(), "%s on %s; an empty line ends the conversation\n", s.opts.model, s.line.Ends[0].Host.URL)
 	for {
 		fmt.Fprint(s.cmd.ErrOrStderr(), "> ")
 		prompt, err := readLine(s.cmd.Context(), os.Stdin)
@@ -307,10 +307,9 @@ func (s *chatSession) done() error {
 	if r == nil { // the library returns io.EOF only after a valid receipt
 		return cli.Errorf(cli.Refused, "do not rely on the answer", "the answer came without a receipt")
 	}
-	c := s.line.Channel
-	c.Progress = s.line.State()
+	left := s.line.end(r.Channel).Left()
 	if s.opts.json {
-		if err := printJSON(s.cmd.OutOrStdout(), done{"done", true, r.Finish, r.Usage.Prompt, r.Usage.Completion, r.Cost, c.Left(), r.ID, r.Evidence}); err != nil {
+		if err := printJSON(s.cmd.OutOrStdout(), done{"done", true, r.Finish, r.Usage.Prompt, r.Usage.Completion, r.Cost, left, r.ID, r.Evidence}); err != nil {
 			return err
 		}
 	} else {
@@ -318,7 +317,7 @@ func (s *chatSession) done() error {
 		if result != nil {
 			verdict = fmt.Sprintf(" under policy %q", result.Policy)
 		}
-		fmt.Fprintf(s.cmd.ErrOrStderr(), "%d + %d tokens, %s GRAM, %s GRAM left; verified%s\n", r.Usage.Prompt, r.Usage.Completion, ton.Nano(r.Cost), ton.Nano(c.Left()), verdict)
+		fmt.Fprintf(s.cmd.ErrOrStderr(), "%d + %d tokens, %s GRAM, %s GRAM left; verified%s\n", r.Usage.Prompt, r.Usage.Completion, ton.Nano(r.Cost), ton.Nano(left), verdict)
 	}
 	if r.Finish == "out-of-credit" {
 		return cli.Errorf(cli.Money, "bombyx channel top-up AMOUNT", "the answer ends early: the channel could not pay for more")

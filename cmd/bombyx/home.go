@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -34,7 +35,7 @@ type home struct {
 }
 
 func (h *home) flags(c *cobra.Command) {
-	c.PersistentFlags().StringVar(&h.dir, "home", "", "directory of wallet, network, host, policy and channels (default $BOMBYX_HOME, else bombyx in the user's configuration directory)")
+	c.PersistentFlags().StringVar(&h.dir, "home", "", "directory of wallet, network, hosts, policy and channels (default $BOMBYX_HOME, else bombyx in the user's configuration directory)")
 }
 
 // passphraseFlag is for commands that open the wallet.
@@ -70,74 +71,120 @@ func (h *home) make(name string) (string, error) {
 	return d.Path(name), err
 }
 
-// A hostChoice is --host with --host-key, or with --registry.
+// A hostChoice is --host, with --host-key or --registry where the host is not recorded.
 type hostChoice struct{ url, key, registry string }
 
-func (o *hostChoice) flags(c *cobra.Command) {
-	c.Flags().StringVar(&o.url, "host", "", "use this host instead of the one that host add recorded: its URL, adnl:ID, or with --registry its name there")
+func (o *hostChoice) flags(h *home, c *cobra.Command) {
+	c.Flags().StringVar(&o.url, "host", "", "use this host alone: the URL or name of one that host add recorded, another's URL, adnl:ID, or with --registry its name there")
 	c.Flags().StringVar(&o.key, "host-key", "", "the host's identity key, 64 hexadecimal digits; an ADNL id needs none")
 	c.Flags().StringVar(&o.registry, "registry", "", "take the host from this registry: EQ... or 0:...")
 	c.MarkFlagsMutuallyExclusive("host-key", "registry")
+	c.RegisterFlagCompletionFunc("host", h.completeHosts)
 }
 
-// host returns which host to use. One that was given on the command line, not recorded, is asked for its card, and the prices
-// there are the limit.
+// hosts returns whom to use: the host that was chosen, or all that are recorded.
+func (h *home) hosts(cmd *cobra.Command, o hostChoice) ([]profile.Host, error) {
+	if o == (hostChoice{}) {
+		d, err := h.profile()
+		if err != nil {
+			return nil, err
+		}
+		return d.Hosts()
+	}
+	c, err := h.chosen(cmd, o)
+	if err != nil {
+		return nil, err
+	}
+	return []profile.Host{*c}, nil
+}
+
+// host is hosts where there can be one only, and its key.
 func (h *home) host(cmd *cobra.Command, o hostChoice) (*profile.Host, ed25519.PublicKey, error) {
-	switch given := o.key != "" || o.registry != ""; {
-	case o.url == "" && given:
-		return nil, nil, cli.Errorf(cli.Usage, "give --host too", "--host-key or --registry alone names no host")
-	case o.url != "" && !given && !(&profile.Host{URL: o.url}).OverADNL():
-		return nil, nil, cli.Errorf(cli.Usage, "--host URL --host-key KEY, --host adnl:ID, or --host NAME --registry REGISTRY", "a host takes its key, or a registry that lists it")
+	all, err := h.hosts(cmd, o)
+	if err != nil {
+		return nil, nil, err
+	}
+	if len(all) > 1 {
+		return nil, nil, cli.Errorf(cli.Usage, "name one with --host: bombyx host list shows them", "there are %d hosts", len(all))
+	}
+	key, err := all[0].PublicKey()
+	return &all[0], key, err
+}
+
+// chosen is the host that flags name. One that is not recorded is asked for its card, and the prices there are the limit.
+func (h *home) chosen(cmd *cobra.Command, o hostChoice) (*profile.Host, error) {
+	if o.url == "" {
+		return nil, cli.Errorf(cli.Usage, "give --host too", "--host-key or --registry alone names no host")
 	}
 	d, err := h.profile()
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
-	var c profile.Host
-	if recorded, err := d.Host(); err == nil {
-		c = *recorded
-	} else if o.url == "" || d.Has(profile.HostFile) {
-		return nil, nil, err
+	var recorded []profile.Host
+	if d.Has(profile.HostsFile) {
+		if recorded, err = d.Hosts(); err != nil {
+			return nil, err
+		}
 	}
+	var c *profile.Host
+	var card *client.Card
 	if o.registry != "" {
-		listed, card, err := h.fromRegistry(cmd.Context(), o.registry, o.url)
+		if c, card, err = h.fromRegistry(cmd.Context(), o.registry, o.url); err != nil {
+			return nil, err
+		}
+		for _, r := range recorded {
+			if c.Registry == r.Registry && c.Name == r.Name && c.Key == r.Key {
+				c.Model, c.MaxPrices, c.Window = r.Model, r.MaxPrices, r.Window // as the user accepted them
+				return c, nil
+			}
+		}
+	} else {
+		if i := find(recorded, o.url); i >= 0 && (o.key == "" || o.key == recorded[i].Key) {
+			return &recorded[i], nil
+		}
+		c = &profile.Host{URL: o.url, Key: o.key}
+		if o.key == "" && !c.OverADNL() {
+			return nil, cli.Errorf(cli.Usage, "--host URL --host-key KEY, --host adnl:ID, or --host NAME --registry REGISTRY", "a host takes its key, or a registry that lists it, unless it is recorded")
+		}
+		key, err := c.PublicKey()
 		if err != nil {
-			return nil, nil, err
+			return nil, err
 		}
-		if c.Registry == listed.Registry && c.Name == listed.Name && c.Key == listed.Key {
-			listed.Model, listed.MaxPrices, listed.Window = c.Model, c.MaxPrices, c.Window // as the user accepted them
-		} else {
-			accept(listed, card, "")
-			fmt.Fprintf(cmd.ErrOrStderr(), "%s asks %s\n", listed.URL, pricesText(listed.MaxPrices))
+		if card, err = h.fetchCard(cmd.Context(), c, key); err != nil {
+			return nil, err
 		}
-		c = *listed
-	} else if o.url != "" && (o.url != c.URL || o.key != c.Key && (o.key != "" || !c.OverADNL())) {
-		c = profile.Host{Version: 1, URL: o.url, Key: o.key}
+		c.Key = card.Host
 	}
-	key, err := c.PublicKey()
-	if err != nil {
-		return nil, nil, err
-	}
-	if c.Window == 0 {
-		card, err := h.fetchCard(cmd.Context(), &c, key)
-		if err != nil {
-			return nil, nil, err
-		}
-		key, c.Key = card.Key(), card.Host
-		accept(&c, card, "")
-		fmt.Fprintf(cmd.ErrOrStderr(), "%s asks %s\n", c.URL, pricesText(c.MaxPrices))
-	}
-	return &c, key, nil
+	accept(c, card, "")
+	fmt.Fprintf(cmd.ErrOrStderr(), "%s asks %s\n", c.URL, pricesText(c.MaxPrices))
+	return c, nil
 }
 
-// completeModel offers the recorded host's model. It asks nobody: completing a word must not tell a host that one is at work.
-func (h *home) completeModel(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
+// find returns which of the hosts has this URL, key, or name in its registry: -1 for none.
+func find(hosts []profile.Host, name string) int {
+	return slices.IndexFunc(hosts, func(h profile.Host) bool { return name != "" && (name == h.URL || name == h.Key || name == h.Name) })
+}
+
+// completeHosts offers the recorded hosts. It asks nobody: completing a word must not tell a host that one is at work.
+func (h *home) completeHosts(*cobra.Command, []string, string) (names []string, _ cobra.ShellCompDirective) {
 	if d, err := h.profile(); err == nil {
-		if c, err := d.Host(); err == nil {
-			return []string{c.Model}, cobra.ShellCompDirectiveNoFileComp
+		all, _ := d.Hosts()
+		for _, c := range all {
+			names = append(names, c.URL)
 		}
 	}
-	return nil, cobra.ShellCompDirectiveNoFileComp
+	return names, cobra.ShellCompDirectiveNoFileComp
+}
+
+// completeModel offers the recorded hosts' models, and asks nobody either.
+func (h *home) completeModel(*cobra.Command, []string, string) (names []string, _ cobra.ShellCompDirective) {
+	if d, err := h.profile(); err == nil {
+		all, _ := d.Hosts()
+		for _, c := range all {
+			names = append(names, c.Model)
+		}
+	}
+	return slices.Compact(names), cobra.ShellCompDirectiveNoFileComp
 }
 
 // accept takes a card's prices for the limit and its window for ours.

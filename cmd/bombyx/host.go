@@ -1,10 +1,9 @@
 package main
 
 import (
+	"cmp"
 	"crypto/ed25519"
-	"encoding/json"
 	"fmt"
-	"os"
 	"slices"
 	"strings"
 	"time"
@@ -19,22 +18,28 @@ import (
 )
 
 func hostCommand(h *home) *cobra.Command {
-	c := &cobra.Command{Use: "host", Short: "Choose the host that serves you",
+	c := &cobra.Command{Use: "host", Short: "Choose the hosts that serve you",
 		Long: `A host is pinned by its identity key: its prices and the account that it is paid on count
-only under that key's signature. The host itself is not trusted with anything else.`,
-		Example: "  bombyx host add https://host.example 5f3c...\n  bombyx host show"}
-	c.AddCommand(hostAdd(h), hostShow(h))
+only under that key's signature. The host itself is not trusted with anything else.
+
+With several hosts, each paid from a channel of its own, chat and proxy send a request to
+the first on the list that takes it: one that is down, fails its appraisal, does not serve
+the model or asks more than you accepted is passed over. A request that a host has perhaps
+run goes to no other: both would be paid.`,
+		Example: "  bombyx host add https://host.example 5f3c...\n  bombyx host list\n  bombyx host show"}
+	c.AddCommand(hostAdd(h), hostList(h), hostShow(h), hostRemove(h))
 	return c
 }
 
 func hostAdd(h *home) *cobra.Command {
 	var model, window, from string
+	var first bool
 	c := &cobra.Command{Use: "add URL KEY | add adnl:ID | add --registry REGISTRY NAME", Short: "Pin a host and accept its prices", Args: cobra.RangeArgs(1, 2),
 		Long: `add asks the host for its card, verifies it under KEY (64 hexadecimal digits, from a
-registry or from the provider itself), and records in host.json: URL, key, the model to
+registry or from the provider itself), and records in hosts.json: URL, key, the model to
 use, its present prices as the limit, and the window: the credit that all running requests
-together get ahead of delivery. A host that raises its prices is refused until you add it again. It replaces the
-host that was there before; channels with that one stay.
+together get ahead of delivery. A host that raises its prices is refused until you add it
+again. It comes behind the hosts that are there; one that is there already keeps its place.
 
 A host that is named by its ADNL id needs no key: the id is its hash. It is found in the DHT
 of the network that network.json describes, without DNS or certificates.
@@ -46,6 +51,7 @@ Which registries to believe is up to you.`,
 		Example: "  bombyx host add https://host.example 5f3c... --model qwen3-8b\n  bombyx host add adnl:3b6a...\n  bombyx host add --registry EQ... alice"}
 	c.Flags().StringVarP(&model, "model", "m", "", "model to use unless a request names another (default the first on the card)")
 	c.Flags().StringVar(&window, "window", "", "the most, in GRAM, that the host can take without delivering, all requests together (default the card's)")
+	c.Flags().BoolVar(&first, "first", false, "ask it before the others")
 	c.Flags().StringVar(&from, "registry", "", "take the host from this registry: EQ... or 0:...")
 	h.yesFlag(c)
 	c.RunE = func(cmd *cobra.Command, args []string) error {
@@ -58,7 +64,7 @@ Which registries to believe is up to you.`,
 		if from != "" {
 			cfg, card, err = h.fromRegistry(cmd.Context(), from, args[0])
 		} else {
-			cfg = &profile.Host{Version: 1, URL: args[0]}
+			cfg = &profile.Host{URL: args[0]}
 			if len(args) > 1 {
 				cfg.Key = args[1]
 			}
@@ -86,50 +92,137 @@ Which registries to believe is up to you.`,
 		if err := h.confirm(cmd, "Use this host at these prices?"); err != nil {
 			return err
 		}
-		return h.keepHost(cfg)
+		return h.keepHost(cfg, first)
 	}
 	return c
 }
 
-// keepHost replaces host.json in one step.
-func (h *home) keepHost(c *profile.Host) error {
-	path, err := h.make(profile.HostFile)
+// keepHost records a host, in the place of what was known of it.
+func (h *home) keepHost(c *profile.Host, first bool) error {
+	d, all, err := h.recorded()
 	if err != nil {
 		return err
 	}
-	b, err := json.MarshalIndent(c, "", "  ")
-	if err == nil {
-		err = os.WriteFile(path+".new", append(b, '\n'), 0o600)
+	i := find(all, c.Key)
+	switch {
+	case i >= 0 && first:
+		all = slices.Insert(slices.Delete(all, i, i+1), 0, *c)
+	case i >= 0:
+		all[i] = *c
+	case first:
+		all = slices.Insert(all, 0, *c)
+	default:
+		all = append(all, *c)
 	}
-	if err == nil {
-		err = os.Rename(path+".new", path)
+	return d.SetHosts(all)
+}
+
+// recorded is the hosts that are recorded, if any.
+func (h *home) recorded() (d profile.Dir, all []profile.Host, err error) {
+	if d, err = h.profile(); err == nil && d.Has(profile.HostsFile) {
+		all, err = d.Hosts()
 	}
-	if err != nil {
-		return cli.Errorf(cli.Usage, "make sure that the home directory can be written, and that the disk is not full", "%w", err)
+	return d, all, err
+}
+
+func hostRemove(h *home) *cobra.Command {
+	return &cobra.Command{Use: "remove HOST", Short: "Use a host no more", Args: cobra.ExactArgs(1),
+		Long: `remove takes a host, named by URL, key, or its name in a registry, from hosts.json. Channels
+with it stay: bombyx channel close returns what is left in them.`,
+		Example:           "  bombyx host remove https://host.example",
+		ValidArgsFunction: h.completeHosts,
+		RunE: func(_ *cobra.Command, args []string) error {
+			d, all, err := h.recorded()
+			if err != nil {
+				return err
+			}
+			i := find(all, args[0])
+			if i < 0 {
+				return unrecorded(args[0])
+			}
+			return d.SetHosts(slices.Delete(all, i, i+1))
+		}}
+}
+
+func unrecorded(name string) error {
+	return cli.Errorf(cli.Usage, "bombyx host list shows those that are", "no host %.80q is recorded", name)
+}
+
+func hostList(h *home) *cobra.Command {
+	var asJSON bool
+	c := &cobra.Command{Use: "list", Short: "List the recorded hosts in the order in which they are asked", Args: cobra.NoArgs,
+		Long: `list prints what hosts.json says: each host, the model that is used unless a request names
+another, the prices that were accepted and the window. It asks nobody.`,
+		Example: "  bombyx host list\n  bombyx host list --json"}
+	c.Flags().BoolVar(&asJSON, "json", false, "print the hosts as JSON, one a line")
+	c.RunE = func(cmd *cobra.Command, _ []string) error {
+		_, all, err := h.recorded()
+		if err != nil {
+			return err
+		}
+		for _, one := range all {
+			if asJSON {
+				if err := printJSON(cmd.OutOrStdout(), one); err != nil {
+					return err
+				}
+				continue
+			}
+			fmt.Fprintf(cmd.OutOrStdout(), "%s\n    key      %s\n    model    %s\n    accepts  %s\n    window   %s GRAM\n", one.URL, one.Key, one.Model, pricesText(one.MaxPrices), ton.Nano(one.Window))
+			if one.Registry != "" {
+				fmt.Fprintf(cmd.OutOrStdout(), "    listed   as %q in %s\n", one.Name, one.Registry)
+			}
+		}
+		return nil
 	}
-	return nil
+	return c
 }
 
 func hostShow(h *home) *cobra.Command {
 	var asJSON bool
-	c := &cobra.Command{Use: "show", Short: "Show the host and what it offers now", Args: cobra.NoArgs,
-		Long:    "show prints the recorded host and fetches its card as it is now.",
-		Example: "  bombyx host show\n  bombyx host show --json"}
-	c.Flags().BoolVar(&asJSON, "json", false, "print the host's card as JSON")
-	c.RunE = func(cmd *cobra.Command, _ []string) error {
-		cfg, key, err := h.host(cmd, hostChoice{})
+	c := &cobra.Command{Use: "show [HOST]", Short: "Show what hosts offer now", Args: cobra.MaximumNArgs(1),
+		Long: `show fetches the card of a recorded host, named by URL, key, or its name in a registry, or of
+all of them.`,
+		Example: "  bombyx host show\n  bombyx host show --json https://host.example", ValidArgsFunction: h.completeHosts}
+	c.Flags().BoolVar(&asJSON, "json", false, "print the hosts' cards as JSON, one a line")
+	c.RunE = func(cmd *cobra.Command, args []string) error {
+		all, err := h.hosts(cmd, hostChoice{})
 		if err != nil {
 			return err
 		}
-		card, err := h.fetchCard(cmd.Context(), cfg, key)
-		if err != nil {
-			return err
+		if len(args) > 0 {
+			i := find(all, args[0])
+			if i < 0 {
+				return unrecorded(args[0])
+			}
+			all = all[i : i+1]
 		}
-		if asJSON {
-			return printJSON(cmd.OutOrStdout(), card)
+		var failed error // the first
+		shown := false
+		for _, one := range all {
+			key, err := one.PublicKey()
+			if err != nil {
+				return err
+			}
+			card, err := h.fetchCard(cmd.Context(), &one, key)
+			switch {
+			case err != nil:
+				if len(all) > 1 { // the others may answer
+					fmt.Fprintf(cmd.ErrOrStderr(), "bombyx: %s: %s\n", one.URL, cli.Printable(err.Error()))
+				}
+				failed = cmp.Or(failed, err)
+				continue
+			case asJSON:
+				if err := printJSON(cmd.OutOrStdout(), card); err != nil {
+					return err
+				}
+				continue
+			case shown:
+				fmt.Fprintln(cmd.OutOrStdout())
+			}
+			showCard(cmd, &one, card)
+			shown = true
 		}
-		showCard(cmd, cfg, card)
-		return nil
+		return failed
 	}
 	return c
 }

@@ -28,6 +28,7 @@ type line struct {
 	result   *attestation.Result // the last appraisal
 	receipt  *client.Receipt     // the last one
 	vouchers int
+	reasons  map[string]string // why hosts were passed over last
 	log      io.Writer
 }
 
@@ -39,7 +40,7 @@ type lineOptions struct {
 }
 
 func (o *lineOptions) flags(h *home, c *cobra.Command) {
-	o.host.flags(c)
+	o.host.flags(h, c)
 	h.passphraseFlag(c)
 	c.Flags().BoolVarP(&o.verbose, "verbose", "v", false, "show every check of the evidence, vouchers and receipts on standard error")
 	c.Flags().DurationVar(&o.timeout, "timeout", 2*time.Minute, "how long host and enclave may give no sign of life")
@@ -54,16 +55,14 @@ func (h *home) dial(cmd *cobra.Command, o lineOptions) (*line, error) {
 	if err != nil {
 		return nil, err
 	}
-	l := &line{home: h}
+	l := &line{home: h, log: cmd.ErrOrStderr(), reasons: map[string]string{}}
 	l.Line, err = d.Dial(cmd.Context(), profile.Options{
 		Passphrase: h.walletPassphrase,
-		Host: func(context.Context) (*profile.Host, error) {
-			host, _, err := h.host(cmd, o.host)
-			return host, err
-		},
-		Timeout: o.timeout,
-		Trace:   l.trace(cmd.ErrOrStderr(), o.verbose),
-		Chain:   h.proven,
+		Hosts:      func(context.Context) ([]profile.Host, error) { return h.hosts(cmd, o.host) },
+		Passed:     l.passed,
+		Timeout:    o.timeout,
+		Trace:      l.trace(o.verbose),
+		Chain:      h.proven,
 	})
 	if err != nil {
 		h.hangUp()
@@ -72,8 +71,18 @@ func (h *home) dial(cmd *cobra.Command, o lineOptions) (*line, error) {
 	return l, nil
 }
 
-func (l *line) trace(w io.Writer, verbose bool) client.Trace {
-	l.log = w
+// passed says why a host was passed over, once as long as it is the same.
+func (l *line) passed(host string, why error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.reasons[host] == why.Error() {
+		return
+	}
+	l.reasons[host] = why.Error()
+	fmt.Fprintf(l.log, "bombyx: passed over %s: %s\n", host, cli.Printable(why.Error()))
+}
+
+func (l *line) trace(verbose bool) client.Trace {
 	say := func(format string, args ...any) {
 		if !verbose {
 			return
@@ -82,7 +91,7 @@ func (l *line) trace(w io.Writer, verbose bool) client.Trace {
 		if l.quiet {
 			l.held = append(l.held, text)
 		} else {
-			io.WriteString(w, text)
+			io.WriteString(l.log, text)
 		}
 	}
 	return client.Trace{
@@ -92,7 +101,7 @@ func (l *line) trace(w io.Writer, verbose bool) client.Trace {
 			l.result = r
 			if verbose {
 				say("evidence of enclave %s, %d bytes:", enclave, len(evidence))
-				results.Table(w, r, results.TableOptions{})
+				results.Table(l.log, r, results.TableOptions{})
 			}
 		},
 		NoEpoch: func(enclave string, err error) {
@@ -134,6 +143,16 @@ func (l *line) unhush() {
 		io.WriteString(l.log, text)
 	}
 	l.quiet, l.held = false, nil
+}
+
+// end is the line's end that pays from a channel.
+func (l *line) end(channel string) *profile.End {
+	for _, e := range l.Ends {
+		if e.Channel.Params.Address().Raw() == channel {
+			return e
+		}
+	}
+	return nil
 }
 
 // take returns what the last answer left, and forgets the receipt.

@@ -44,7 +44,7 @@ func program(ctx context.Context, question string) (err error) {
 	}
 	defer func() { err = errors.Join(err, line.Close()) }()
 	ai := &http.Client{Transport: line}
-	body := fmt.Sprintf(`{"model":%q,"messages":[{"role":"user","content":%q}]}`, line.Host.Model, question)
+	body := fmt.Sprintf(`{"model":%q,"messages":[{"role":"user","content":%q}]}`, line.Ends[0].Host.Model, question)
 	resp, err := ai.Post(client.BaseURL+"/chat/completions", "application/json", strings.NewReader(body))
 	if err != nil {
 		return err
@@ -54,8 +54,8 @@ func program(ctx context.Context, question string) (err error) {
 	if err != nil {
 		return err
 	}
-	before := line.Channel
-	spent := line.State().Settled - before.Progress.Settled
-	_, err = fmt.Printf("%s %s\nspent %d of %d\n", resp.Status, answer, spent, before.Left())
+	end := line.Ends[0]
+	before := end.Channel.Left()
+	_, err = fmt.Printf("%s %s\nspent %d of %d\n", resp.Status, answer, before-end.Left(), before)
 	return err
 }

@@ -42,7 +42,7 @@ func (h *home) fromRegistry(ctx context.Context, where, name string) (*profile.H
 	}
 	var failures error
 	for _, url := range e.Endpoints {
-		c := &profile.Host{Version: 1, URL: url, Key: e.Host, Registry: at.String(), Name: name}
+		c := &profile.Host{URL: url, Key: e.Host, Registry: at.String(), Name: name}
 		card, err := h.fetchCard(ctx, c, e.Key())
 		if err == nil {
 			return c, card, nil

@@ -24,11 +24,11 @@ func channelRecover(h *home) *cobra.Command {
 	c := &cobra.Command{Use: "recover [CHANNEL...]", Short: "Find channels again when the record is lost", Args: cobra.ArbitraryArgs,
 		Long: `recover needs the wallet alone: it looks through its transactions, or at the channels named,
 for contracts that return their money to it, and records them. What has been promised the
-host shows with your own vouchers. A channel whose host is not the one in host.json, or
-given with --host and --host-key, can be closed but not paid from, until recover is called
-again with its host.`,
+host shows with your own vouchers. A channel whose host is none of those recorded, nor the
+one that --host names, can be closed but not paid from, until recover is called again with
+its host.`,
 		Example: "  bombyx wallet import && bombyx channel recover\n  bombyx channel close EQ..."}
-	o.flags(c)
+	o.flags(h, c)
 	h.passphraseFlag(c)
 	jsonLines(c, &asJSON)
 	c.RunE = func(cmd *cobra.Command, args []string) error {
@@ -42,21 +42,13 @@ again with its host.`,
 		if err != nil {
 			return err
 		}
-		// Without a host the money is still found.
-		cfg, key, err := h.host(cmd, o)
-		var card *client.Card
-		if err == nil {
-			card, err = h.fetchCard(cmd.Context(), cfg, key)
-		}
-		if err != nil {
-			fmt.Fprintf(cmd.ErrOrStderr(), "bombyx: no host: %s\n", cli.Printable(err.Error()))
-		}
+		byPayee := h.payees(cmd, o)
 		n := 0
 		for _, on := range found {
 			c := store.Channel{Network: p.chain.GlobalID(), Params: on.Params, HostKey: make(ed25519.PublicKey, ed25519.PublicKeySize), Deposit: promisable(on), State: store.StateOpen,
 				Progress: client.PaymentState{Signed: on.Paid, Settled: on.Paid, Head: on.Head}}
-			if card != nil && pays(card, on.Payee) {
-				c.Host, c.HostKey = cfg.URL, key
+			if p, ok := byPayee[on.Payee]; ok {
+				c.Host, c.HostKey = p.url, p.key
 			}
 			if on.Closing() {
 				c.State = store.StateClosing
@@ -84,13 +76,36 @@ again with its host.`,
 	return c
 }
 
-func pays(c *client.Card, payee channel.Address) bool {
-	a, err := address.ParseRawAddr(c.Payee)
-	if err != nil {
-		return false
+// A payee's host.
+type payeeHost struct {
+	url string
+	key ed25519.PublicKey
+}
+
+// payees asks the hosts whom to pay for them. Without a host the money is still found.
+func (h *home) payees(cmd *cobra.Command, o hostChoice) map[channel.Address]payeeHost {
+	all, err := h.hosts(cmd, o)
+	by := map[channel.Address]payeeHost{}
+	for _, one := range all {
+		var card *client.Card
+		var payee channel.Address
+		key, e := one.PublicKey()
+		if e == nil {
+			card, e = h.fetchCard(cmd.Context(), &one, key)
+		}
+		if e == nil {
+			payee, e = channel.ParseRaw(card.Payee)
+		}
+		if e != nil {
+			err = errors.Join(err, fmt.Errorf("%s: %w", one.URL, e))
+		} else if _, twice := by[payee]; !twice {
+			by[payee] = payeeHost{one.URL, card.Key()}
+		}
 	}
-	got, err := channel.AddressOf(a)
-	return err == nil && got == payee
+	if err != nil {
+		fmt.Fprintf(cmd.ErrOrStderr(), "bombyx: no host: %s\n", cli.Printable(err.Error()))
+	}
+	return by
 }
 
 // search finds channels of this wallet that still hold money: those named, or all that it has ever sent to.

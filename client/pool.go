@@ -1,0 +1,132 @@
+package client
+
+import (
+	"cmp"
+	"context"
+	"net/http"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/bombyx-network/bombyx/internal/apierror"
+	"github.com/bombyx-network/bombyx/internal/card"
+)
+
+// A Pool is an http.RoundTripper over several hosts, each with a channel of its own. It answers as a [Transport] does.
+//
+// A request goes to the first host that takes it. It goes on to the next only if it is certain that it has not been run: what
+// one host has perhaps run is paid for there, and another would be paid for it again. A host that failed is asked last for a
+// while. It is safe for concurrent use.
+type Pool struct {
+	// Hosts are asked in this order. There is at least one, and they do not change.
+	Hosts []*Transport
+	// Passed is told why the next host is asked, unless this one just does not serve the model. It must not block. Nil tells
+	// nobody.
+	Passed func(host string, why *Error)
+
+	mu    sync.Mutex
+	rests map[*Transport]rest
+}
+
+// A rest is what a host has earned by failing.
+type rest struct {
+	fails int // in a row
+	until time.Time
+}
+
+const firstRest, longestRest = 10 * time.Second, 10 * time.Minute // each is twice the one before
+
+// RoundTrip implements http.RoundTripper.
+func (p *Pool) RoundTrip(req *http.Request) (*http.Response, error) {
+	return respond(req, func(body []byte) (*http.Response, *apierror.Error) {
+		if req.Method == http.MethodGet && req.URL.Path == modelsPath {
+			return p.models(req.Context())
+		}
+		return p.serve(req, body)
+	})
+}
+
+func (p *Pool) serve(req *http.Request, body []byte) (*http.Response, *apierror.Error) {
+	var first *apierror.Error // speaks for the host that the user likes best
+	awake, resting := p.order()
+	for left := append(awake, resting...); len(left) > 0; left = left[1:] {
+		t := left[0]
+		resp, fault, unrun := t.serve(req, body)
+		if req.Context().Err() != nil {
+			return resp, fault
+		}
+		p.note(t, fault)
+		if fault == nil || !unrun {
+			return resp, fault
+		}
+		if p.Passed != nil && len(left) > 1 && fault.Code != modelNotFound {
+			p.Passed(t.cfg.Host, fault)
+		}
+		if first == nil || first.Code == modelNotFound {
+			first = fault
+		}
+	}
+	return nil, first
+}
+
+// order is the hosts, and those that rest.
+func (p *Pool) order() (awake, resting []*Transport) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, t := range p.Hosts {
+		if t.cfg.Now().Before(p.rests[t].until) {
+			resting = append(resting, t)
+		} else {
+			awake = append(awake, t)
+		}
+	}
+	return awake, resting
+}
+
+// note has a host rest that failed, and not one that cannot serve this request or be paid for it.
+func (p *Pool) note(t *Transport, fault *apierror.Error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	switch {
+	case fault == nil:
+		delete(p.rests, t)
+	case fault.Status >= 500 || fault.Status == http.StatusForbidden: // down, or not to be trusted
+		r := p.rests[t]
+		if now := t.cfg.Now(); !now.Before(r.until) { // many that failed at once are one failure
+			if p.rests == nil {
+				p.rests = map[*Transport]rest{}
+			}
+			p.rests[t] = rest{r.fails + 1, now.Add(min(firstRest<<min(r.fails, 10), longestRest))}
+		}
+	}
+}
+
+// models answers GET /v1/models for the hosts that answer. Those that rest are asked if no other does.
+func (p *Pool) models(ctx context.Context) (*http.Response, *apierror.Error) {
+	awake, resting := p.order()
+	cards, first := p.cards(ctx, awake)
+	if len(cards) == 0 && ctx.Err() == nil {
+		var fault *apierror.Error
+		cards, fault = p.cards(ctx, resting)
+		first = cmp.Or(first, fault)
+	}
+	if len(cards) == 0 {
+		return nil, first
+	}
+	return modelList(cards)
+}
+
+func (p *Pool) cards(ctx context.Context, hosts []*Transport) (cards []*card.Card, first *apierror.Error) {
+	got, faults := make([]*card.Card, len(hosts)), make([]*apierror.Error, len(hosts))
+	var all sync.WaitGroup
+	for i, t := range hosts {
+		all.Go(func() { got[i], faults[i] = t.currentCard(ctx) })
+	}
+	all.Wait()
+	if ctx.Err() == nil {
+		for i, t := range hosts {
+			p.note(t, faults[i])
+		}
+	}
+	return slices.DeleteFunc(got, func(c *card.Card) bool { return c == nil }), cmp.Or(faults...)
+}
