@@ -56,6 +56,18 @@ func leave(t *testing.T, s *Stack, body string, events int, closing bool) (text 
 	return text
 }
 
+// counting counts the sessions that a client asks for: each says what the host has on its books.
+func counting(sessions *atomic.Int64) func(http.RoundTripper) http.RoundTripper {
+	return func(rt http.RoundTripper) http.RoundTripper {
+		return transport(func(r *http.Request) (*http.Response, error) {
+			if r.URL.Path == "/v1/session" {
+				sessions.Add(1)
+			}
+			return rt.RoundTrip(r)
+		})
+	}
+}
+
 // Two hundred answers that were cancelled cost what arrived of them, and leave the
 // whole window and no doubt: their receipts came, and host and client agree to the
 // nanogram without the client's asking.
@@ -63,20 +75,13 @@ func TestCancels(t *testing.T) {
 	const window = 5000
 	var mu sync.Mutex
 	finished := map[receipt.Finish]int{}
-	var sessions atomic.Int64 // each says what the host has on its books
+	var sessions atomic.Int64
 	e := &Script{Chunks: 200, Size: 50}
 	s := start(t, Options{Engine: e, Window: window, Deposit: 1 << 40, Trace: client.Trace{Receipt: func(r *client.Receipt, _ string) {
 		mu.Lock()
 		defer mu.Unlock()
 		finished[r.Finish]++
-	}}, Outside: func(rt http.RoundTripper) http.RoundTripper {
-		return transport(func(r *http.Request) (*http.Response, error) {
-			if r.URL.Path == "/v1/session" {
-				sessions.Add(1)
-			}
-			return rt.RoundTrip(r)
-		})
-	}})
+	}}, Outside: counting(&sessions)})
 	whole := strings.Replace(streaming, `"stream":true`, `"max_tokens":200`, 1)
 	for i := range 200 {
 		switch i % 5 {

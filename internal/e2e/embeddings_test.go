@@ -1,48 +1,19 @@
 package e2e
 
 import (
+	"context"
 	"encoding/base64"
 	"encoding/json"
-	"fmt"
+	"errors"
 	"io"
 	"net/http"
-	"net/http/httptest"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/bombyx-network/bombyx/client"
-	"github.com/bombyx-network/bombyx/enclave/engine"
-	"github.com/bombyx-network/bombyx/enclave/engine/openai"
 )
-
-// embedder answers as vLLM does for an embedding model: four numbers for each text, the first of which is its length.
-func embedder(w http.ResponseWriter, r *http.Request) {
-	var q struct{ Input []string }
-	if r.URL.Path != "/v1/embeddings" || json.NewDecoder(r.Body).Decode(&q) != nil {
-		w.WriteHeader(http.StatusBadRequest)
-		io.WriteString(w, `{"error":{"message":"this model has embeddings and nothing else","type":"BadRequestError","code":400}}`)
-		return
-	}
-	var items []string
-	tokens := 0
-	for i, s := range q.Input {
-		items = append(items, fmt.Sprintf(`{"index":%d,"object":"embedding","embedding":[%d,0.25,-1,3e-05]}`, i, len(s)))
-		tokens += len(strings.Fields(s))
-	}
-	w.Header().Set("Content-Type", "application/json")
-	fmt.Fprintf(w, `{"id":"embd-1","object":"list","created":1,"model":%q,"data":[%s],"usage":{"prompt_tokens":%d,"total_tokens":%d}}`, Model, strings.Join(items, ","), tokens, tokens)
-}
-
-func startEmbedder(t *testing.T, o Options) *Stack {
-	srv := httptest.NewServer(http.HandlerFunc(embedder))
-	t.Cleanup(srv.Close)
-	var err error
-	if o.Engine, err = openai.New(openai.Config{Address: srv.URL, Flavour: openai.VLLM, Models: []engine.Model{{ID: Model, ContextLength: 4096}}}); err != nil {
-		t.Fatal(err)
-	}
-	return start(t, o)
-}
 
 func (s *Stack) embed(t *testing.T, body string) (int, string) {
 	t.Helper()
@@ -62,7 +33,7 @@ func (s *Stack) embed(t *testing.T, body string) (int, string) {
 func TestEmbeddings(t *testing.T) {
 	var last *client.Receipt
 	// A window that no completion of the model's context would fit: 4096 tokens of it cost 40,960 nanogram.
-	s := startEmbedder(t, Options{Window: 5_000, Trace: client.Trace{Receipt: func(r *client.Receipt, _ string) { last = r }}})
+	s := startVLLM(t, Options{Window: 5_000, Trace: client.Trace{Receipt: func(r *client.Receipt, _ string) { last = r }}})
 	code, got := s.embed(t, `{"model":"test-model","input":["one two three","four five"]}`)
 	const want = `{"object":"list","data":[{"object":"embedding","index":0,"embedding":[13,0.25,-1,3e-05]},{"object":"embedding","index":1,"embedding":[9,0.25,-1,3e-05]}],` +
 		`"model":"test-model","usage":{"prompt_tokens":5,"total_tokens":5}}`
@@ -107,5 +78,72 @@ func TestEmbeddings(t *testing.T) {
 	}
 	if s.Client.State().Settled != 400_005 {
 		t.Errorf("refusals cost something: %+v", s.Client.State())
+	}
+}
+
+// Whoever leaves while the engine works stops it and owes nothing, for nothing was released; nobody has to ask the host about it.
+func TestEmbeddingsCancelled(t *testing.T) {
+	const window = 2_100 // each of these requests may cost 1024
+	var receipts, sessions atomic.Int64
+	s := startVLLM(t, Options{Window: window, Trace: client.Trace{Receipt: func(*client.Receipt, string) { receipts.Add(1) }}, Outside: counting(&sessions)})
+	for range 3 {
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		left := make(chan error, 1)
+		go func() {
+			req, _ := http.NewRequestWithContext(ctx, "POST", client.BaseURL+"/embeddings", strings.NewReader(`{"model":"test-model","input":"wait"}`))
+			_, err := s.Client.RoundTrip(req)
+			left <- err
+		}()
+		if code, got := s.embed(t, `{"model":"test-model","input":"waiting?"}`); code != 200 {
+			t.Fatalf("%d %s", code, got)
+		}
+		cancel()
+		if err := <-left; !errors.Is(err, context.Canceled) {
+			t.Error(err)
+		}
+		if code, got := s.embed(t, `{"model":"test-model","input":"dropped?"}`); code != 200 {
+			t.Fatalf("%d %s", code, got)
+		}
+	}
+	const answered = 6 // with a token each
+	if st := s.Client.State(); st.Settled != answered || st.Signed > answered+window || receipts.Load() != answered || sessions.Load() != 1 {
+		t.Errorf("%+v, %d receipts, %d sessions", st, receipts.Load(), sessions.Load())
+	}
+	s.Host.Close()
+	if row := s.row(t); row.Spent != answered {
+		t.Errorf("%d on the host's books", row.Spent)
+	}
+}
+
+// An engine that dies over embeddings is a fault that costs nothing, and nothing that it said gets out; the channel pays for what
+// is asked next.
+func TestEngineDiesOverEmbeddings(t *testing.T) {
+	const window = 1_100
+	var sessions atomic.Int64
+	s := startVLLM(t, Options{Window: window, Outside: counting(&sessions)})
+	settled := uint64(0)
+	for _, when := range []string{"die", "break"} {
+		status, got := s.embed(t, `{"model":"test-model","input":["`+when+`","now"]}`)
+		var o struct {
+			Error struct{ Message, Type, Code string }
+		}
+		if err := json.Unmarshal([]byte(got), &o); err != nil || status != 502 || o.Error.Code != "engine_error" || o.Error.Message == "" || o.Error.Type == "" ||
+			strings.Contains(got, "0.25") {
+			t.Errorf("%s: %d %s", when, status, got)
+		}
+		if st := s.Client.State(); st.Settled != settled || st.Signed > settled+window {
+			t.Errorf("%s: it cost %+v", when, st)
+		}
+		if status, got := s.embed(t, `{"model":"test-model","input":"one two"}`); status != 200 || !strings.Contains(got, "[7,0.25,-1,3e-05]") {
+			t.Errorf("after %s: %d %s", when, status, got)
+		}
+		if settled += 2; s.Client.State().Settled != settled || sessions.Load() != 1 {
+			t.Errorf("after %s: %+v, %d sessions", when, s.Client.State(), sessions.Load())
+		}
+	}
+	s.Host.Close()
+	if row := s.row(t); row.Spent != settled {
+		t.Errorf("%d on the host's books", row.Spent)
 	}
 }

@@ -46,16 +46,16 @@ func TestOpenAISDK(t *testing.T) {
 }
 
 func TestEmbeddingsSDK(t *testing.T) {
-	s := startEmbedder(t, Options{})
+	s := startVLLM(t, Options{})
 	ai := s.sdk()
 	list, err := ai.Embeddings.New(t.Context(), openai.EmbeddingNewParams{Model: Model,
 		Input: openai.EmbeddingNewParamsInputUnion{OfArrayOfStrings: []string{"one", "three"}}})
 	if err != nil || len(list.Data) != 2 || list.Data[1].Index != 1 || list.Data[1].Embedding[0] != 5 || list.Data[1].Embedding[3] != 3e-05 || list.Usage.PromptTokens != 2 {
 		t.Fatalf("%+v, %v", list, err)
 	}
-	_, err = ai.Chat.Completions.New(t.Context(), openai.ChatCompletionNewParams{Model: Model, MaxTokens: openai.Int(5),
-		Messages: []openai.ChatCompletionMessageParamUnion{openai.UserMessage("hello")}})
-	if fault := new(openai.Error); !errors.As(err, &fault) || fault.StatusCode != 400 || !strings.Contains(fault.Message, "embeddings and nothing else") {
-		t.Fatalf("a chat: %v", err)
+	_, err = ai.Embeddings.New(t.Context(), openai.EmbeddingNewParams{Model: Model,
+		Input: openai.EmbeddingNewParamsInputUnion{OfString: openai.String(strings.Repeat("word ", 5000))}})
+	if fault := new(openai.Error); !errors.As(err, &fault) || fault.StatusCode != 400 || !strings.Contains(fault.Message, "maximum context length") {
+		t.Fatalf("too long: %v", err)
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"strconv"
 	"strings"
 
 	"github.com/bombyx-network/bombyx/enclave/engine"
@@ -14,16 +15,19 @@ import (
 // VLLM is a stand-in for a vLLM server: no model, but answers by which one sees that the question arrived. It calls the
 // first tool that it is offered, after some reasoning, and says what a tool answered, or the user; asked for JSON it gives
 // {"city": "Paris"}. To "wait" it says three words and no more until the request is dropped; to "dropped?" it says yes, once
-// one was. To "break" it says three words and dies.
+// one was. To "break" it says three words and dies. Embeddings it makes of the length of a text: see embed.
 type VLLM struct {
 	*httptest.Server
-	dropped chan struct{}
+	waiting, dropped chan struct{}
 }
 
 // NewVLLM starts one. Close it.
 func NewVLLM() *VLLM {
-	v := &VLLM{dropped: make(chan struct{}, 64)}
-	v.Server = httptest.NewServer(http.HandlerFunc(v.serve))
+	v := &VLLM{waiting: make(chan struct{}, 64), dropped: make(chan struct{}, 64)}
+	mux := http.NewServeMux()
+	mux.HandleFunc("/", v.serve)
+	mux.HandleFunc("/v1/embeddings", v.embed)
+	v.Server = httptest.NewServer(mux)
 	return v
 }
 
@@ -50,18 +54,14 @@ func (v *VLLM) serve(w http.ResponseWriter, r *http.Request) {
 			Type string `json:"type"`
 		} `json:"response_format"`
 	}
-	refuse := func(why string) {
-		w.WriteHeader(http.StatusBadRequest)
-		fmt.Fprintf(w, `{"error":{"message":%q,"type":"BadRequestError","param":null,"code":400}}`, why)
-	}
 	if err := json.NewDecoder(r.Body).Decode(&q); err != nil || len(q.Messages) == 0 {
-		refuse("no messages")
+		refuse(w, "no messages")
 		return
 	}
 	last := q.Messages[len(q.Messages)-1]
 	said := words(last.Content)
 	if n := len(strings.Fields(said)); n > 4096 {
-		refuse(fmt.Sprintf("This model's maximum context length is 4096 tokens. However, your request has %d input tokens.", n))
+		refuse(w, tooLong, n)
 		return
 	}
 
@@ -153,6 +153,70 @@ func (v *VLLM) serve(w http.ResponseWriter, r *http.Request) {
 	event(fmt.Sprintf(`{"index":0,"delta":{},"finish_reason":%q}`, finish), len(pieces))
 	event("", len(pieces))
 	fmt.Fprint(w, "data: [DONE]\n\n")
+}
+
+// embed answers with four numbers for each text, the first of which is its length. "wait" waits until the request is dropped, and
+// "waiting?" until there is one that waits, "dropped?" until there was one. At "die" it dies before its answer, at "break" within.
+func (v *VLLM) embed(w http.ResponseWriter, r *http.Request) {
+	var q struct {
+		Input      any
+		Dimensions int
+	}
+	if err := json.NewDecoder(r.Body).Decode(&q); err != nil {
+		refuse(w, "no input")
+		return
+	}
+	texts, ok := q.Input.([]any)
+	if !ok {
+		texts = []any{q.Input}
+	}
+	numbers := []string{"", "0.25", "-1", "3e-05"}
+	if q.Dimensions > 0 {
+		numbers = numbers[:min(q.Dimensions, len(numbers))]
+	}
+	var data []string
+	tokens := 0
+	for i, text := range texts {
+		s, _ := text.(string)
+		n := len(strings.Fields(s))
+		if n > 4096 {
+			refuse(w, tooLong, n)
+			return
+		}
+		numbers[0] = strconv.Itoa(len(s))
+		data = append(data, fmt.Sprintf(`{"index":%d,"object":"embedding","embedding":[%s]}`, i, strings.Join(numbers, ",")))
+		tokens += n
+	}
+	until := map[any]chan struct{}{"waiting?": v.waiting, "dropped?": v.dropped}
+	switch first := texts[0]; first {
+	case "wait":
+		v.waiting <- struct{}{}
+		<-r.Context().Done()
+		v.dropped <- struct{}{}
+		return
+	case "waiting?", "dropped?":
+		select {
+		case <-until[first]:
+		case <-r.Context().Done():
+			return
+		}
+	case "die":
+		panic(http.ErrAbortHandler)
+	}
+	w.Header().Set("Content-Type", "application/json")
+	fmt.Fprintf(w, `{"id":"embd-1","object":"list","created":1,"model":%q,"data":[%s]`, Model, strings.Join(data, ","))
+	if texts[0] == "break" {
+		http.NewResponseController(w).Flush()
+		panic(http.ErrAbortHandler)
+	}
+	fmt.Fprintf(w, `,"usage":{"prompt_tokens":%d,"total_tokens":%d}}`, tokens, tokens)
+}
+
+const tooLong = "This model's maximum context length is 4096 tokens. However, your request has %d input tokens."
+
+func refuse(w http.ResponseWriter, format string, args ...any) {
+	w.WriteHeader(http.StatusBadRequest)
+	fmt.Fprintf(w, `{"error":{"message":%q,"type":"BadRequestError","param":null,"code":400}}`, fmt.Sprintf(format, args...))
 }
 
 // words is the text of a message's content, whichever way it is put.
