@@ -6,7 +6,7 @@ import { deepEqual, equal, match, ok, rejects } from "node:assert/strict";
 import { createOpenAI } from "@ai-sdk/openai";
 import { createOpenAICompatible } from "@ai-sdk/openai-compatible";
 import { Agent, run, setDefaultOpenAIClient, setOpenAIAPI, setTracingDisabled, tool as agentTool } from "@openai/agents";
-import { generateText, Output, stepCountIs, streamText, tool } from "ai";
+import { embedMany, generateText, Output, stepCountIs, streamText, tool } from "ai";
 import OpenAI from "openai";
 import { zodTextFormat } from "openai/helpers/zod";
 import { z } from "zod";
@@ -82,6 +82,30 @@ test("openai: responses", async () => {
   await dropped();
 });
 
+test("openai: embeddings", async () => {
+  const input = ["one two three", "four five"];
+  const numbers = (s) => [s.length, 0.25, -1, 3e-5];
+  const floats = (s) => numbers(s).map(Math.fround); // what four bytes hold of them
+  const ask = async (more, decode = (e) => e) => {
+    const { data, usage } = await openai.embeddings.create({ model, input, ...more });
+    deepEqual([data.map((d) => d.index), usage], [[0, 1], { prompt_tokens: 5, total_tokens: 5 }]);
+    return data.map((d) => decode(d.embedding));
+  };
+  deepEqual(await ask({ encoding_format: "float" }), input.map(numbers));
+  deepEqual(await ask({}), input.map(floats)); // the SDK asks for base64, and decodes it
+  deepEqual(await ask({ encoding_format: "base64" }, (e) => [...new Float32Array(new Uint8Array(Buffer.from(e, "base64")).buffer)]), input.map(floats));
+  deepEqual(await ask({ dimensions: 2 }), input.map((s) => floats(s).slice(0, 2)));
+  const [one] = (await openai.embeddings.create({ model, input: "four five" })).data;
+  deepEqual(one.embedding, floats("four five"));
+
+  const leave = new AbortController();
+  const left = rejects(openai.embeddings.create({ model, input: "wait" }, { signal: leave.signal }), OpenAI.APIUserAbortError);
+  await openai.embeddings.create({ model, input: "waiting?" });
+  leave.abort();
+  await left;
+  await openai.embeddings.create({ model, input: "dropped?" });
+});
+
 test("openai: errors", async () => {
   const is = (kind, code, says) => (e) => e instanceof kind && e.code === code && says.test(e.message) || ok(false, `${e}`);
   const { NotFoundError, BadRequestError } = OpenAI;
@@ -93,9 +117,13 @@ test("openai: errors", async () => {
   await rejects(openai.responses.create({ model, input: long }), is(BadRequestError, null, /maximum context length/));
   await rejects(openai.responses.create({ model, input: "x", previous_response_id: "resp_1" }), is(BadRequestError, "unsupported_parameter", /send the whole conversation/));
   await rejects(openai.responses.create({ model, input: "x", tools: [{ type: "web_search" }] }), is(BadRequestError, "unsupported_parameter", /run it yourself/));
+  await rejects(openai.embeddings.create({ model: "other", input: "x" }), is(NotFoundError, "model_not_found", /does not serve/));
+  await rejects(openai.embeddings.create({ model, input: [1, 2] }), is(BadRequestError, "invalid_value", /send texts, not tokens/));
+  await rejects(openai.embeddings.create({ model, input: long }), is(BadRequestError, null, /maximum context length/));
   await rejects(openai.responses.retrieve("resp_1"), is(NotFoundError, "unknown_path", /\/v1\/responses/));
 
   // The engine dies in the middle of its answer.
+  await rejects(openai.embeddings.create({ model, input: "break" }), is(OpenAI.InternalServerError, "engine_error", /the engine failed/));
   const broken = await openai.chat.completions.create({ model, messages: messages("break"), stream: true });
   await rejects(collect(broken, (c) => c.choices[0]?.delta.content), is(OpenAI.APIError, "engine_error", /the engine failed/));
   const events = [];
@@ -104,10 +132,11 @@ test("openai: errors", async () => {
   deepEqual([type, response.status, response.error.code], ["response.failed", "failed", "engine_error"]);
 });
 
+const compatible = createOpenAICompatible({ name: "bombyx", baseURL: process.env.OPENAI_BASE_URL, supportsStructuredOutputs: true, includeUsage: true });
 const ais = {
   "@ai-sdk/openai": createOpenAI()(model), // responses
   "@ai-sdk/openai, chat": createOpenAI().chat(model),
-  "@ai-sdk/openai-compatible": createOpenAICompatible({ name: "bombyx", baseURL: process.env.OPENAI_BASE_URL, supportsStructuredOutputs: true, includeUsage: true })(model),
+  "@ai-sdk/openai-compatible": compatible(model),
 };
 for (const [name, ai] of Object.entries(ais)) {
   const base = { model: ai, providerOptions: { openai: { store: false } } };
@@ -148,6 +177,13 @@ for (const [name, ai] of Object.entries(ais)) {
     const broken = streamText({ ...base, prompt: "break", onError: (e) => (error = e.error) });
     await broken.consumeStream();
     match(error.message ?? error, /the engine failed/);
+  });
+}
+
+for (const [name, provider] of Object.entries({ "@ai-sdk/openai": createOpenAI(), "@ai-sdk/openai-compatible": compatible })) {
+  test(`${name}: embeddings`, async () => {
+    const { embeddings, usage } = await embedMany({ model: provider.textEmbeddingModel(model), values: ["one two three", "four five"] });
+    deepEqual([embeddings, usage.tokens], [[[13, 0.25, -1, 3e-5], [9, 0.25, -1, 3e-5]], 5]);
   });
 }
 
