@@ -42,11 +42,20 @@ func Run(ctx context.Context, root *cobra.Command) int {
 	help := root.HelpFunc()
 	root.SetHelpFunc(func(c *cobra.Command, args []string) {
 		if rest := c.Flags().Args(); !c.Runnable() && len(rest) > 0 {
-			unknown = cli.Errorf(cli.Usage, "see "+c.CommandPath()+" --help", "unknown command %q for %q", rest[0], c.CommandPath())
+			unknown = unknownCommand(c, rest[0])
 			return
 		}
 		help(c, args)
 	})
+	root.InitDefaultHelpCmd()
+	if c, _, _ := root.Find([]string{"help"}); c != root { // that command passes over a wrong word, too
+		c.Args = func(_ *cobra.Command, words []string) error {
+			if c, rest, _ := root.Find(words); len(rest) > 0 {
+				return unknownCommand(c, rest[0])
+			}
+			return nil
+		}
+	}
 	running, cancel := context.WithCancel(ctx)
 	defer cancel()
 	out := &output{w: root.OutOrStdout(), screen: terminal(os.Stdout), unread: cancel}
@@ -103,6 +112,10 @@ func version() string {
 		return "unknown"
 	}
 	return info.Main.Version + " " + info.GoVersion
+}
+
+func unknownCommand(c *cobra.Command, word string) error {
+	return cli.Errorf(cli.Usage, "see "+c.CommandPath()+" --help", "unknown command %q for %q", word, c.CommandPath())
 }
 
 func isUnknownCommand(err error) bool {

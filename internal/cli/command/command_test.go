@@ -34,6 +34,12 @@ func TestExitCodes(t *testing.T) {
 		{[]string{"nope"}, cli.Usage, "hint: see tool --help"},
 		{[]string{"group"}, 0, ""},
 		{[]string{"help", "group"}, 0, ""},
+		{[]string{"help"}, 0, ""},
+		{[]string{"help", "help"}, 0, ""},
+		{[]string{"help", "group", "one"}, 0, ""},
+		{[]string{"help", "nope"}, cli.Usage, "error: unknown command \"nope\" for \"tool\"\ntool: hint: see tool --help"},
+		{[]string{"help", "group", "nope"}, cli.Usage, "error: unknown command \"nope\" for \"tool group\"\ntool: hint: see tool group --help"},
+		{[]string{"help", "ok", "extra"}, cli.Usage, "error: unknown command \"extra\" for \"tool ok\"\ntool: hint: see tool ok --help"},
 		{[]string{"group", "nope"}, cli.Usage, "error: unknown command \"nope\" for \"tool group\"\ntool: hint: see tool group --help"},
 	} {
 		root := &cobra.Command{Use: "tool"}
