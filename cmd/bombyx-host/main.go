@@ -320,8 +320,8 @@ func setUp(ctx context.Context, c *config, dir string, journal *monitor.Journal)
 		closers = append(closers, func() { window.Close() })
 	}
 	cfg.Chain, cfg.Epochs = t, host.Epochs{Lifetime: seconds(c.Epoch), Newest: t.Newest}
-	if cfg.Ledger, err = ledger.Open(ctx, source, ledgerClock); err != nil {
-		return nil, cli.Errorf(cli.Usage, "ledger is the path of a SQLite file, or a postgres:// URL: check it, and whether the database runs", "%w", err)
+	if cfg.Ledger, err = openLedger(ctx, source, ledgerClock); err != nil {
+		return nil, err
 	}
 	writes := monitor.Measure(cfg.Ledger)
 	t.Turn = cfg.Ledger.Turn
@@ -335,7 +335,7 @@ func setUp(ctx context.Context, c *config, dir string, journal *monitor.Journal)
 	}
 	h, err := host.New(ctx, cfg)
 	if err != nil {
-		return nil, cli.Errorf(cli.Usage, "fix the configuration, or start it again if the database broke off", "%w", err)
+		return nil, ofLedger(err, "fix the configuration, or start it again if the database broke off")
 	}
 	closers = append(closers, h.Close)
 	accounts := []monitor.Account{{Role: "payee", Address: cfg.Payee.Std().Bounce(false)}}
@@ -345,6 +345,23 @@ func setUp(ctx context.Context, c *config, dir string, journal *monitor.Journal)
 	show := monitor.Handler(monitor.Config{Host: h, Ledger: cfg.Ledger, Writes: writes, Journal: journal, Margin: cfg.Claims.Margin,
 		Accounts: accounts, Balance: t.Balance, Now: time.Now})
 	return &setup{h, doors, show, window, end}, nil
+}
+
+func openLedger(ctx context.Context, source string, now func() time.Time) (*ledger.Ledger, error) {
+	l, err := ledger.Open(ctx, source, now)
+	if err != nil {
+		return nil, ofLedger(err, "ledger is the path of a SQLite file, or a postgres:// URL: check it, and whether the database runs")
+	}
+	return l, nil
+}
+
+// ofLedger tells a database that does not answer from what has to be put right.
+func ofLedger(err error, hint string) error {
+	code := cli.Usage
+	if ledger.Unreachable(err) {
+		code = cli.Unreachable
+	}
+	return cli.Errorf(code, hint, "%w", err)
 }
 
 // in makes a path of the configuration absolute: relative ones are relative to the file.
@@ -427,14 +444,14 @@ func earnings(cmd *cobra.Command, path string, asJSON bool) error {
 	if !strings.Contains(source, "://") && !filepath.IsAbs(source) {
 		source = filepath.Join(filepath.Dir(path), source)
 	}
-	l, err := ledger.Open(cmd.Context(), source, time.Now)
+	l, err := openLedger(cmd.Context(), source, time.Now)
 	if err != nil {
-		return cli.Errorf(cli.Usage, "ledger is the path of a SQLite file, or a postgres:// URL: check it, and whether the database runs", "%w", err)
+		return err
 	}
 	defer l.Close()
 	list, err := l.Earnings(cmd.Context(), time.Unix(0, 0))
 	if err != nil {
-		return err
+		return ofLedger(err, "look at the database, and try again")
 	}
 	if asJSON {
 		if list == nil {

@@ -348,6 +348,30 @@ func TestServeRefuses(t *testing.T) {
 	}
 }
 
+// A database that does not answer is no mistake of the configuration: whoever starts the host may try again.
+func TestDatabaseUnreachable(t *testing.T) {
+	gone, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	gone.Close()
+	n := localNetwork(t)
+	for source, code := range map[string]int{
+		"postgres://me:secret@" + gone.Addr().String() + "/x": cli.Unreachable,
+		"postgres://me:secret@localhost/x?sslmode=perhaps":    cli.Usage,
+		"nowhere/ledger.db": cli.Usage,
+	} {
+		path := configure(t, n, func(c map[string]any) { c["ledger"] = source })
+		for _, command := range []string{"serve", "earnings"} {
+			_, err := run(t.Context(), command, "--config", path)
+			var e *cli.Error
+			if !errors.As(err, &e) || e.Code != code || !strings.Contains(e.Hint, "whether the database runs") || strings.Contains(err.Error(), "secret") {
+				t.Errorf("%s with %s: %+v", command, source, err)
+			}
+		}
+	}
+}
+
 // The monitor is on its own listener, and the public one knows nothing of it.
 func TestMonitorOnItsOwn(t *testing.T) {
 	path := configure(t, localNetwork(t), func(c map[string]any) { c["monitor"] = "unix:monitor.sock" })

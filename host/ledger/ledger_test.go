@@ -7,8 +7,10 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -414,7 +416,50 @@ func TestOpenRefuses(t *testing.T) {
 	if l, err := Open(t.Context(), path, clock); err == nil {
 		l.Close()
 		t.Error("opened a file that is no database")
+	} else if Unreachable(err) {
+		t.Errorf("unreachable: %v", err)
 	}
+	if _, err := Open(t.Context(), filepath.Join(path, "l.db"), clock); err == nil || Unreachable(err) {
+		t.Errorf("unreachable: %v", err)
+	}
+}
+
+// A server that is not there, or says nothing, is unreachable, and waited for no longer than the URL says, or a while.
+func TestUnreachable(t *testing.T) {
+	silent, err := net.Listen("tcp", "127.0.0.1:0")
+	must(t, err)
+	defer silent.Close() // takes connections, and never answers
+	gone, err := net.Listen("tcp", "127.0.0.1:0")
+	must(t, err)
+	gone.Close()
+	usual := connectTimeout
+	defer func() { connectTimeout = usual }()
+	connectTimeout = 50 * time.Millisecond
+	for source, want := range map[string]bool{
+		"postgres://me:secret@" + silent.Addr().String() + "/x?sslmode=disable": true,
+		"postgres://me:secret@" + gone.Addr().String() + "/x":                   true,
+		"postgres://me:secret@/x?host=" + t.TempDir():                           true,
+		"postgres://me:secret@localhost/x?sslmode=perhaps":                      false,
+		"postgres://me:secret@localhost/x?sslrootcert=/nowhere":                 false,
+	} {
+		if _, err := Open(t.Context(), source, clock); err == nil || Unreachable(err) != want || strings.Contains(err.Error(), "secret") {
+			t.Errorf("%s: unreachable should be %t: %v", source, want, err)
+		}
+	}
+	if !Unreachable(fmt.Errorf("looked up: %w", &net.DNSError{})) {
+		t.Error("a name that is not found")
+	}
+	connectTimeout = usual
+	pg := pgtest.Start(t)
+	_, err = Open(t.Context(), strings.Replace(pg.URL, "postgres@", "nobody@", 1), clock)
+	if err == nil || Unreachable(err) {
+		t.Errorf("a role that is not there: %v", err)
+	}
+	pg.Stop()
+	if _, err := Open(t.Context(), pg.URL, clock); err == nil || !Unreachable(err) {
+		t.Errorf("a server that was stopped: %v", err)
+	}
+	pg.Start()
 }
 
 // BenchmarkPutVoucher stores vouchers durably, from as many clients at once as

@@ -1,14 +1,20 @@
 package ledger
 
 import (
+	"cmp"
 	"context"
 	"database/sql"
+	"errors"
 	"fmt"
+	"io"
 	"io/fs"
+	"net"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/stdlib"
 	"github.com/pressly/goose/v3"
 )
@@ -24,12 +30,16 @@ const (
 	turnTimeout      = 30 * time.Second
 )
 
+// connectTimeout is for a URL without connect_timeout.
+var connectTimeout = 10 * time.Second
+
 // openPostgres connects to a server that keeps what it has committed.
 func openPostgres(ctx context.Context, source string, migrations fs.FS) (*sql.DB, error) {
 	config, err := pgx.ParseConfig(source)
 	if err != nil {
 		return nil, err
 	}
+	config.ConnectTimeout = cmp.Or(config.ConnectTimeout, connectTimeout)
 	if err := migrate(ctx, config, migrations); err != nil {
 		return nil, err
 	}
@@ -40,6 +50,18 @@ func openPostgres(ctx context.Context, source string, migrations fs.FS) (*sql.DB
 	config.RuntimeParams["default_transaction_isolation"] = "read committed"
 	// Every connection may be to a server that was started anew.
 	return stdlib.OpenDB(*config, stdlib.OptionAfterConnect(durable)), nil
+}
+
+// Unreachable tells a database that does not answer, or not yet, from one that
+// refuses.
+func Unreachable(err error) bool {
+	var answer *pgconn.PgError
+	if errors.As(err, &answer) {
+		const operatorIntervention, tooManyConnections = "57P", "53300"
+		return strings.HasPrefix(answer.Code, operatorIntervention) || answer.Code == tooManyConnections
+	}
+	return errors.As(err, new(*net.OpError)) || errors.As(err, new(*net.DNSError)) ||
+		errors.Is(err, context.DeadlineExceeded) || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF)
 }
 
 func milliseconds(d time.Duration) string { return strconv.FormatInt(d.Milliseconds(), 10) }
