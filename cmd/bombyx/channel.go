@@ -531,8 +531,9 @@ func channelShow(h *home) *cobra.Command {
 	var asJSON, receipts bool
 	c := &cobra.Command{Use: "show [CHANNEL]", Short: "Show a channel here and on chain", Args: cobra.MaximumNArgs(1), ValidArgsFunction: h.completeChannels,
 		Long: `show prints what is recorded of a channel, and what the chain proves about it now; what the
-chain says of the deposit is recorded then, whoever has topped it up. With --receipts it lists
-every receipt as the enclave signed it, oldest first.`,
+chain says of the deposit is recorded then, whoever has topped it up. A host claims vouchers,
+which run ahead of delivery: where it has claimed more than arrived here, show says how much.
+With --receipts it lists every receipt as the enclave signed it, oldest first.`,
 		Example: "  bombyx channel show\n  bombyx channel show EQ... --receipts --json"}
 	c.Flags().BoolVar(&asJSON, "json", false, "print one JSON object; amounts in nanogram")
 	c.Flags().BoolVar(&receipts, "receipts", false, "list the receipts")
@@ -598,15 +599,19 @@ func (d *channelDocument) print(cmd *cobra.Command) {
 	out := cmd.OutOrStdout()
 	fmt.Fprintf(out, "channel   %s\nstate     %s\nhost      %s\npays      %s\ndeposit   %s GRAM for answers\npaid      %s GRAM for answers\nsigned    %s GRAM in vouchers\nleft      %s GRAM\nends      %s\n",
 		d.Address, d.State, hostText(d.Host), d.Payee, ton.Nano(d.Deposit), ton.Nano(d.Settled), ton.Nano(d.Signed), ton.Nano(d.Left), d.Expires.Format(time.RFC3339))
+	claimed := fmt.Sprintf("%s claimed", ton.Nano(d.OnChain.Paid))
+	if ahead := d.OnChain.Paid - min(d.OnChain.Paid, d.Settled); ahead > 0 {
+		claimed += fmt.Sprintf(", %s of it beyond what arrived here", ton.Nano(ahead))
+	}
 	switch on := d.OnChain; {
 	case !on.Exists:
 		fmt.Fprintln(out, "on chain  nothing")
 	case on.PaidOut:
-		fmt.Fprintf(out, "on chain  closed; %s claimed, the rest returned\n", ton.Nano(on.Paid))
+		fmt.Fprintf(out, "on chain  closed; %s, the rest returned\n", claimed)
 	case on.Closing:
-		fmt.Fprintf(out, "on chain  %s GRAM, %s claimed, closing: the rest comes back from %s\n", ton.Nano(on.Balance), ton.Nano(on.Paid), on.CloseAt.Format(time.RFC3339))
+		fmt.Fprintf(out, "on chain  %s GRAM, %s, closing: the rest comes back from %s\n", ton.Nano(on.Balance), claimed, on.CloseAt.Format(time.RFC3339))
 	default:
-		fmt.Fprintf(out, "on chain  %s GRAM, %s claimed\n", ton.Nano(on.Balance), ton.Nano(on.Paid))
+		fmt.Fprintf(out, "on chain  %s GRAM, %s\n", ton.Nano(on.Balance), claimed)
 	}
 	if d.Receipts != nil {
 		fmt.Fprintf(out, "receipts  %d\n%s\n", len(d.Receipts), strings.Join(d.Receipts, "\n"))
