@@ -273,6 +273,9 @@ func (b *answerBody) fail(err error) {
 
 // abandon settles without a receipt, by the enclave's last word.
 func (b *answerBody) abandon() {
+	if t := b.s.t; b.s.gone() == nil {
+		t.rests.failed(b.s.e.id, t.cfg.Now())
+	}
 	b.s.t.purse.end(b.s.end())
 }
 

@@ -1,12 +1,14 @@
 package client
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"crypto/sha256"
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"time"
 
 	"github.com/bombyx-network/bombyx/attestation"
@@ -47,6 +49,7 @@ func (t *Transport) currentCard(ctx context.Context) (*card.Card, *apierror.Erro
 	if fault := t.purse.suits(c); fault != nil {
 		return nil, fault
 	}
+	t.prefer(c.Enclaves)
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.card, t.listed = c, listed
@@ -96,30 +99,54 @@ func noRegistry(err error) *apierror.Error {
 const modelNotFound = "model_not_found" // the code
 
 // attest returns an enclave that serves the model and whose Evidence holds
-// now. Nothing of the request has left this machine before it returns.
-func (t *Transport) attest(ctx context.Context, model string) (*attested, *apierror.Error) {
+// now: the first of those on the card, but those that were tried. Nothing of
+// the request has left this machine before it returns.
+func (t *Transport) attest(ctx context.Context, model string, tried ...string) (*attested, *apierror.Error) {
 	c, fault := t.currentCard(ctx)
 	if fault != nil {
 		return nil, fault
 	}
-	entry := c.Enclave(model)
+	prices, found := c.Prices[model]
 	t.mu.Lock()
 	listed := t.listed
 	t.mu.Unlock()
 	if listed != nil {
-		if _, ok := listed.Prices[model]; !ok {
-			entry = nil // the registry does not vouch for its price
-		}
+		_, vouched := listed.Prices[model] // or the registry does not vouch for its price
+		found = found && vouched
 	}
-	if entry == nil {
+	var entries []*card.Enclave
+	if found {
+		entries = t.candidates(c, model, tried)
+	}
+	if len(entries) == 0 {
 		f := apierror.New(404, modelNotFound, fmt.Sprintf("the host does not serve %.100q", model), "GET /v1/models lists what it serves")
 		f.Param = "model"
 		return nil, f
 	}
-	prices := c.Prices[model]
 	if m := t.cfg.MaxPrices; !prices.AtMost(m) {
 		return nil, apierror.New(402, "too_expensive", fmt.Sprintf("the host asks %+v nanogram per million tokens, the limit is %+v", prices, m), "raise the limit, or use another host")
 	}
+	for _, entry := range entries {
+		var e *attested
+		var f *apierror.Error
+		if e, f = t.attestOne(ctx, c, entry, model); f == nil {
+			own := *e
+			own.prices = prices
+			return &own, nil
+		}
+		fault = cmp.Or(fault, f)
+		if ctx.Err() != nil {
+			break
+		}
+		if failure(f) {
+			t.rests.failed(entry.ID, t.cfg.Now())
+		}
+	}
+	return nil, fault
+}
+
+// attestOne appraises an enclave, unless that was done before.
+func (t *Transport) attestOne(ctx context.Context, c *card.Card, entry *card.Enclave, model string) (*attested, *apierror.Error) {
 	e := t.known(entry.ID, model)
 	if e == nil {
 		// One appraisal at a time: concurrent requests share it, and it outlives those that are cancelled.
@@ -147,9 +174,44 @@ func (t *Transport) attest(ctx context.Context, model string) (*attested, *apier
 	if e.models[model] == 0 {
 		return nil, refused(fmt.Sprintf("the attested model manifest does not list %.100q", model))
 	}
-	own := *e
-	own.prices = prices
-	return &own, nil
+	return e, nil
+}
+
+// spill is how many of this client's requests an enclave runs before another gets some: it runs many at once, and keeps what
+// it computed for the prompts that it has seen.
+const spill = 8
+
+// candidates are enclaves that serve a model, but those that were tried, in the order in which to ask them.
+func (t *Transport) candidates(c *card.Card, model string, tried []string) []*card.Enclave {
+	all := slices.DeleteFunc(c.Serving(model), func(e *card.Enclave) bool { return slices.Contains(tried, e.ID) })
+	if len(all) == 0 {
+		all = c.Serving(model)
+	}
+	if len(all) < 2 {
+		return all
+	}
+	now := t.cfg.Now()
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	slices.SortStableFunc(all, func(a, b *card.Enclave) int {
+		if x, y := t.rests.resting(a.ID, now), t.rests.resting(b.ID, now); x != y {
+			if x {
+				return 1
+			}
+			return -1
+		}
+		return cmp.Compare(t.running[a.ID]/spill, t.running[b.ID]/spill)
+	})
+	return all[:min(len(all), attempts)]
+}
+
+// prefer brings enclaves into an order of this client's own: clients spread over them, and each one's prompts meet the same cache.
+func (t *Transport) prefer(all []card.Enclave) {
+	rank := func(e card.Enclave) string {
+		sum := sha256.Sum256([]byte(t.purse.salt + e.ID))
+		return string(sum[:])
+	}
+	slices.SortFunc(all, func(a, b card.Enclave) int { return cmp.Compare(rank(a), rank(b)) })
 }
 
 // known is an enclave that serves the model and whose Evidence holds now, if it

@@ -9,7 +9,7 @@ import (
 )
 
 func testPurse(window, signed, settled uint64) *purse {
-	return &purse{t: &Transport{cfg: Config{Window: window}}, p: Payment{Deposit: 1 << 40}, token: "t",
+	return &purse{t: &Transport{cfg: Config{Window: window}, running: map[string]int{}}, p: Payment{Deposit: 1 << 40}, token: "t",
 		state: PaymentState{Signed: signed, Settled: settled}, sent: 1 << 50}
 }
 
@@ -80,7 +80,7 @@ func TestReceiptCorrectsTheMeter(t *testing.T) {
 func TestWhatArrivedIsDelivered(t *testing.T) {
 	u := testPurse(1000, 500, 0)
 	n := needs{bound: 300, whole: 300, least: 300, bare: 300, window: 1000}
-	s := &exchange{t: u.t, keep: u.take(n, true), needs: n, offered: 300}
+	s := &exchange{t: u.t, e: &attested{}, keep: u.take(n, true), needs: n, offered: 300}
 	saved := 0
 	u.p.Save = func(PaymentState, string) { saved++ }
 	s.delivered(70)
@@ -89,7 +89,7 @@ func TestWhatArrivedIsDelivered(t *testing.T) {
 	if u.state.Settled != 70 || u.limbo != 230 || u.held != 0 || saved != 1 || u.atRisk() != 1000 {
 		t.Fatalf("%+v, saved %d times", u, saved)
 	}
-	s = &exchange{t: u.t, keep: u.take(n, true), needs: n, offered: 300}
+	s = &exchange{t: u.t, e: &attested{}, keep: u.take(n, true), needs: n, offered: 300}
 	s.delivered(1 << 60) // no more than it was offered
 	u.end(s.end())
 	if u.state.Settled != 370 || u.limbo != 230 {

@@ -6,7 +6,6 @@ import (
 	"net/http"
 	"slices"
 	"sync"
-	"time"
 
 	"github.com/bombyx-network/bombyx/internal/apierror"
 	"github.com/bombyx-network/bombyx/internal/card"
@@ -24,17 +23,8 @@ type Pool struct {
 	// nobody.
 	Passed func(host string, why *Error)
 
-	mu    sync.Mutex
-	rests map[*Transport]rest
+	rests rests[*Transport]
 }
-
-// A rest is what a host has earned by failing.
-type rest struct {
-	fails int // in a row
-	until time.Time
-}
-
-const firstRest, longestRest = 10 * time.Second, 10 * time.Minute // each is twice the one before
 
 // RoundTrip implements http.RoundTripper.
 func (p *Pool) RoundTrip(req *http.Request) (*http.Response, error) {
@@ -71,10 +61,8 @@ func (p *Pool) serve(req *http.Request, body []byte) (*http.Response, *apierror.
 
 // order is the hosts, and those that rest.
 func (p *Pool) order() (awake, resting []*Transport) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
 	for _, t := range p.Hosts {
-		if t.cfg.Now().Before(p.rests[t].until) {
+		if p.rests.resting(t, t.cfg.Now()) {
 			resting = append(resting, t)
 		} else {
 			awake = append(awake, t)
@@ -85,20 +73,17 @@ func (p *Pool) order() (awake, resting []*Transport) {
 
 // note has a host rest that failed, and not one that cannot serve this request or be paid for it.
 func (p *Pool) note(t *Transport, fault *apierror.Error) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
 	switch {
 	case fault == nil:
-		delete(p.rests, t)
-	case fault.Status >= 500 || fault.Status == http.StatusForbidden: // down, or not to be trusted
-		r := p.rests[t]
-		if now := t.cfg.Now(); !now.Before(r.until) { // many that failed at once are one failure
-			if p.rests == nil {
-				p.rests = map[*Transport]rest{}
-			}
-			p.rests[t] = rest{r.fails + 1, now.Add(min(firstRest<<min(r.fails, 10), longestRest))}
-		}
+		p.rests.served(t)
+	case failure(fault):
+		p.rests.failed(t, t.cfg.Now())
 	}
+}
+
+// failure says that whoever answers so is down, overloaded, or not to be trusted.
+func failure(f *apierror.Error) bool {
+	return f.Status >= 500 || f.Status == http.StatusForbidden || f.Status == http.StatusTooManyRequests
 }
 
 // models answers GET /v1/models for the hosts that answer. Those that rest are asked if no other does.

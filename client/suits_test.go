@@ -2,6 +2,8 @@ package client
 
 import (
 	"encoding/hex"
+	"fmt"
+	"slices"
 	"testing"
 
 	"github.com/bombyx-network/bombyx/internal/card"
@@ -26,6 +28,27 @@ func TestCardMustSuitTheChannel(t *testing.T) {
 		change(&c)
 		if fault := u.suits(&c); fault == nil || fault.Code != "unsuitable_channel" {
 			t.Errorf("another %s: %v", name, fault)
+		}
+	}
+}
+
+// Clients prefer different enclaves, and each one always the same.
+func TestClientsSpread(t *testing.T) {
+	first := map[string]int{}
+	for i := range 400 {
+		tr := &Transport{purse: &purse{salt: fmt.Sprint(i)}}
+		all := []card.Enclave{{ID: "a"}, {ID: "b"}, {ID: "c"}, {ID: "d"}}
+		tr.prefer(all)
+		again := []card.Enclave{{ID: "d"}, {ID: "b"}, {ID: "a"}}
+		tr.prefer(again)
+		if without := slices.DeleteFunc(slices.Clone(all), func(e card.Enclave) bool { return e.ID == "c" }); !slices.EqualFunc(without, again, func(a, b card.Enclave) bool { return a.ID == b.ID }) {
+			t.Fatalf("%v, and without c %v", all, again)
+		}
+		first[all[0].ID]++
+	}
+	for _, id := range []string{"a", "b", "c", "d"} {
+		if first[id] < 70 || first[id] > 130 {
+			t.Errorf("%d of 400 clients prefer %s", first[id], id)
 		}
 	}
 }

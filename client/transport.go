@@ -29,6 +29,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -151,10 +152,13 @@ type Transport struct {
 	bundle     *collateral.Bundle
 	verifier   *attestation.Verifier
 
+	rests rests[string] // by enclave
+
 	mu       sync.Mutex
 	card     *card.Card
 	listed   *card.Entry
 	enclaves map[string]*attested
+	running  map[string]int  // requests at each enclave
 	lost     map[string]bool // enclaves that no longer knew what they had shown: an epoch's Evidence may outlive its enclave
 }
 
@@ -196,7 +200,7 @@ func newTransport(cfg Config) *Transport {
 			cfg.Base = direct.New(own, net.JoinHostPort(u.Hostname(), cmp.Or(u.Port(), "80")))
 		}
 	}
-	return &Transport{cfg: cfg, base: strings.TrimSuffix(cfg.Host, "/"), bundle: cfg.Collateral, enclaves: map[string]*attested{}, lost: map[string]bool{}}
+	return &Transport{cfg: cfg, base: strings.TrimSuffix(cfg.Host, "/"), bundle: cfg.Collateral, enclaves: map[string]*attested{}, running: map[string]int{}, lost: map[string]bool{}}
 }
 
 // RoundTrip implements http.RoundTripper.
@@ -286,13 +290,34 @@ func (t *Transport) complete(ctx context.Context, a *ask) (*http.Response, *apie
 	for range attempts {
 		var resp *http.Response
 		if resp, fault = t.try(ctx, a); fault == nil {
+			t.rests.served(a.enclave.id)
 			return resp, nil
 		}
-		if !t.recover(a, fault) {
+		if ctx.Err() != nil || !t.recover(a, fault) && !t.elsewhere(a, fault) {
 			break
 		}
 	}
 	return nil, fault
+}
+
+// elsewhere has an enclave rest that failed, and says whether another of this host may have the request.
+func (t *Transport) elsewhere(a *ask, f *apierror.Error) bool {
+	if a.enclave == nil || !failure(f) {
+		return false
+	}
+	now := t.cfg.Now()
+	t.rests.failed(a.enclave.id, now)
+	a.tried = append(a.tried, a.enclave.id)
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.card == nil {
+		return false
+	}
+	left := t.card.Serving(a.Model)
+	if !slices.ContainsFunc(left, func(e *card.Enclave) bool { return !t.rests.resting(e.ID, now) }) {
+		t.card = nil // there may be others by now
+	}
+	return a.unrun && slices.ContainsFunc(left, func(e *card.Enclave) bool { return !slices.Contains(a.tried, e.ID) })
 }
 
 const (
@@ -311,6 +336,7 @@ type ask struct {
 	MaxCompl  uint64 `json:"max_completion_tokens"`
 
 	enclave *attested
+	tried   []string // enclaves that failed
 	session string
 	allot   uint64
 	resync  balances
@@ -337,8 +363,8 @@ func (t *Transport) recover(a *ask, f *apierror.Error) bool {
 
 // try makes one attempt.
 func (t *Transport) try(ctx context.Context, a *ask) (*http.Response, *apierror.Error) {
-	a.unrun = true
-	e, fault := t.attest(ctx, a.Model)
+	a.unrun, a.enclave = true, nil
+	e, fault := t.attest(ctx, a.Model, a.tried...)
 	if fault != nil {
 		return nil, fault
 	}
@@ -355,12 +381,22 @@ func (t *Transport) try(ctx context.Context, a *ask) (*http.Response, *apierror.
 	a.unrun = false
 	a.session, a.allot = token, keep
 	s := &exchange{t: t, e: e, needs: n, keep: keep, allot: keep, granted: keep, token: token, path: a.path, id: randomHex(16), stream: randomHex(16), request: sha256.Sum256(a.body), model: a.Model}
+	t.runs(e.id, 1)
 	resp, fault := s.send(ctx, a)
 	if fault != nil {
 		t.purse.end(s.end())
 		return nil, fault
 	}
 	return resp, nil
+}
+
+// runs counts the requests at an enclave.
+func (t *Transport) runs(enclave string, more int) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.running[enclave] += more; t.running[enclave] == 0 {
+		delete(t.running, enclave)
+	}
 }
 
 // needs are amounts, in nanogram, that a request is given credit by.
@@ -683,6 +719,7 @@ func (s *exchange) end() outcome {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.ended = true
+	s.t.runs(s.e.id, -1)
 	return outcome{of: s, told: s.cost, cost: max(s.cost, s.heard), offered: s.offered, unsure: !s.refused}
 }
 

@@ -76,7 +76,7 @@ Which registries to believe is up to you.`,
 		if err != nil {
 			return err
 		}
-		if model != "" && card.Enclave(model) == nil {
+		if model != "" && len(card.Serving(model)) == 0 {
 			return cli.Errorf(cli.Usage, "choose one of "+strings.Join(models(card), ", "), "the host does not serve %.100q", model)
 		}
 		cfg.Key = card.Host

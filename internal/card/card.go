@@ -9,6 +9,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/bombyx-network/bombyx/internal/jws"
@@ -55,16 +56,14 @@ func (c *Card) Key() ed25519.PublicKey {
 	return b
 }
 
-// Enclave returns the first enclave that serves the model, nil if none does.
-func (c *Card) Enclave(model string) *Enclave {
+// Serving returns the enclaves that serve the model.
+func (c *Card) Serving(model string) (all []*Enclave) {
 	for i := range c.Enclaves {
-		for _, m := range c.Enclaves[i].Models {
-			if m == model {
-				return &c.Enclaves[i]
-			}
+		if e := &c.Enclaves[i]; slices.Contains(e.Models, model) {
+			all = append(all, e)
 		}
 	}
-	return nil
+	return all
 }
 
 func (c *Card) check() error {

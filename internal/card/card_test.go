@@ -34,7 +34,7 @@ func TestRoundTrip(t *testing.T) {
 	if err != nil || !reflect.DeepEqual(c, sample()) {
 		t.Fatalf("%+v, %v", c, err)
 	}
-	if c.Enclave("m") == nil || c.Enclave("other") != nil {
+	if len(c.Serving("m")) != 1 || len(c.Serving("other")) != 0 {
 		t.Error("wrong enclave for model")
 	}
 	for _, at := range []time.Time{now.Add(-time.Minute), now.Add(10 * time.Second)} {

@@ -21,10 +21,11 @@ type Script struct {
 	FailAt int
 	Refuse error // if not nil, returned by Start
 
-	Events atomic.Int64 // handed out
-	Closed atomic.Int64 // streams closed before their end
-	Last   engine.Request
-	mu     sync.Mutex
+	Started atomic.Int64 // streams
+	Events  atomic.Int64 // handed out
+	Closed  atomic.Int64 // streams closed before their end
+	Last    engine.Request
+	mu      sync.Mutex
 }
 
 // Models implements engine.Engine.
@@ -37,6 +38,7 @@ func (s *Script) Start(ctx context.Context, req engine.Request) (engine.Stream, 
 	if s.Refuse != nil {
 		return nil, s.Refuse
 	}
+	s.Started.Add(1)
 	s.mu.Lock()
 	s.Last = req
 	s.mu.Unlock()

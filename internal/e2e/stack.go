@@ -43,6 +43,7 @@ const Network = -3
 type Options struct {
 	Dir       string // for sockets and the ledger; required
 	Engine    engine.Engine
+	More      []engine.Engine       // of further enclaves, behind the same host: e1, e2...
 	Collector attestation.Collector // default: a GPU node of the mock authority
 	Node      attestationtest.NodeConfig
 	Deposit   uint64
@@ -118,18 +119,29 @@ func Start(o Options) (s *Stack, err error) {
 	if err != nil {
 		return s, err
 	}
-	s.Enclave, err = enclave.New(enclave.Config{Engine: o.Engine, Collector: o.Collector, Manifest: doc, Prices: Prices,
-		Build: sha256.Sum256([]byte("build")), Digest: sha256.Sum256([]byte("config")),
-		KeyLifetime: time.Hour, Patience: o.Patience, Window: 2 * time.Minute, Now: o.Now})
-	if err != nil {
-		return s, err
+	var enclaves []host.Enclave
+	for i, engine := range append([]engine.Engine{o.Engine}, o.More...) {
+		e, err := enclave.New(enclave.Config{Engine: engine, Collector: o.Collector, Manifest: doc, Prices: Prices,
+			Build: sha256.Sum256([]byte("build")), Digest: sha256.Sum256([]byte("config")),
+			KeyLifetime: time.Hour, Patience: o.Patience, Window: 2 * time.Minute, Now: o.Now})
+		if err != nil {
+			return s, err
+		}
+		path := filepath.Join(o.Dir, fmt.Sprintf("enclave%d.sock", i))
+		l, err := net.Listen("unix", path)
+		if err != nil {
+			return s, err
+		}
+		s.serve(l, e.Handler())
+		up := host.EnclaveTransport(func(ctx context.Context) (net.Conn, error) { return new(net.Dialer).DialContext(ctx, "unix", path) })
+		if o.Between != nil {
+			up = o.Between(up)
+		}
+		enclaves = append(enclaves, host.Enclave{ID: fmt.Sprintf("e%d", i), Transport: up, Authority: "enclave"})
+		if i == 0 {
+			s.Enclave = e
+		}
 	}
-	path := filepath.Join(o.Dir, "enclave.sock")
-	l, err := net.Listen("unix", path)
-	if err != nil {
-		return s, err
-	}
-	s.serve(l, s.Enclave.Handler())
 
 	s.at = filepath.Join(o.Dir, "ledger.db")
 	_, identity, err := ed25519.GenerateKey(rand.Reader)
@@ -145,10 +157,6 @@ func Start(o Options) (s *Stack, err error) {
 	s.Chain = &Chain{channels: map[channel.Address]*host.OnChain{
 		params.Address(): {State: channel.State{Params: params, CloseAt: params.ExpiresAt}, Balance: o.Deposit + channel.Reserve, Time: o.Now()},
 	}}
-	up := host.EnclaveTransport(func(ctx context.Context) (net.Conn, error) { return new(net.Dialer).DialContext(ctx, "unix", path) })
-	if o.Between != nil {
-		up = o.Between(up)
-	}
 	bundle, err := s.Authority.Collateral(attestationtest.CollateralOptions{Now: o.Now()})
 	if err != nil {
 		return s, err
@@ -157,7 +165,7 @@ func Start(o Options) (s *Stack, err error) {
 		ClosingDelay: time.Hour, CardLifetime: time.Hour, Collateral: func() []byte { return bundle },
 		Epochs:   o.Epochs,
 		Claims:   host.Claims{Every: time.Hour, Threshold: 1, Age: time.Hour, Margin: time.Minute},
-		Enclaves: []host.Enclave{{ID: "e0", Transport: up, Authority: "enclave"}}, Chain: s.Chain, Now: o.Now}
+		Enclaves: enclaves, Chain: s.Chain, Now: o.Now}
 	if err = s.startHost("127.0.0.1:0"); err != nil {
 		return s, err
 	}
