@@ -83,7 +83,7 @@ func (p *Pool) note(t *Transport, fault *apierror.Error) {
 
 // failure says that whoever answers so is down, overloaded, or not to be trusted.
 func failure(f *apierror.Error) bool {
-	return f.Status >= 500 || f.Status == http.StatusForbidden || f.Status == http.StatusTooManyRequests
+	return f.Status >= 500 || f.Status == http.StatusForbidden || f.Status == http.StatusTooManyRequests || f.Status == http.StatusMisdirectedRequest
 }
 
 // models answers GET /v1/models for the hosts that answer. Those that rest are asked if no other does.

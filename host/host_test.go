@@ -734,7 +734,7 @@ func TestEnclaveFaults(t *testing.T) {
 		r.want(c.path, 502, "enclave_down", status, code)
 	}
 	status, code = r.ask(auth, stream1, "10")
-	r.want("sealed", 502, "enclave_down", status, code)
+	r.want("sealed", 421, "enclave_down", status, code)
 	r.advance(settleWithin + time.Second) // it stays away
 	if c := r.row(); c.Spent != 0 {
 		t.Errorf("a dead enclave was paid %d", c.Spent)

@@ -241,6 +241,10 @@ func (h *Host) relay(w http.ResponseWriter, r *http.Request, a *account, e *upst
 		if on.late() {
 			f = errSlow
 		}
+		if unconnected(err) {
+			err = nil // it has not run
+			f = apierror.New(421, "enclave_down", "there is no connection to the enclave", "use another enclave, or another host")
+		}
 		h.early(w, f)
 		return ending{}, lent, err
 	}

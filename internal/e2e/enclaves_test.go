@@ -60,12 +60,14 @@ func TestSeveralEnclaves(t *testing.T) {
 		name   string
 		hurdle func(id string) hurdle // in the way to the enclave that the client prefers
 		refuse error                  // of its engine
+		gone   bool                   // its process
 		code   string                 // of the request that meets it first; empty: it is served elsewhere
 	}{
 		{name: "its engine fails", refuse: ErrEngine},
 		{name: "its engine is full", refuse: &engine.RequestError{Status: 429, Message: "later", Code: "queue_full"}},
-		{name: "the host says that it does not answer", code: "enclave_unreachable", hurdle: func(id string) hurdle {
-			return at(id+"/sealed", answers(502, "enclave_unreachable"))
+		{name: "it is gone", gone: true},
+		{name: "the host says that it does not answer", code: "enclave_down", hurdle: func(id string) hurdle {
+			return at(id+"/sealed", answers(502, "enclave_down"))
 		}},
 		{name: "the answer breaks off", code: "answer_broken", hurdle: func(id string) hurdle {
 			return at(id+"/sealed", func(r *http.Request, next http.RoundTripper) (*http.Response, error) {
@@ -91,6 +93,9 @@ func TestSeveralEnclaves(t *testing.T) {
 				s.hurdle = c.hurdle(fmt.Sprintf("e%d", mine))
 			}
 			s.engines[mine].Refuse = c.refuse
+			if c.gone {
+				s.Enclaves[mine].Close()
+			}
 			if which, code := s.served(t); code != c.code || c.code == "" && which != 1-mine {
 				t.Errorf("%d answered, %q; the client prefers %d", which, code, mine)
 			}
@@ -143,7 +148,7 @@ func TestNoEnclaveServes(t *testing.T) {
 	if which, code := s.served(t); which != 0 || code != "" {
 		t.Errorf("%d answered, %q", which, code)
 	}
-	if n := s.cards.Load() - cards; n != 1 {
+	if n := s.cards.Load() - cards; n < 1 || n > 2 {
 		t.Errorf("the card was asked for %d times", n)
 	}
 }

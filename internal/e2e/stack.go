@@ -10,6 +10,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"io"
 	"log"
 	"net"
 	"net/http"
@@ -68,6 +69,7 @@ type Options struct {
 type Stack struct {
 	Authority *attestationtest.Authority
 	Enclave   *enclave.Enclave
+	Enclaves  []io.Closer // end the processes
 	Host      *host.Host
 	Ledger    *ledger.Ledger
 	Chain     *Chain
@@ -132,7 +134,7 @@ func Start(o Options) (s *Stack, err error) {
 		if err != nil {
 			return s, err
 		}
-		s.serve(l, e.Handler())
+		s.Enclaves = append(s.Enclaves, s.serve(l, e.Handler()))
 		up := host.EnclaveTransport(func(ctx context.Context) (net.Conn, error) { return new(net.Dialer).DialContext(ctx, "unix", path) })
 		if o.Between != nil {
 			up = o.Between(up)
@@ -216,10 +218,11 @@ func (s *Stack) KillHost() {
 // RestartHost follows KillHost.
 func (s *Stack) RestartHost() error { return s.startHost(strings.TrimPrefix(s.URL, "http://")) }
 
-func (s *Stack) serve(l net.Listener, h http.Handler) {
+func (s *Stack) serve(l net.Listener, h http.Handler) io.Closer {
 	srv := &http.Server{Handler: corked.Handler(h), ConnContext: corked.ConnContext, ReadHeaderTimeout: 10 * time.Second, ErrorLog: s.errorLog}
 	go srv.Serve(corked.Listener(l))
 	s.closers = append(s.closers, func() { srv.Close() })
+	return srv
 }
 
 // Close ends everything, the last started first.
