@@ -67,6 +67,7 @@ func TestEmbeddings(t *testing.T) {
 	}
 
 	for code, body := range map[string]string{
+		"send up to 64 texts":   `{"model":"test-model","dimensions":65536,"input":["a"` + strings.Repeat(`,"a"`, 64) + `]}`,
 		"invalid_value":         `{"model":"test-model","input":[1,2]}`,
 		"unsupported_parameter": `{"model":"test-model","input":"a","instruct":"b"}`,
 		"model_not_found":       `{"model":"other","input":"a"}`,

@@ -2,6 +2,7 @@ package openai
 
 import (
 	"bytes"
+	"context"
 	"encoding/base64"
 	"encoding/binary"
 	"encoding/json"
@@ -17,6 +18,10 @@ import (
 const (
 	maxInputs     = 2048    // texts of one request for embeddings, as OpenAI has it
 	maxDimensions = 1 << 16 // numbers of one embedding
+	maxNumbers    = 4 << 20 // numbers of one answer
+
+	// maxEmbeddings is bytes of an engine's answer: a float64 and what separates it from the next take 26 at most.
+	maxEmbeddings = 26*maxNumbers + 1<<20
 )
 
 var errEmbeddings = errors.New("openai: the engine's embeddings are not those of the request")
@@ -28,6 +33,7 @@ type embedding struct {
 	dimensions int  // 0: whatever the model has
 	base64     bool // the client wants little-endian float32 in base64
 	most       int64
+	size       int // dimensions of the answer
 }
 
 // rewriteEmbeddings returns the body to send. The engine is always asked for numbers: not all know base64, which SDKs ask for unless
@@ -67,6 +73,42 @@ func (d *Driver) rewriteEmbeddings(req engine.Request, models []engine.Model) (*
 		return nil, nil, err
 	}
 	return bytes.NewReader(b), e, nil
+}
+
+// fits refuses what no answer has room for: before the engine works on it, since nobody would pay for that.
+func (d *Driver) fits(ctx context.Context, e *embedding) (err error) {
+	size := e.dimensions
+	if size == 0 && e.inputs > maxNumbers/maxDimensions {
+		if size, err = d.size(ctx, e.model); err != nil {
+			return err
+		}
+	}
+	if e.inputs*size > maxNumbers {
+		return invalid("input", "%d texts of %d numbers each are more than the %d numbers that an answer has room for: send up to %d texts at once", e.inputs, size, maxNumbers, maxNumbers/size)
+	}
+	return nil
+}
+
+// size is how many numbers the model's embeddings have, as a short text shows once.
+func (d *Driver) size(ctx context.Context, model string) (int, error) {
+	if n, ok := d.sizes.Load(model); ok {
+		return n.(int), nil
+	}
+	body, err := json.Marshal(map[string]string{"model": model, "input": "a"})
+	if err != nil {
+		return 0, err
+	}
+	s, err := d.Start(ctx, engine.Request{Path: engine.PathEmbeddings, Body: body})
+	if err != nil {
+		return 0, err
+	}
+	defer s.Close()
+	if _, err := s.Next(); err != nil {
+		return 0, err
+	}
+	n := s.(*stream).embedding.size
+	d.sizes.Store(model, n)
+	return n, nil
 }
 
 // inputs counts the texts of an input.
@@ -139,6 +181,7 @@ func (e *embedding) answer(b []byte) ([]byte, engine.Usage, error) {
 	if err != nil {
 		return nil, u, err
 	}
+	e.size = size
 	u.Prompt = *in.Usage.Prompt
 	return fmt.Appendf(out, `],"model":%s,"usage":{"prompt_tokens":%d,"total_tokens":%d}}`, model, u.Prompt, u.Prompt), u, nil
 }

@@ -1,10 +1,15 @@
 package openai_test
 
 import (
+	"cmp"
 	"encoding/base64"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
+	"net/http"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"github.com/bombyx-network/bombyx/enclave/engine"
@@ -125,6 +130,75 @@ func TestEmbeddingsOfTheEngine(t *testing.T) {
 		}
 	}
 	_, _, err := collect(t, driver(t, newFake(t, status(400, `{"error":{"message":"The model does not support Embeddings API","code":400}}`)), openai.VLLM), embed(`"input":"a"`))
+	if e := new(engine.RequestError); !errors.As(err, &e) || e.Status != 400 || !strings.Contains(e.Message, "does not support") {
+		t.Errorf("a chat model: %v", err)
+	}
+}
+
+// sized answers with embeddings of as many numbers as asked for, or of size, each the longest that a float64 can be.
+func sized(size int, sent *atomic.Int64) func(http.ResponseWriter, *http.Request) {
+	return func(w http.ResponseWriter, r *http.Request) {
+		var q struct {
+			Input      any
+			Dimensions int
+		}
+		if json.NewDecoder(r.Body).Decode(&q) != nil {
+			w.WriteHeader(http.StatusBadRequest)
+			return
+		}
+		texts, ok := q.Input.([]any)
+		if !ok {
+			texts = []any{q.Input}
+		}
+		sent.Add(int64(len(texts)))
+		w.Header().Set("Content-Type", "application/json")
+		io.WriteString(w, `{"object": "list", "data": [`)
+		numbers := strings.TrimSuffix(strings.Repeat("-1.2345678901234567e-05, ", cmp.Or(q.Dimensions, size)), ", ")
+		for i := range texts {
+			fmt.Fprintf(w, `%s{"object": "embedding", "index": %d, "embedding": [%s]}`, strings.Repeat(", ", min(i, 1)), i, numbers)
+		}
+		fmt.Fprintf(w, `], "usage": {"prompt_tokens": %d}}`, len(texts))
+	}
+}
+
+func texts(n int, members string) engine.Request {
+	return embed(`"encoding_format":"base64","input":["` + strings.Repeat(`a","`, n-1) + `a"]` + members)
+}
+
+// What would not fit into an answer is refused before the engine works on it.
+func TestEmbeddingsThatDoNotFit(t *testing.T) {
+	var sent atomic.Int64 // texts
+	f := newFake(t, sized(4096, &sent))
+	d := driver(t, f, openai.VLLM)
+	for _, c := range []struct {
+		n       int
+		members string
+		fit     int   // that many would have, where these do not
+		sent    int64 // to the engine
+	}{
+		{1, "", 0, 1},
+		{64, "", 0, 64},
+		{2048, `,"dimensions":2049`, 2047, 0},
+		{65, `,"dimensions":65536`, 64, 0},
+		{2048, `,"dimensions":2`, 0, 2048},
+		{2048, "", 1024, 1}, // one, for its dimensions
+		{2048, "", 1024, 0},
+		{1025, "", 1024, 0},
+		{65, "", 0, 65},
+	} {
+		sent.Store(0)
+		got, _, err := collect(t, d, texts(c.n, c.members))
+		var e *engine.RequestError
+		if c.fit == 0 && (err != nil || len(got) != 1) ||
+			c.fit > 0 && (!errors.As(err, &e) || e.Status != 400 || e.Param != "input" || !strings.HasSuffix(e.Message, fmt.Sprintf("send up to %d texts at once", c.fit))) {
+			t.Errorf("%d texts%s: %d answers, %v", c.n, c.members, len(got), err)
+		}
+		if n := sent.Load(); n != c.sent {
+			t.Errorf("%d texts%s: the engine worked on %d", c.n, c.members, n)
+		}
+	}
+	f.answer = status(400, `{"error":{"message":"The model does not support Embeddings API","code":400}}`)
+	_, _, err := collect(t, driver(t, f, openai.VLLM), texts(65, ""))
 	if e := new(engine.RequestError); !errors.As(err, &e) || e.Status != 400 || !strings.Contains(e.Message, "does not support") {
 		t.Errorf("a chat model: %v", err)
 	}

@@ -32,6 +32,7 @@ import (
 	"net/url"
 	"path/filepath"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -45,7 +46,7 @@ const (
 	DefaultAnswerTimeout = 30 * time.Minute
 
 	maxEvent    = 1 << 20  // bytes of one event of a stream
-	maxAnswer   = 64 << 20 // bytes of an answer that is not streamed
+	maxAnswer   = 64 << 20 // bytes of a completion that is not streamed
 	maxError    = 64 << 10 // bytes of an error answer that are read
 	maxModels   = 1000
 	maxListing  = 4 << 20
@@ -90,6 +91,7 @@ type Driver struct {
 	base      string
 	transport *direct.Transport
 	models    atomic.Pointer[[]engine.Model]
+	sizes     sync.Map // numbers of an embedding, by model
 }
 
 var _ engine.Engine = (*Driver)(nil)
@@ -250,7 +252,9 @@ func (d *Driver) Start(ctx context.Context, req engine.Request) (engine.Stream, 
 	var e *embedding
 	var err error
 	if req.Path == engine.PathEmbeddings {
-		body, e, err = d.rewriteEmbeddings(req, *models)
+		if body, e, err = d.rewriteEmbeddings(req, *models); err == nil {
+			err = d.fits(ctx, e)
+		}
 	} else {
 		body, o, err = d.rewrite(req, *models)
 	}

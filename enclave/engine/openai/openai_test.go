@@ -51,6 +51,7 @@ func (f *fake) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	s := string(b)
 	f.body.Store(&s)
 	f.header.Store(&r.Header)
+	r.Body = io.NopCloser(strings.NewReader(s))
 	f.answer(w, r)
 }
 

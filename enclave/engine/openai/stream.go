@@ -161,12 +161,13 @@ func (s *stream) whole() (engine.Event, error) {
 	if s.final {
 		return engine.Event{}, io.EOF
 	}
-	b, err := io.ReadAll(io.LimitReader(s.body, maxAnswer+1))
-	if err != nil {
-		return engine.Event{}, s.why(context.Cause(s.ctx), fmt.Errorf("openai: reading the engine's answer: %w", err))
+	limit := int64(maxAnswer)
+	if s.embedding != nil {
+		limit = maxEmbeddings
 	}
-	if len(b) > maxAnswer {
-		return engine.Event{}, fmt.Errorf("openai: the engine's answer exceeds %d bytes", maxAnswer)
+	b, err := readAll(s.body, limit)
+	if err != nil {
+		return engine.Event{}, s.why(context.Cause(s.ctx), err)
 	}
 	if s.embedding != nil {
 		if b, s.usage, err = s.embedding.answer(b); err != nil {
