@@ -194,6 +194,9 @@ func talk(ts *testscript.TestScript, neg bool, method, url, body, pattern string
 	req, err := http.NewRequestWithContext(ctx, method, url, strings.NewReader(body))
 	ts.Check(err)
 	req.Header.Set("Content-Type", "application/json")
+	if key := ts.Getenv("API_KEY"); key != "" {
+		req.Header.Set("Authorization", "Bearer "+key)
+	}
 	if neg { // as a web page's would
 		req.Header.Set("Origin", "https://page.example")
 	}
