@@ -134,6 +134,15 @@ func (u *purse) free() uint64 { return u.limit() - min(u.limit(), u.used()) }
 // it gets.
 func (u *purse) covered() bool { return u.sent >= min(u.used(), u.limit()) }
 
+// headroom is what part of the window a voucher covers beyond what is held. A host that is left alone with it claims all of
+// it; without any, each request would wait for a voucher.
+const headroom = 8
+
+// ample reports whether the voucher that the host has will do for some more requests.
+func (u *purse) ample() bool {
+	return u.closed || u.sent >= min(u.used()+u.t.cfg.Window/headroom/2, u.limit())
+}
+
 // take begins a request, if there is room, and returns what it holds for it. It
 // begins only with enough to go on without waiting for others; alone, once the
 // host has been asked, it makes do with what there is.
@@ -170,9 +179,12 @@ func (u *purse) reserve(ctx context.Context, n needs) (keep uint64, token string
 	}
 	u.mu.Lock()
 	token = u.token
-	covered := token != "" && u.covered()
+	covered, ample := token != "" && u.covered(), u.ample()
 	u.mu.Unlock()
 	if covered {
+		if !ample {
+			u.refill(ctx)
+		}
 		return keep, token, nil
 	}
 	if token, fault = u.fund(ctx, nil); fault != nil {
@@ -467,17 +479,32 @@ func (u *purse) fund(ctx context.Context, headers []string) (string, *apierror.E
 		return "", fault
 	}
 	defer u.endTalk()
+	return u.give(ctx, headers)
+}
+
+// refill is fund before it is needed: one request waits for it, not all that come then. What fails now fails again once it is.
+func (u *purse) refill(ctx context.Context) {
+	select {
+	case u.talk <- struct{}{}:
+		defer u.endTalk()
+		u.give(ctx, nil)
+	default: // it is under way
+	}
+}
+
+// give is fund for who has the talk.
+func (u *purse) give(ctx context.Context, headers []string) (string, *apierror.Error) {
 	for try := 1; ; try++ {
 		token, fault := u.openSession(ctx)
 		if fault != nil {
 			return "", fault
 		}
-		v, covered := u.sign()
-		if covered && headers == nil {
+		v, ample := u.sign()
+		if ample && headers == nil {
 			return token, nil
 		}
 		wire, err := v.MarshalBinary()
-		if err == nil && !covered && u.p.Flush != nil {
+		if err == nil && !ample && u.p.Flush != nil {
 			err = u.p.Flush()
 		}
 		if err != nil {
@@ -499,20 +526,20 @@ func (u *purse) fund(ctx context.Context, headers []string) (string, *apierror.E
 	}
 }
 
-// sign returns a voucher as far as one may go now; covered says that the host
+// sign returns a voucher for what is held, and some more; ample says that the host
 // needs no other than it has.
-func (u *purse) sign() (v channel.SignedVoucher, covered bool) {
+func (u *purse) sign() (v channel.SignedVoucher, ample bool) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	if covered = u.covered(); !covered {
-		u.state.Signed = u.limit()
+	if ample = u.ample(); !ample {
+		u.state.Signed = max(u.state.Signed, min(u.used()+u.t.cfg.Window/headroom, u.limit()))
 		u.save("")
 	}
 	v = channel.Voucher{GlobalID: u.p.Network, Channel: u.address, Total: u.state.Signed, Head: u.state.Head}.Sign(u.p.Key)
-	if !covered && u.t.cfg.Trace.Voucher != nil {
+	if !ample && u.t.cfg.Trace.Voucher != nil {
 		u.t.cfg.Trace.Voucher(&v)
 	}
-	return v, covered
+	return v, ample
 }
 
 // close stops further requests and drops the session: a new one says what the

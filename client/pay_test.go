@@ -2,10 +2,14 @@ package client
 
 import (
 	"context"
+	"crypto/ed25519"
+	"errors"
+	"net/http"
 	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
+	"time"
 )
 
 func testPurse(window, signed, settled uint64) *purse {
@@ -213,4 +217,76 @@ func TestRunningComesFirst(t *testing.T) {
 			t.Fatalf("%d kept, %d wait, newcomer %v", a.keep, len(u.short), began)
 		}
 	})
+}
+
+// A voucher is for an eighth of the window more than what is held, the next is due when half of that is left, and none is for
+// more than the limit.
+func TestVouchersRunLittleAhead(t *testing.T) {
+	u := testPurse(8000, 0, 100)
+	_, u.p.Key, _ = ed25519.GenerateKey(nil)
+	u.sent = 0
+	sign := func(want uint64, ample bool) {
+		t.Helper()
+		v, enough := u.sign()
+		if v.Total != want || enough != ample {
+			t.Errorf("a voucher over %d, ample %t; want %d, %t", v.Total, enough, want, ample)
+		}
+		u.sent = v.Total
+	}
+	sign(1100, false)
+	u.held = 500 // 500 are left, half of the eighth
+	sign(1100, true)
+	u.held = 501
+	if !u.covered() {
+		t.Error("what is held is not covered")
+	}
+	sign(1601, false)
+	u.held = 2000
+	if u.covered() {
+		t.Error("2100 are covered by 1601")
+	}
+	sign(3100, false)
+	u.held = 7900
+	sign(8100, false) // the limit
+	u.held = 8000
+	sign(8100, true)
+	u.closed = true
+	u.state.Settled = 5000 // nothing more is signed for a closed channel
+	sign(8100, true)
+}
+
+// Of requests that come when little is left one sends the next voucher, and the others do not wait for it.
+func TestOneRequestRefills(t *testing.T) {
+	u := testPurse(8000, 0, 0)
+	_, u.p.Key, _ = ed25519.GenerateKey(nil)
+	u.sent, u.state.Signed = 10, 10
+	asked, answer := make(chan string), make(chan error)
+	u.t.cfg.Base = roundTrip(func(r *http.Request) (*http.Response, error) {
+		asked <- r.URL.Path
+		return nil, <-answer
+	})
+	u.t.cfg.Timeout = time.Minute
+	u.talk = make(chan struct{}, 1)
+	n := needs{bound: 1, least: 1, bare: 1, window: 8000}
+	reserve := func() (token string) {
+		keep, token, fault := u.reserve(t.Context(), n)
+		if keep != 1 || fault != nil {
+			t.Errorf("%d, %v", keep, fault)
+		}
+		return token
+	}
+	done := make(chan string)
+	go func() { done <- reserve() }()
+	if path := <-asked; path != "/v1/voucher" {
+		t.Errorf("it asks for %s", path)
+	}
+	for range 3 {
+		if token := reserve(); token != "t" {
+			t.Errorf("token %q", token)
+		}
+	}
+	answer <- errors.New("the host fails") // what is covered goes on all the same
+	if token := <-done; token != "t" {
+		t.Errorf("token %q", token)
+	}
 }
