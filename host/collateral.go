@@ -3,9 +3,7 @@ package host
 import (
 	"fmt"
 	"log/slog"
-	"os"
 	"sync"
-	"time"
 
 	"github.com/bombyx-network/bombyx/attestation/collateral"
 )
@@ -13,17 +11,11 @@ import (
 // A CollateralFile is a bundle in a file that may be replaced while the host runs: collateral expires within weeks, OCSP answers
 // within hours.
 type CollateralFile struct {
-	path string
-	log  *slog.Logger
+	log *slog.Logger
 
 	mu     sync.Mutex
+	file   file
 	bundle []byte
-	read   fileState // of the last attempt
-}
-
-type fileState struct {
-	modified time.Time
-	size     int64
 }
 
 // OpenCollateral reads the bundle at path. The log, which may be nil, hears of replacements.
@@ -31,7 +23,7 @@ func OpenCollateral(path string, log *slog.Logger) (*CollateralFile, error) {
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
-	f := &CollateralFile{path: path, log: log}
+	f := &CollateralFile{file: file{path: path, limit: maxDocument}, log: log}
 	return f, f.refresh()
 }
 
@@ -45,27 +37,14 @@ func (f *CollateralFile) Bundle() []byte {
 	return f.bundle
 }
 
-// refresh looks at a file once, whatever it holds, until it changes again.
 func (f *CollateralFile) refresh() error {
-	info, err := os.Stat(f.path)
-	if err != nil {
-		return err
-	}
-	now := fileState{info.ModTime(), info.Size()}
-	if now == f.read {
-		return nil
-	}
-	f.read = now
-	if info.Size() > maxDocument {
-		return fmt.Errorf("%s: %d bytes, clients take %d", f.path, info.Size(), maxDocument)
-	}
-	b, err := os.ReadFile(f.path)
-	if err != nil {
+	b, err := f.file.changed()
+	if err != nil || b == nil {
 		return err
 	}
 	parsed, err := collateral.Parse(b)
 	if err != nil {
-		return fmt.Errorf("%s: %w", f.path, err)
+		return fmt.Errorf("%s: %w", f.file.path, err)
 	}
 	f.bundle = b
 	f.log.Info("collateral", "items", len(parsed.Items()), "bundle", fmt.Sprintf("%x", parsed.Digest()))

@@ -3,6 +3,7 @@ package host
 import (
 	"context"
 	"errors"
+	"slices"
 	"time"
 
 	"github.com/bombyx-network/bombyx/host/ledger"
@@ -183,6 +184,7 @@ func (h *Host) housekeep(ctx context.Context) {
 	tick := time.NewTicker(holdLook)
 	defer tick.Stop()
 	for inherited := false; ; {
+		h.drain()
 		if !inherited {
 			inherited = h.inherit(ctx)
 		}
@@ -192,6 +194,17 @@ func (h *Host) housekeep(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		}
+	}
+}
+
+// drain has the enclaves on the list take no new requests, and all others some again.
+func (h *Host) drain() {
+	if h.cfg.Drain == nil {
+		return
+	}
+	list := h.cfg.Drain()
+	for id, e := range h.enclaves {
+		e.drained.Store(slices.Contains(list, id))
 	}
 }
 

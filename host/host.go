@@ -73,7 +73,8 @@ type Config struct {
 	MinDeposit   uint64        // a channel must have held this much to be served
 	ClosingDelay time.Duration // a channel must give this long to claim
 	CardLifetime time.Duration
-	Collateral   func() []byte // bundle handed to clients; nil, or one that returns nil, serves none
+	Collateral   func() []byte   // bundle handed to clients; nil, or one that returns nil, serves none
+	Drain        func() []string // ids of enclaves that get no new requests, asked for each second; nil for none
 	Claims       Claims
 	Epochs       Epochs // optional
 	Enclaves     []Enclave
@@ -159,6 +160,7 @@ func New(ctx context.Context, cfg Config) (*Host, error) {
 	if err := cfg.Ledger.Take(ctx, slices.Collect(maps.Keys(h.enclaves))...); err != nil {
 		return nil, err
 	}
+	h.drain()
 	return h, nil
 }
 
@@ -206,7 +208,12 @@ func (h *Host) Card(ctx context.Context) (string, error) {
 	entries, errs := make([]*card.Enclave, len(h.cfg.Enclaves)), make([]error, len(h.cfg.Enclaves))
 	var all sync.WaitGroup
 	for i, e := range h.cfg.Enclaves { // at once: those that hang delay the card as one does
-		all.Go(func() { entries[i], errs[i] = h.enclaves[e.ID].describe(ctx, &h.cfg, now) })
+		up := h.enclaves[e.ID]
+		if up.drained.Load() {
+			errs[i] = errors.New("it is drained")
+			continue
+		}
+		all.Go(func() { entries[i], errs[i] = up.describe(ctx, &h.cfg, now) })
 	}
 	all.Wait()
 	var down []error

@@ -35,6 +35,10 @@ func (h *Host) serveSealed(w http.ResponseWriter, r *http.Request) {
 		h.fail(w, unknownEnclave())
 		return
 	}
+	if e.drained.Load() {
+		h.refuse(w, a, apierror.New(421, "enclave_drained", "the enclave takes no new requests", "use another enclave, or another host"))
+		return
+	}
 	id := r.Header.Get("Bombyx-Stream")
 	allot, fault := parseAllot(r.Header.Get("Bombyx-Allot"))
 	switch {

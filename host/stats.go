@@ -62,7 +62,7 @@ var (
 	results = []string{"paid", "too_small", "failed"}
 	// codes are those of docs/protocol.md, "Errors", that host and enclaves answer with.
 	codes = []string{"bad_session", "bad_signature", "busy", "cancelled", "chain_down", "channel_ended", "channel_held", "close_failed", "closing", "duplicate_stream",
-		"enclave_down", "engine_down", "engine_error", "engine_timeout", "insufficient_credit", "ledger_down", "malformed_agreement", "malformed_body", "malformed_envelope",
+		"enclave_down", "enclave_drained", "engine_down", "engine_error", "engine_timeout", "insufficient_credit", "ledger_down", "malformed_agreement", "malformed_body", "malformed_envelope",
 		"malformed_epoch", "malformed_header", "malformed_json", "malformed_nonce", "malformed_request", "malformed_session", "malformed_voucher",
 		"max_tokens_out_of_range", "max_tokens_required", "method_not_allowed", "model_not_found", "no_collateral", "no_enclave", "no_epoch", "no_evidence", "no_keys",
 		"no_wallet", "other", "replayed", "request_too_large", "slow_request", "stale", "stale_session", "streams_running", "taken_over", "truncated_request",
@@ -204,6 +204,7 @@ type Calls struct{ Made, Failed uint64 }
 type EnclaveStats struct {
 	ID       string
 	Running  int   // requests
+	Drained  bool  // takes no new ones
 	Evidence Calls // documents made for clients, and for epochs
 }
 
@@ -239,7 +240,7 @@ func (h *Host) Stats() *Stats {
 	}
 	for _, e := range h.cfg.Enclaves {
 		up := h.enclaves[e.ID]
-		s.Enclaves = append(s.Enclaves, EnclaveStats{e.ID, running[up], Calls{up.evidence.Load(), up.evidenceFailed.Load()}})
+		s.Enclaves = append(s.Enclaves, EnclaveStats{e.ID, running[up], up.drained.Load(), Calls{up.evidence.Load(), up.evidenceFailed.Load()}})
 	}
 	return s
 }

@@ -36,6 +36,7 @@ type upstream struct {
 	epoch   epochDocument
 
 	evidence, evidenceFailed atomic.Uint64 // documents asked for
+	drained                  atomic.Bool   // takes no new requests
 
 	mu   sync.Mutex
 	card *card.Enclave

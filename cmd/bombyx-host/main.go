@@ -55,6 +55,7 @@ type config struct {
 	CardLifetime uint32     `json:"card_lifetime"` // seconds: how long clients may keep prices
 	Ledger       string     `json:"ledger"`        // SQLite file or postgres:// URL: the money; back it up
 	Collateral   string     `json:"collateral"`    // optional: bundle handed to clients; a new one is taken up when the file is replaced
+	Drain        string     `json:"drain"`         // optional: file that lists enclaves which get no new requests, an id a line; taken up when it changes
 	Monitor      string     `json:"monitor"`       // optional: unix:PATH or tcp:127.0.0.1:PORT, where metrics and a page are served to you
 	Epoch        uint32     `json:"epoch"`         // optional: seconds that one evidence document serves all clients whose policies accept it; without, each has its own made
 	ADNL         struct {
@@ -332,6 +333,13 @@ func setUp(ctx context.Context, c *config, dir string, journal *monitor.Journal)
 			return nil, err
 		}
 		cfg.Enclaves = append(cfg.Enclaves, host.Enclave{ID: e.ID, Authority: "enclave", Transport: host.EnclaveTransport(a.In(dir).Dial)})
+	}
+	if c.Drain != "" {
+		file, err := host.OpenDrain(at(c.Drain), cfg.Enclaves, log)
+		if err != nil {
+			return nil, cli.Errorf(cli.Usage, "write ids of enclaves of this configuration, one a line", "drain: %w", err)
+		}
+		cfg.Drain = file.List
 	}
 	h, err := host.New(ctx, cfg)
 	if err != nil {

@@ -397,3 +397,48 @@ func TestMonitorOnItsOwn(t *testing.T) {
 		}
 	}
 }
+
+// An enclave whose id is written into the file that drain names gets no new requests from then on, and some again when it is
+// taken out.
+func TestDrainFile(t *testing.T) {
+	n := localNetwork(t)
+	path := configure(t, n, func(c map[string]any) { c["drain"], c["monitor"] = "drain", "tcp:127.0.0.1:0" })
+	list := filepath.Join(filepath.Dir(path), "drain")
+	said := start(t, path, `^host [0-9a-f]{64} serves on (127\.0\.0\.1:\d+)\n$`, `^host shows itself on (http://127\.0\.0\.1:\d+)\n$`)
+	drained := func(want string) {
+		t.Helper()
+		for begin := time.Now(); ; time.Sleep(20 * time.Millisecond) {
+			resp, err := http.Get(said[1][1] + "/metrics")
+			if err != nil {
+				t.Fatal(err)
+			}
+			b, err := io.ReadAll(resp.Body)
+			resp.Body.Close()
+			if err != nil {
+				t.Fatal(err)
+			}
+			if strings.Contains(string(b), `bombyx_host_enclave_drained{enclave="a"} `+want+"\n") {
+				return
+			}
+			if time.Since(begin) > 20*time.Second {
+				t.Fatalf("the enclave is not drained: %s, by\n%s", want, b)
+			}
+		}
+	}
+	drained("0")
+	if err := os.WriteFile(list, []byte("a\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	drained("1")
+	if err := os.Remove(list); err != nil {
+		t.Fatal(err)
+	}
+	drained("0")
+
+	wrong := configure(t, n, func(c map[string]any) { c["drain"] = "network.json" })
+	_, err := run(t.Context(), "serve", "--config", wrong)
+	var e *cli.Error
+	if !errors.As(err, &e) || e.Code != cli.Usage || !strings.Contains(e.Error(), "there is no enclave") {
+		t.Errorf("a list of something else: %v", err)
+	}
+}

@@ -31,6 +31,7 @@ var hints = map[string]string{
 	"deadline is near, and requests may run on":         "see the enclave's log: what it still delivers there is not paid",
 	"close: chain does not answer":                      "the client can try again or close alone",
 	"close failed":                                      "the client can try again or close alone",
+	"drain: the list before holds":                      "read the error; write ids of enclaves in host.json, one a line",
 	"collateral: clients get the old bundle":            "read the error; make the bundle anew before what is in the old one expires",
 }
 

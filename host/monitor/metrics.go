@@ -36,6 +36,7 @@ var (
 	sessions       = gauge("sessions", "Sessions of clients.")
 	reserved       = gauge("reserved_nanogram", "What running requests may cost.")
 	enclaveUp      = gauge("enclave_up", "Whether the enclave and its engine answer.", "enclave")
+	drained        = gauge("enclave_drained", "Whether the enclave gets no new requests.", "enclave")
 	evidence       = counter("evidence_requests_total", "Evidence documents asked of the enclave.", "enclave")
 	evidenceErrors = counter("evidence_errors_total", "Evidence documents that the enclave did not make.", "enclave")
 	chainUp        = gauge("chain_up", "Whether a liteserver gives a provable answer.")
@@ -59,7 +60,7 @@ var (
 
 // Describe implements [prometheus.Collector].
 func (w *watch) Describe(ch chan<- *prometheus.Desc) {
-	for _, m := range []metric{requests, refused, answers, requestBytes, answerBytes, running, sessions, reserved, enclaveUp, evidence, evidenceErrors, chainUp, chainCalls,
+	for _, m := range []metric{requests, refused, answers, requestBytes, answerBytes, running, sessions, reserved, enclaveUp, drained, evidence, evidenceErrors, chainUp, chainCalls,
 		chainErrors, lastBlock, claims, claimFees, lastClaim, balance, ledgerUp, openChannels, unsettled, earnedTotal, authorised, claimed, unclaimed, atRisk, lost} {
 		ch <- m.Desc
 	}
@@ -107,6 +108,7 @@ func (w *watch) Collect(ch chan<- prometheus.Metric) {
 		put(evidence, float64(e.Evidence.Made), e.ID)
 		put(evidenceErrors, float64(e.Evidence.Failed), e.ID)
 		put(enclaveUp, is(l.health[i] == nil), e.ID)
+		put(drained, is(e.Drained), e.ID)
 	}
 	if put(ledgerUp, is(l.err == nil)); l.err != nil {
 		return

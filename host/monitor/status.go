@@ -81,6 +81,7 @@ type Enclave struct {
 	Up       bool   `json:"up"`
 	Error    string `json:"error"`
 	Running  int    `json:"running"`
+	Drained  bool   `json:"drained"`
 	Today    uint64 `json:"earned_today"`
 	All      uint64 `json:"earned"`
 	Evidence uint64 `json:"evidence_requests"`
@@ -175,7 +176,7 @@ func (w *watch) status() *Status {
 		}
 	}
 	for i, e := range s.Enclaves {
-		out.Enclaves = append(out.Enclaves, Enclave{ID: e.ID, Up: l.health[i] == nil, Error: text(l.health[i]), Running: e.Running, Evidence: e.Evidence.Made, Failed: e.Evidence.Failed})
+		out.Enclaves = append(out.Enclaves, Enclave{ID: e.ID, Up: l.health[i] == nil, Error: text(l.health[i]), Running: e.Running, Drained: e.Drained, Evidence: e.Evidence.Made, Failed: e.Evidence.Failed})
 	}
 	if l.err != nil {
 		return out

@@ -66,6 +66,7 @@ func TestSeveralEnclaves(t *testing.T) {
 		{name: "its engine fails", refuse: ErrEngine},
 		{name: "its engine is full", refuse: &engine.RequestError{Status: 429, Message: "later", Code: "queue_full"}},
 		{name: "it is gone", gone: true},
+		{name: "it is drained", hurdle: func(id string) hurdle { return at(id+"/sealed", answers(421, "enclave_drained")) }},
 		{name: "the host says that it does not answer", code: "enclave_down", hurdle: func(id string) hurdle {
 			return at(id+"/sealed", answers(502, "enclave_down"))
 		}},

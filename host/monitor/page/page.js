@@ -74,7 +74,7 @@ function draw(s) {
       (s.money.unsettled_channels ? ", " + s.money.unsettled_channels + " not settled since an earlier process" : "");
   }
   rows(at("balances"), s.balances.map((b) => [b.role === "payee" ? "Payee holds" : "Wallet for claims holds", b.error ? b.error : gram(b.balance) + " (" + b.address + ")"]));
-  at("enclaves").replaceChildren(...s.enclaves.map((e) => row(e.id, e.up ? node("td", "answers", "up") : node("td", "does not answer: " + e.error, "down why"), e.running,
+  at("enclaves").replaceChildren(...s.enclaves.map((e) => row(e.id, e.drained ? node("td", e.running ? "drained: no new requests" : "drained: can be stopped", "warn") : e.up ? node("td", "answers", "up") : node("td", "does not answer: " + e.error, "down why"), e.running,
     gram(e.earned_today), gram(e.earned), e.evidence_requests + (e.evidence_errors ? ", " + e.evidence_errors + " failed" : ""))));
   const counts = (m) => Object.entries(m).filter(([, n]) => n).sort(([, a], [, b]) => b - a).map(([k, n]) => n + " " + k.replaceAll("_", " ")).join(", ") || "none";
   rows(at("work"), [
@@ -102,7 +102,7 @@ function draw(s) {
       c.deadline ? c.deadline.slice(0, 16).replace("T", " ") : "");
   }));
   const wrong = [s.ledger && "the ledger does not answer: " + s.ledger, !s.chain.up && "the chain does not answer",
-    ...s.enclaves.filter((e) => !e.up).map((e) => "enclave " + e.id + " does not answer"),
+    ...s.enclaves.filter((e) => !e.up && !e.drained).map((e) => "enclave " + e.id + " does not answer"),
     s.money && s.money.at_risk > 0 && "money is at risk"].filter(Boolean);
   at("state").textContent = wrong.length ? wrong.join("; ") : "All is well";
   at("page").dataset.state = wrong.length ? "attention" : "well";
