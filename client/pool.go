@@ -28,26 +28,27 @@ type Pool struct {
 
 // RoundTrip implements http.RoundTripper.
 func (p *Pool) RoundTrip(req *http.Request) (*http.Response, error) {
-	return respond(req, func(body []byte) (*http.Response, *apierror.Error) {
+	return respond(req, func(body []byte) (*http.Response, *apierror.Error, bool) {
 		if req.Method == http.MethodGet && req.URL.Path == modelsPath {
-			return p.models(req.Context())
+			resp, fault := p.models(req.Context())
+			return resp, fault, true
 		}
 		return p.serve(req, body)
 	})
 }
 
-func (p *Pool) serve(req *http.Request, body []byte) (*http.Response, *apierror.Error) {
+func (p *Pool) serve(req *http.Request, body []byte) (*http.Response, *apierror.Error, bool) {
 	var first *apierror.Error // speaks for the host that the user likes best
 	awake, resting := p.order()
 	for left := append(awake, resting...); len(left) > 0; left = left[1:] {
 		t := left[0]
 		resp, fault, unrun := t.serve(req, body)
 		if req.Context().Err() != nil {
-			return resp, fault
+			return resp, fault, unrun
 		}
 		p.note(t, fault)
 		if fault == nil || !unrun {
-			return resp, fault
+			return resp, fault, unrun
 		}
 		if p.Passed != nil && len(left) > 1 && fault.Code != modelNotFound {
 			p.Passed(t.cfg.Host, fault)
@@ -56,7 +57,7 @@ func (p *Pool) serve(req *http.Request, body []byte) (*http.Response, *apierror.
 			first = fault
 		}
 	}
-	return nil, first
+	return nil, first, true
 }
 
 // order is the hosts, and those that rest.

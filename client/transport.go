@@ -1,7 +1,7 @@
 // Package client sends OpenAI-style requests to models in confidential VMs on
 // other people's machines, and pays for the answers.
 //
-// Its [Transport] is an http.RoundTripper. Before anything leaves this machine
+// Its [Transport] is an http.RoundTripper to one host, a [Pool] to several. Before anything leaves this machine
 // it appraises the enclave's Evidence under the user's policy; it then seals
 // each request to the attested key, signs vouchers while the answer streams,
 // and checks the enclave's receipt before the answer counts as complete:
@@ -205,14 +205,11 @@ func newTransport(cfg Config) *Transport {
 
 // RoundTrip implements http.RoundTripper.
 func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
-	return respond(req, func(body []byte) (*http.Response, *apierror.Error) {
-		resp, fault, _ := t.serve(req, body)
-		return resp, fault
-	})
+	return respond(req, func(body []byte) (*http.Response, *apierror.Error, bool) { return t.serve(req, body) })
 }
 
 // respond reads a request's body and answers with a fault as with anything else.
-func respond(req *http.Request, serve func(body []byte) (*http.Response, *apierror.Error)) (*http.Response, error) {
+func respond(req *http.Request, serve func(body []byte) (*http.Response, *apierror.Error, bool)) (*http.Response, error) {
 	var body []byte
 	if req.Body != nil {
 		defer req.Body.Close()
@@ -221,24 +218,31 @@ func respond(req *http.Request, serve func(body []byte) (*http.Response, *apierr
 			return nil, fmt.Errorf("client: reading the request: %w", err)
 		}
 	}
-	resp, fault := serve(body)
+	resp, fault, unrun := serve(body)
 	if fault != nil {
 		if err := req.Context().Err(); err != nil {
 			return nil, err
 		}
-		return faultResponse(req, fault), nil
+		return faultResponse(req, fault, unrun), nil
 	}
 	resp.Request = req
 	return resp, nil
 }
 
-func faultResponse(req *http.Request, f *apierror.Error) *http.Response {
+// faultResponse keeps SDKs from sending again what may have run, and would be paid for twice.
+func faultResponse(req *http.Request, f *apierror.Error, unrun bool) *http.Response {
 	b := f.JSON()
+	h := http.Header{"Content-Type": {"application/json"}, "Content-Length": {strconv.Itoa(len(b))}}
+	if f.RetryAfter > 0 {
+		h.Set("Retry-After", strconv.Itoa(f.RetryAfter))
+	}
+	if !unrun || f.Status != http.StatusTooManyRequests && f.Status != http.StatusServiceUnavailable {
+		h.Set("X-Should-Retry", "false")
+	}
 	return &http.Response{
 		Status: fmt.Sprintf("%d %s", f.Status, http.StatusText(f.Status)), StatusCode: f.Status,
 		Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1, Request: req,
-		Header:        http.Header{"Content-Type": {"application/json"}, "Content-Length": {strconv.Itoa(len(b))}, "X-Should-Retry": {"false"}},
-		ContentLength: int64(len(b)), Body: io.NopCloser(bytes.NewReader(b)),
+		Header: h, ContentLength: int64(len(b)), Body: io.NopCloser(bytes.NewReader(b)),
 	}
 }
 

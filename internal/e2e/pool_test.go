@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"slices"
 	"strings"
 	"sync"
@@ -262,4 +263,45 @@ func TestPoolRests(t *testing.T) {
 	}
 	p.hurdle = nil
 	expect("after a cancelled request", 1, true)
+}
+
+// SDKs may send again what was refused for now and has not been run, and nothing else.
+func TestShouldRetry(t *testing.T) {
+	for _, c := range []struct {
+		name   string
+		engine error
+		hurdle hurdle
+		code   string
+		again  bool
+		after  string // Retry-After
+	}{
+		{name: "engine full", engine: &engine.RequestError{Status: 429, Message: "later", Code: "queue_full"}, code: "queue_full", again: true},
+		{name: "no session now", hurdle: at("/v1/session", func(r *http.Request, _ http.RoundTripper) (*http.Response, error) {
+			w := httptest.NewRecorder()
+			apierror.New(503, "chain_down", "no", "").After(7 * time.Second).Write(w)
+			return w.Result(), nil
+		}), code: "chain_down", again: true, after: "7"},
+		{name: "request at fault", engine: &engine.RequestError{Status: 400, Message: "no", Code: "bad_parameter"}, code: "bad_parameter"},
+		{name: "engine fails", engine: ErrEngine, code: "engine_error"},
+		{name: "host fails", hurdle: at("/sealed", answers(503, "busy")), code: "busy"},
+		{name: "connection breaks", hurdle: at("/sealed", dead), code: "host_unreachable"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			p := startPair(t, Options{Engine: &Script{Chunks: 1, Size: 8, Refuse: c.engine}}, Options{Engine: &Script{Refuse: c.engine}})
+			p.hurdle = c.hurdle
+			p.pool.Hosts = p.pool.Hosts[:1]
+			for name, rt := range map[string]http.RoundTripper{"pool": p.pool, "transport": p.first.Client} {
+				req, _ := http.NewRequestWithContext(t.Context(), "POST", client.BaseURL+"/chat/completions", strings.NewReader(streaming))
+				resp, err := rt.RoundTrip(req)
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer resp.Body.Close()
+				h := resp.Header
+				if code := apierror.Read(resp).Code; code != c.code || (h.Get("X-Should-Retry") == "") != c.again || h.Get("Retry-After") != c.after {
+					t.Errorf("%s: %s, %v", name, code, h)
+				}
+			}
+		})
+	}
 }
