@@ -274,40 +274,39 @@ func (p *payer) open(c store.Channel, amount ton.Nano) error {
 	return p.say(a, nil, "%s\n", a)
 }
 
-// findChannel returns the channel that an argument names, or the only one that is not closed.
+// findChannel returns the channel that an argument names, by its address or by its host's URL or key, or the only one that is
+// not closed.
 func findChannel(ctx context.Context, s *store.Store, args []string) (store.Channel, error) {
 	if len(args) > 0 {
-		std, err := address.ParseAddr(args[0])
-		if err != nil {
-			return store.Channel{}, cli.Errorf(cli.Usage, "bombyx channel list shows them", "%.80q is no channel address: %w", args[0], err)
+		if std, err := address.ParseAddr(args[0]); err == nil {
+			a, err := channel.AddressOf(std)
+			if err != nil {
+				return store.Channel{}, cli.Errorf(cli.Usage, "bombyx channel list shows them", "%w", err)
+			}
+			c, err := s.Channel(ctx, a)
+			if errors.Is(err, store.ErrUnknown) {
+				err = cli.Errorf(cli.Usage, "bombyx channel list shows those that are", "%s is not known here", a)
+			}
+			return c, err
 		}
-		a, err := channel.AddressOf(std)
-		if err != nil {
-			return store.Channel{}, cli.Errorf(cli.Usage, "bombyx channel list shows them", "%w", err)
-		}
-		c, err := s.Channel(ctx, a)
-		if errors.Is(err, store.ErrUnknown) {
-			err = cli.Errorf(cli.Usage, "bombyx channel list shows those that are", "%s is not known here", a)
-		}
-		return c, err
 	}
-	all, err := s.Channels(ctx)
+	live, err := s.Channels(ctx)
 	if err != nil {
 		return store.Channel{}, err
 	}
-	var live []store.Channel
-	for _, c := range all {
-		if c.State != store.StateClosed {
-			live = append(live, c)
-		}
-	}
-	switch len(live) {
-	case 0:
-		return store.Channel{}, cli.Errorf(cli.Money, "bombyx channel open AMOUNT; bombyx channel list shows those that are closed", "there is no open channel")
-	case 1:
+	live = slices.DeleteFunc(live, func(c store.Channel) bool {
+		of := len(args) == 0 || args[0] == c.Host && c.Host != "" || args[0] == fmt.Sprintf("%x", []byte(c.HostKey))
+		return !of || c.State == store.StateClosed
+	})
+	switch {
+	case len(live) == 1:
 		return live[0], nil
+	case len(live) > 1:
+		return store.Channel{}, cli.Errorf(cli.Usage, "name one by its address, to top up with --channel: bombyx channel list shows them", "there are %d channels", len(live))
+	case len(args) > 0:
+		return store.Channel{}, cli.Errorf(cli.Usage, "bombyx channel list shows them", "%.80q is neither a channel's address nor the host of an open one", args[0])
 	}
-	return store.Channel{}, cli.Errorf(cli.Usage, "name one, to top up with --channel: bombyx channel list shows them", "there are %d channels", len(live))
+	return store.Channel{}, cli.Errorf(cli.Money, "bombyx channel open AMOUNT; bombyx channel list shows those that are closed", "there is no open channel")
 }
 
 func channelTopUp(h *home) *cobra.Command {
@@ -320,7 +319,7 @@ wallet pays fees below 0.004 GRAM for it. A closing channel takes no more money.
 	h.passphraseFlag(c)
 	h.yesFlag(c)
 	jsonLines(c, &asJSON)
-	c.Flags().StringVar(&to, "channel", "", "the channel's address")
+	c.Flags().StringVar(&to, "channel", "", "the channel's address, or its host's URL or key")
 	c.RegisterFlagCompletionFunc("channel", h.completeChannels)
 	c.RunE = func(cmd *cobra.Command, args []string) error {
 		amount, err := parseAmount(args[0])

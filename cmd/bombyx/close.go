@@ -25,7 +25,7 @@ func channelClose(h *home) *cobra.Command {
 answers that broke off have cost, as far as that was signed for. When the host
 does not, or with --alone, it starts a close that nobody can stop: the host may claim for
 the closing delay, then everything else comes back. Finish it with --wait, or by calling
-close again after the delay.
+close again after the delay. CHANNEL is its address, or the URL or key of its host.
 
 Fees: below 0.001 GRAM when the host agrees; alone, below 0.005 GRAM to start and as much to
 finish. Each message carries 0.02 GRAM for gas, and what is left of it comes back.`,
