@@ -52,6 +52,9 @@ func (t *Transport) currentCard(ctx context.Context) (*card.Card, *apierror.Erro
 	t.prefer(c.Enclaves)
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	if len(t.enclaves) > 4*card.MaxEnclaves { // each process of a host has a card of its own; more were made up
+		clear(t.enclaves)
+	}
 	t.card, t.listed = c, listed
 	return c, nil
 }

@@ -16,6 +16,8 @@ type rest struct {
 	until time.Time
 }
 
+const maxRests = 1024 // are remembered: a host can make up enclaves
+
 const firstRest, longestRest = 10 * time.Second, 10 * time.Minute // each is twice the one before
 
 // resting says whether k is to be asked last.
@@ -33,7 +35,7 @@ func (r *rests[K]) failed(k K, now time.Time) {
 	if now.Before(last.until) { // many that failed at once are one failure
 		return
 	}
-	if r.of == nil {
+	if r.of == nil || len(r.of) >= maxRests {
 		r.of = map[K]rest{}
 	}
 	r.of[k] = rest{last.fails + 1, now.Add(min(firstRest<<min(last.fails, 10), longestRest))}

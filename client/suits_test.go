@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"testing"
+	"time"
 
 	"github.com/bombyx-network/bombyx/internal/card"
 	"github.com/bombyx-network/bombyx/internal/ton/channel"
@@ -50,5 +51,31 @@ func TestClientsSpread(t *testing.T) {
 		if first[id] < 70 || first[id] > 130 {
 			t.Errorf("%d of 400 clients prefer %s", first[id], id)
 		}
+	}
+}
+
+// Who failed is asked last, for twice as long each time; many failures at once are one, and what is remembered is bounded.
+func TestRests(t *testing.T) {
+	var r rests[int]
+	now := time.Unix(1e9, 0)
+	for _, want := range []time.Duration{10, 20, 40, 80, 160, 320, 600, 600} {
+		for range 3 {
+			r.failed(1, now)
+		}
+		if !r.resting(1, now.Add(want*time.Second-1)) || r.resting(1, now.Add(want*time.Second)) {
+			t.Errorf("it does not rest for %d s", want)
+		}
+		now = now.Add(want * time.Second)
+	}
+	r.served(1)
+	r.failed(1, now)
+	if r.resting(1, now.Add(firstRest)) {
+		t.Error("a success is forgotten")
+	}
+	for i := range 10 * maxRests {
+		r.failed(i, now)
+	}
+	if len(r.of) > maxRests {
+		t.Errorf("%d are remembered", len(r.of))
 	}
 }

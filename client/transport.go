@@ -349,6 +349,9 @@ type ask struct {
 
 // recover prepares another attempt after a fault that one can help.
 func (t *Transport) recover(a *ask, f *apierror.Error) bool {
+	if f.Status >= 500 { // it may have run
+		return false
+	}
 	switch f.Code {
 	case "unknown_session":
 		t.purse.dropSession(a.session)

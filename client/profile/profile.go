@@ -29,6 +29,7 @@ import (
 	"github.com/bombyx-network/bombyx/client"
 	"github.com/bombyx-network/bombyx/client/store"
 	"github.com/bombyx-network/bombyx/internal/cli"
+	"github.com/bombyx-network/bombyx/internal/filelock"
 	"github.com/bombyx-network/bombyx/internal/ton"
 	"github.com/bombyx-network/bombyx/internal/ton/adnl"
 	"github.com/bombyx-network/bombyx/internal/ton/registry"
@@ -130,29 +131,52 @@ func (d Dir) Hosts() ([]Host, error) {
 	return doc.Hosts, nil
 }
 
-// SetHosts replaces hosts.json in one step. Without hosts there is none afterwards.
-func (d Dir) SetHosts(hosts []Host) error {
+// ChangeHosts replaces hosts.json in one step by what change makes of it. Without hosts there is no such file afterwards.
+func (d Dir) ChangeHosts(change func([]Host) ([]Host, error)) error {
+	err := d.changeHosts(change)
+	var told *Error
+	if err != nil && !errors.As(err, &told) {
+		err = cli.Errorf(cli.Usage, "make sure that the home directory can be written, and that the disk is not full", "%w", err)
+	}
+	return err
+}
+
+func (d Dir) changeHosts(change func([]Host) ([]Host, error)) error {
+	if err := d.Make(); err != nil {
+		return err
+	}
 	path := d.Path(HostsFile)
-	err := d.Make()
-	switch {
-	case err != nil:
-	case len(hosts) > maxHosts:
-		return cli.Errorf(cli.Usage, "bombyx host remove those that you do not use", "there are %d hosts already", maxHosts)
-	case len(hosts) == 0:
-		err = os.Remove(path)
-	default:
-		var b []byte
-		if b, err = json.MarshalIndent(hostsDocument{hostsVersion, hosts}, "", "  "); err != nil {
+	lock, err := os.OpenFile(path+".lock", os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return err
+	}
+	defer lock.Close()
+	if errors.Is(filelock.Try(lock), filelock.ErrHeld) { // a file system without locks has none
+		return cli.Errorf(cli.Usage, "try again", "another bombyx is writing %s", path)
+	}
+	var hosts []Host
+	if d.Has(HostsFile) {
+		if hosts, err = d.Hosts(); err != nil {
 			return err
 		}
-		if err = os.WriteFile(path+".new", append(b, '\n'), 0o600); err == nil {
-			err = os.Rename(path+".new", path)
-		}
 	}
+	if hosts, err = change(hosts); err != nil {
+		return err
+	}
+	if len(hosts) > maxHosts {
+		return cli.Errorf(cli.Usage, "bombyx host remove those that you do not use", "there are %d hosts already", maxHosts)
+	}
+	if len(hosts) == 0 {
+		return os.Remove(path)
+	}
+	b, err := json.MarshalIndent(hostsDocument{hostsVersion, hosts}, "", "  ")
 	if err != nil {
-		return cli.Errorf(cli.Usage, "make sure that the home directory can be written, and that the disk is not full", "%w", err)
+		return err
 	}
-	return nil
+	if err := os.WriteFile(path+".new", append(b, '\n'), 0o600); err != nil {
+		return err
+	}
+	return os.Rename(path+".new", path)
 }
 
 // OverADNL says that the host is named by its ADNL id.

@@ -193,7 +193,7 @@ func TestDial(t *testing.T) {
 func TestDialSeveral(t *testing.T) {
 	d := whole(t)
 	second, third := strings.Repeat("2", 64), strings.Repeat("3", 64)
-	check(t, d.SetHosts([]Host{oneHost("https://third", third), oneHost("https://second", second), oneHost(hostURL, hex.EncodeToString(hostKey))}))
+	check(t, set(d, oneHost("https://third", third), oneHost("https://second", second), oneHost(hostURL, hex.EncodeToString(hostKey))))
 	s, err := d.Store(t.Context())
 	check(t, err)
 	defer s.Close()
@@ -227,16 +227,20 @@ func TestDialSeveral(t *testing.T) {
 	check(t, errors.Join(again.Close(), l.Close()))
 
 	// With nobody to pay, the first speaks for all.
-	check(t, d.SetHosts([]Host{oneHost("https://third", third), oneHost("https://fourth", strings.Repeat("4", 64))}))
+	check(t, set(d, oneHost("https://third", third), oneHost("https://fourth", strings.Repeat("4", 64))))
 	if l, err := d.Dial(t.Context(), o); l != nil || err == nil || !strings.Contains(err.Error(), "no open channel to https://third") {
 		t.Errorf("%v", err)
 	}
 }
 
-func TestSetHosts(t *testing.T) {
+func set(d Dir, hosts ...Host) error {
+	return d.ChangeHosts(func([]Host) ([]Host, error) { return hosts, nil })
+}
+
+func TestChangeHosts(t *testing.T) {
 	d := Dir(filepath.Join(t.TempDir(), "new"))
 	want := []Host{oneHost("https://a", "0a"), oneHost("https://b", "0b")}
-	check(t, d.SetHosts(want))
+	check(t, set(d, want...))
 	got, err := d.Hosts()
 	if err != nil || !slices.Equal(got, want) {
 		t.Errorf("%+v, %v", got, err)
@@ -244,10 +248,31 @@ func TestSetHosts(t *testing.T) {
 	if info, err := os.Stat(d.Path(HostsFile)); err != nil || info.Mode().Perm() != 0o600 {
 		t.Errorf("%v, %v", info, err)
 	}
-	if err := d.SetHosts(slices.Repeat(want, 33)); err == nil || !strings.Contains(err.Error(), "64 hosts already") {
+	var e *Error
+	if err := set(d, slices.Repeat(want, 33)...); !errors.As(err, &e) || !strings.Contains(err.Error(), "64 hosts already") {
 		t.Errorf("too many: %v", err)
 	}
-	check(t, d.SetHosts(nil))
+	refuse := errors.New("no")
+	if err := d.ChangeHosts(func(hosts []Host) ([]Host, error) { return nil, refuse }); !errors.Is(err, refuse) {
+		t.Errorf("a change that fails: %v", err)
+	}
+	// Two that change it at once do not lose each other's.
+	check(t, d.ChangeHosts(func(hosts []Host) ([]Host, error) {
+		if err := set(d); !errors.As(err, &e) || !strings.Contains(err.Error(), "another bombyx is writing") || e.Hint != "try again" {
+			t.Errorf("a change within a change: %v", err)
+		}
+		return append(hosts, oneHost("https://c", "0c")), nil
+	}))
+	if got, err := d.Hosts(); err != nil || len(got) != 3 {
+		t.Errorf("%+v, %v", got, err)
+	}
+	check(t, os.WriteFile(d.Path(HostsFile), []byte("{}"), 0o600))
+	if err := set(d, want...); !errors.As(err, &e) {
+		t.Error("what cannot be read was overwritten")
+	}
+	check(t, os.Remove(d.Path(HostsFile)))
+	check(t, set(d, want...))
+	check(t, set(d))
 	if d.Has(HostsFile) {
 		t.Error("an empty list is left")
 	}

@@ -99,30 +99,22 @@ Which registries to believe is up to you.`,
 
 // keepHost records a host, in the place of what was known of it.
 func (h *home) keepHost(c *profile.Host, first bool) error {
-	d, all, err := h.recorded()
+	d, err := h.profile()
 	if err != nil {
 		return err
 	}
-	i := find(all, c.Key)
-	switch {
-	case i >= 0 && first:
-		all = slices.Insert(slices.Delete(all, i, i+1), 0, *c)
-	case i >= 0:
-		all[i] = *c
-	case first:
-		all = slices.Insert(all, 0, *c)
-	default:
-		all = append(all, *c)
-	}
-	return d.SetHosts(all)
-}
-
-// recorded is the hosts that are recorded, if any.
-func (h *home) recorded() (d profile.Dir, all []profile.Host, err error) {
-	if d, err = h.profile(); err == nil && d.Has(profile.HostsFile) {
-		all, err = d.Hosts()
-	}
-	return d, all, err
+	return d.ChangeHosts(func(all []profile.Host) ([]profile.Host, error) {
+		switch i := find(all, c.Key); {
+		case i >= 0 && first:
+			return slices.Insert(slices.Delete(all, i, i+1), 0, *c), nil
+		case i >= 0:
+			all[i] = *c
+			return all, nil
+		case first:
+			return slices.Insert(all, 0, *c), nil
+		}
+		return append(all, *c), nil
+	})
 }
 
 func hostRemove(h *home) *cobra.Command {
@@ -132,15 +124,17 @@ with it stay: bombyx channel close returns what is left in them.`,
 		Example:           "  bombyx host remove https://host.example",
 		ValidArgsFunction: h.completeHosts,
 		RunE: func(_ *cobra.Command, args []string) error {
-			d, all, err := h.recorded()
+			d, err := h.profile()
 			if err != nil {
 				return err
 			}
-			i := find(all, args[0])
-			if i < 0 {
-				return unrecorded(args[0])
-			}
-			return d.SetHosts(slices.Delete(all, i, i+1))
+			return d.ChangeHosts(func(all []profile.Host) ([]profile.Host, error) {
+				i := find(all, args[0])
+				if i < 0 {
+					return nil, unrecorded(args[0])
+				}
+				return slices.Delete(all, i, i+1), nil
+			})
 		}}
 }
 
@@ -156,7 +150,11 @@ another, the prices that were accepted and the window. It asks nobody.`,
 		Example: "  bombyx host list\n  bombyx host list --json"}
 	c.Flags().BoolVar(&asJSON, "json", false, "print the hosts as JSON, one a line")
 	c.RunE = func(cmd *cobra.Command, _ []string) error {
-		_, all, err := h.recorded()
+		d, err := h.profile()
+		if err != nil || !d.Has(profile.HostsFile) {
+			return err
+		}
+		all, err := d.Hosts()
 		if err != nil {
 			return err
 		}
