@@ -148,6 +148,7 @@ func TestPoolMovesOn(t *testing.T) {
 		{name: "engine full", first: Options{Engine: &Script{Refuse: &engine.RequestError{Status: 429, Message: "busy", Code: "queue_full"}}}, sent: 1, moves: "queue_full"},
 		// What follows stays with the first.
 		{name: "host fails", sent: 1, hurdle: at("/sealed", answers(503, "busy")), fails: "busy"},
+		{name: "host fails, and names a remedy", sent: 1, hurdle: at("/sealed", answers(502, "unknown_key")), fails: "unknown_key"},
 		{name: "host runs it already", sent: 1, hurdle: at("/sealed", answers(409, "duplicate_stream")), fails: "duplicate_stream"},
 		{name: "connection breaks", sent: 1, hurdle: at("/sealed", dead), fails: "host_unreachable"},
 		{name: "request at fault", first: Options{Engine: &Script{Refuse: &engine.RequestError{Status: 400, Message: "no", Code: "bad_parameter"}}}, sent: 1, fails: "bad_parameter"},
