@@ -298,6 +298,7 @@ type (
 		Left       uint64         `json:"left"`
 		Receipt    string         `json:"receipt_id"`
 		Evidence   receipt.Digest `json:"evidence"`
+		Host       string         `json:"host"`
 	}
 )
 
@@ -307,15 +308,19 @@ func (s *chatSession) done() error {
 	if r == nil { // the library returns io.EOF only after a valid receipt
 		return cli.Errorf(cli.Refused, "do not rely on the answer", "the answer came without a receipt")
 	}
-	left := s.line.end(r.Channel).Left()
+	end := s.line.end(r.Channel)
+	left := end.Left()
 	if s.opts.json {
-		if err := printJSON(s.cmd.OutOrStdout(), done{"done", true, r.Finish, r.Usage.Prompt, r.Usage.Completion, r.Cost, left, r.ID, r.Evidence}); err != nil {
+		if err := printJSON(s.cmd.OutOrStdout(), done{"done", true, r.Finish, r.Usage.Prompt, r.Usage.Completion, r.Cost, left, r.ID, r.Evidence, end.Host.URL}); err != nil {
 			return err
 		}
 	} else {
 		verdict := ""
 		if result != nil {
 			verdict = fmt.Sprintf(" under policy %q", result.Policy)
+		}
+		if len(s.line.Ends) > 1 {
+			verdict += ", from " + end.Host.URL
 		}
 		fmt.Fprintf(s.cmd.ErrOrStderr(), "%d + %d tokens, %s GRAM, %s GRAM left; verified%s\n", r.Usage.Prompt, r.Usage.Completion, ton.Nano(r.Cost), ton.Nano(left), verdict)
 	}
