@@ -40,7 +40,7 @@ func (k KEM) String() string {
 func (k KEM) scheme() kem.Scheme {
 	switch k {
 	case XWing, X25519:
-		return hpke.KEM(k).Scheme()
+		return cleanKEM{hpke.KEM(k).Scheme()}
 	}
 	return nil
 }
