@@ -36,7 +36,7 @@ func TestSoak(t *testing.T) {
 	}
 	all := launch(t, 0)
 	serving := []*party{all.proxy, all.host, all.enclave}
-	load(t, keepAlive(t, 8), all.proxy.at, 50) // attest, open the session, warm up
+	load(t, keepAlive(t, 8), all.proxy.at, 50, 0) // attest, open the session, warm up
 	files := make(map[*party]int)
 	for _, p := range serving {
 		files[p] = p.files(t)
