@@ -250,8 +250,10 @@ func (b *answerBody) finish() error {
 		s.t.cfg.Trace.Receipt(r, raw)
 	}
 	if r.Finish == receipt.Cancelled && s.gone() == nil {
+		s.t.broke(s.e.id, s.model)
 		return s.t.broken(s.ctx, errors.New("client: the host had it ended"))
 	}
+	s.t.completed(s.e.id)
 	return nil
 }
 
@@ -273,8 +275,8 @@ func (b *answerBody) fail(err error) {
 
 // abandon settles without a receipt, by the enclave's last word.
 func (b *answerBody) abandon() {
-	if t := b.s.t; b.s.gone() == nil {
-		t.rests.failed(b.s.e.id, t.cfg.Now())
+	if b.s.gone() == nil {
+		b.s.t.broke(b.s.e.id, b.s.model)
 	}
 	b.s.t.purse.end(b.s.end())
 }

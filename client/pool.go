@@ -22,8 +22,6 @@ type Pool struct {
 	// Passed is told why the next host is asked, unless this one just does not serve the model. It must not block. Nil tells
 	// nobody.
 	Passed func(host string, why *Error)
-
-	rests rests[*Transport]
 }
 
 // RoundTrip implements http.RoundTripper.
@@ -46,7 +44,7 @@ func (p *Pool) serve(req *http.Request, body []byte) (*http.Response, *apierror.
 		if req.Context().Err() != nil {
 			return resp, fault, unrun
 		}
-		p.note(t, fault)
+		t.note(fault)
 		if fault == nil || !unrun {
 			return resp, fault, unrun
 		}
@@ -63,23 +61,13 @@ func (p *Pool) serve(req *http.Request, body []byte) (*http.Response, *apierror.
 // order is the hosts, and those that rest.
 func (p *Pool) order() (awake, resting []*Transport) {
 	for _, t := range p.Hosts {
-		if p.rests.resting(t, t.cfg.Now()) {
+		if t.rest.resting(host{}, t.cfg.Now()) {
 			resting = append(resting, t)
 		} else {
 			awake = append(awake, t)
 		}
 	}
 	return awake, resting
-}
-
-// note has a host rest that failed, and not one that cannot serve this request or be paid for it.
-func (p *Pool) note(t *Transport, fault *apierror.Error) {
-	switch {
-	case fault == nil:
-		p.rests.served(t)
-	case failure(fault):
-		p.rests.failed(t, t.cfg.Now())
-	}
 }
 
 // failure says that whoever answers so is down, overloaded, or not to be trusted.
@@ -111,7 +99,7 @@ func (p *Pool) cards(ctx context.Context, hosts []*Transport) (cards []*card.Car
 	all.Wait()
 	if ctx.Err() == nil {
 		for i, t := range hosts {
-			p.note(t, faults[i])
+			t.note(faults[i])
 		}
 	}
 	return slices.DeleteFunc(got, func(c *card.Card) bool { return c == nil }), cmp.Or(faults...)

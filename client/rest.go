@@ -1,9 +1,45 @@
 package client
 
 import (
+	"slices"
 	"sync"
 	"time"
+
+	"github.com/bombyx-network/bombyx/internal/apierror"
+	"github.com/bombyx-network/bombyx/internal/card"
 )
+
+// A host is the one of a Transport.
+type host struct{}
+
+// note has the host rest that failed, and not one that cannot serve this request or be paid for it.
+func (t *Transport) note(f *apierror.Error) {
+	if f != nil && failure(f) {
+		t.rest.failed(host{}, t.cfg.Now())
+	}
+}
+
+// completed ends the rests of an enclave that answered to the end, and of its host.
+func (t *Transport) completed(enclave string) {
+	t.rests.served(enclave)
+	t.rest.served(host{})
+}
+
+// broke has an enclave rest whose answer broke off, and the host, too, if no other of it is left for the model.
+func (t *Transport) broke(enclave, model string) {
+	now := t.cfg.Now()
+	t.rests.failed(enclave, now)
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.card == nil || !t.awake(t.card.Serving(model), now) {
+		t.rest.failed(host{}, now)
+	}
+}
+
+// awake says whether one of several enclaves does not rest.
+func (t *Transport) awake(all []*card.Enclave, now time.Time) bool {
+	return slices.ContainsFunc(all, func(e *card.Enclave) bool { return !t.rests.resting(e.ID, now) })
+}
 
 // Rests remember who failed: they are asked last for a while, longer each time that they fail again.
 type rests[K comparable] struct {

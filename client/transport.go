@@ -153,6 +153,7 @@ type Transport struct {
 	verifier   *attestation.Verifier
 
 	rests rests[string] // by enclave
+	rest  rests[host]   // for a [Pool]
 
 	mu       sync.Mutex
 	card     *card.Card
@@ -294,7 +295,6 @@ func (t *Transport) complete(ctx context.Context, a *ask) (*http.Response, *apie
 	for range attempts {
 		var resp *http.Response
 		if resp, fault = t.try(ctx, a); fault == nil {
-			t.rests.served(a.enclave.id)
 			return resp, nil
 		}
 		if ctx.Err() != nil || !t.recover(a, fault) && !t.elsewhere(a, fault) {
@@ -318,7 +318,7 @@ func (t *Transport) elsewhere(a *ask, f *apierror.Error) bool {
 		return false
 	}
 	left := t.card.Serving(a.Model)
-	if !slices.ContainsFunc(left, func(e *card.Enclave) bool { return !t.rests.resting(e.ID, now) }) {
+	if !t.awake(left, now) {
 		t.card = nil // there may be others by now
 	}
 	return a.unrun && slices.ContainsFunc(left, func(e *card.Enclave) bool { return !slices.Contains(a.tried, e.ID) })
@@ -349,7 +349,7 @@ type ask struct {
 
 // recover prepares another attempt after a fault that one can help.
 func (t *Transport) recover(a *ask, f *apierror.Error) bool {
-	if f.Status >= 500 { // it may have run
+	if f.Status >= 500 || f.Status == http.StatusConflict { // it may have run
 		return false
 	}
 	switch f.Code {

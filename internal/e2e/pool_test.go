@@ -150,6 +150,7 @@ func TestPoolMovesOn(t *testing.T) {
 		{name: "host fails", sent: 1, hurdle: at("/sealed", answers(503, "busy")), fails: "busy"},
 		{name: "host fails, and names a remedy", sent: 1, hurdle: at("/sealed", answers(502, "unknown_key")), fails: "unknown_key"},
 		{name: "host runs it already", sent: 1, hurdle: at("/sealed", answers(409, "duplicate_stream")), fails: "duplicate_stream"},
+		{name: "host runs it already, and names a remedy", sent: 1, hurdle: at("/sealed", answers(409, "unknown_session")), fails: "unknown_session"},
 		{name: "connection breaks", sent: 1, hurdle: at("/sealed", dead), fails: "host_unreachable"},
 		{name: "request at fault", first: Options{Engine: &Script{Refuse: &engine.RequestError{Status: 400, Message: "no", Code: "bad_parameter"}}}, sent: 1, fails: "bad_parameter"},
 		{name: "no request", body: `{"model":`, fails: "malformed_json"},
@@ -264,6 +265,67 @@ func TestPoolRests(t *testing.T) {
 	}
 	p.hurdle = nil
 	expect("after a cancelled request", 1, true)
+}
+
+// A host that begins an answer and does not end it has failed, too.
+func TestPoolRestsBroken(t *testing.T) {
+	var mu sync.Mutex
+	now := time.Now()
+	clock := func() time.Time { mu.Lock(); defer mu.Unlock(); return now }
+	pass := func(d time.Duration) { mu.Lock(); defer mu.Unlock(); now = now.Add(d) }
+	p := startPair(t, Options{Engine: &Script{Chunks: 200, Size: 400}, Now: clock}, Options{Engine: &Script{Chunks: 3, Size: 8}, Now: clock})
+	breaks := func(when string, h hurdle) {
+		t.Helper()
+		p.hurdle = h
+		req, _ := http.NewRequestWithContext(t.Context(), "POST", client.BaseURL+"/chat/completions", strings.NewReader(streaming))
+		resp, err := p.pool.RoundTrip(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if b, err := io.ReadAll(resp.Body); resp.StatusCode != 200 || err == nil {
+			t.Fatalf("%s: the answer did not break off: %d %s", when, resp.StatusCode, b)
+		}
+		resp.Body.Close()
+		p.hurdle = nil
+	}
+	expect := func(when string, want int) {
+		t.Helper()
+		if paid, code := p.ask(t, streaming); paid != want {
+			t.Errorf("%s: %d was paid (%s), want %d", when, paid, code, want)
+		}
+	}
+	cut := at("/sealed", func(r *http.Request, next http.RoundTripper) (*http.Response, error) {
+		resp, err := next.RoundTrip(r)
+		if err == nil {
+			resp.Body = &cutShort{ReadCloser: resp.Body, keep: 30000}
+		}
+		return resp, err
+	})
+	breaks("first", cut)
+	expect("at rest", 2)
+	pass(10 * time.Second)
+	breaks("second", cut)
+	pass(10 * time.Second)
+	expect("still at rest", 2)
+	pass(10 * time.Second)
+	expect("up again", 1)
+	breaks("a failure after a success", cut)
+	pass(10 * time.Second)
+	expect("up again soon", 1)
+}
+
+// A cutShort ends after so many bytes, as a connection that breaks does.
+type cutShort struct {
+	io.ReadCloser
+	keep int
+}
+
+func (c *cutShort) Read(p []byte) (int, error) {
+	n, err := c.ReadCloser.Read(p[:min(len(p), c.keep)])
+	if c.keep -= n; c.keep == 0 && err == nil {
+		return n, io.ErrUnexpectedEOF
+	}
+	return n, err
 }
 
 // SDKs may send again what was refused for now and has not been run, and nothing else.
