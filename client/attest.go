@@ -59,9 +59,14 @@ func (t *Transport) currentCard(ctx context.Context) (*card.Card, *apierror.Erro
 	return c, nil
 }
 
+// cardWithin is enough for what a host only has to show: where it is silent, another is asked all the sooner.
+const cardWithin = 20 * time.Second
+
 // fetchCard asks the host for its card and verifies it, with the registry entry that it has been held against, if any.
 func (t *Transport) fetchCard(ctx context.Context) (*card.Card, *card.Entry, *apierror.Error) {
-	b, fault := t.call(ctx, http.MethodGet, "/v1/card", nil)
+	soon, cancel := context.WithTimeoutCause(ctx, cardWithin, errSilence)
+	b, fault := t.call(soon, http.MethodGet, "/v1/card", nil)
+	cancel()
 	if fault != nil {
 		return nil, nil, fault
 	}

@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/bombyx-network/bombyx/client"
@@ -75,4 +76,25 @@ func TestFetchCardRefuses(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
+}
+
+// A host that takes connections and says nothing does not keep a user from the next one for long.
+func TestSilentHost(t *testing.T) {
+	for _, c := range []struct{ timeout, want time.Duration }{{2 * time.Minute, 20 * time.Second}, {time.Second, time.Second}} {
+		synctest.Test(t, func(t *testing.T) {
+			began := time.Now()
+			_, err := client.FetchCard(t.Context(), client.Config{Host: "https://host.example", HostKey: make(ed25519.PublicKey, 32), Timeout: c.timeout, Base: silence{}})
+			var fault *client.Error
+			if took := time.Since(began); !errors.As(err, &fault) || fault.Code != "timeout" || took != c.want {
+				t.Errorf("timeout of %v: %v after %v, want %v", c.timeout, err, took, c.want)
+			}
+		})
+	}
+}
+
+type silence struct{}
+
+func (silence) RoundTrip(r *http.Request) (*http.Response, error) {
+	<-r.Context().Done()
+	return nil, r.Context().Err()
 }

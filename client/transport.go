@@ -775,7 +775,7 @@ var errSilence = errors.New("client: no sign of life from host or enclave in tim
 // unreachable says that the host does not answer.
 func (t *Transport) unreachable(ctx context.Context, err error) *apierror.Error {
 	if errors.Is(context.Cause(ctx), errSilence) {
-		return apierror.New(504, "timeout", fmt.Sprintf("neither host nor enclave gave a sign of life in %s", t.cfg.Timeout), "try again, or another host")
+		return apierror.New(504, "timeout", "neither host nor enclave gave a sign of life in time", "try again, or another host")
 	}
 	return apierror.New(502, "host_unreachable", "the host does not answer: "+err.Error(), "check the URL, or use another host")
 }
