@@ -352,6 +352,9 @@ func (t *Transport) recover(a *ask, f *apierror.Error) bool {
 	if f.Status >= 500 || f.Status == http.StatusConflict { // it may have run
 		return false
 	}
+	if a.enclave == nil && f.Code != "unknown_enclave" { // nothing was sent: the others answer what was
+		return false
+	}
 	switch f.Code {
 	case "unknown_session":
 		t.purse.dropSession(a.session)

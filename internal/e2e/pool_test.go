@@ -193,6 +193,26 @@ func TestPoolMovesOn(t *testing.T) {
 	}
 }
 
+// What mends a sealed request mends nothing where none was sent: a host may answer anything with such a code.
+func TestRemedyForNothing(t *testing.T) {
+	p := startPair(t, Options{Engine: &Script{Chunks: 3, Size: 8}}, Options{Engine: &Script{Chunks: 3, Size: 8}})
+	for _, path := range []string{"/v1/card", "/v1/collateral", "/evidence", "/manifest"} {
+		for _, code := range []string{"unknown_key", "unknown_evidence", "malformed_envelope", "truncated_request", "unknown_session", "insufficient_credit"} {
+			p.passed, p.asked, p.hurdle = nil, nil, at(path, answers(404, code))
+			paid, failed := p.ask(t, streaming)
+			asked := 0
+			for _, a := range p.asked {
+				if strings.HasSuffix(a, path) {
+					asked++
+				}
+			}
+			if paid != 2 || failed != "" || !slices.Equal(p.passed, []string{code}) || asked != 1 {
+				t.Errorf("%s answers %s: %d was paid, error %q, passed over for %q, asked %d times", path, code, paid, failed, p.passed, asked)
+			}
+		}
+	}
+}
+
 // With nobody left, the first speaks for all, unless it just has no such model.
 func TestPoolFails(t *testing.T) {
 	p := startPair(t, Options{Engine: &Script{Chunks: 1, Size: 8}}, Options{Engine: &Script{Refuse: ErrEngine}})
