@@ -339,8 +339,8 @@ type ask struct {
 	MaxTokens uint64 `json:"max_tokens"`
 	MaxCompl  uint64 `json:"max_completion_tokens"`
 
-	enclave *attested
-	tried   []string // enclaves that failed
+	enclave *attested // that it was sent to
+	tried   []string  // enclaves that failed
 	session string
 	allot   uint64
 	resync  balances
@@ -378,7 +378,6 @@ func (t *Transport) try(ctx context.Context, a *ask) (*http.Response, *apierror.
 	if fault != nil {
 		return nil, fault
 	}
-	a.enclave = e
 	n, fault := a.needs(e.prices, e.models[a.Model], t.cfg.Window)
 	if fault != nil {
 		a.unrun = false
@@ -389,7 +388,7 @@ func (t *Transport) try(ctx context.Context, a *ask) (*http.Response, *apierror.
 		return nil, fault
 	}
 	a.unrun = false
-	a.session, a.allot = token, keep
+	a.enclave, a.session, a.allot = e, token, keep
 	s := &exchange{t: t, e: e, needs: n, keep: keep, allot: keep, granted: keep, token: token, path: a.path, id: randomHex(16), stream: randomHex(16), request: sha256.Sum256(a.body), model: a.Model}
 	t.runs(e.id, 1)
 	resp, fault := s.send(ctx, a)

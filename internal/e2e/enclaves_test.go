@@ -108,6 +108,33 @@ func TestSeveralEnclaves(t *testing.T) {
 	}
 }
 
+// What the host refuses is not blamed on the enclave that would have got the request, and not asked for again for the next.
+func TestHostRefusesForAll(t *testing.T) {
+	for _, path := range []string{"/v1/session", "/v1/voucher"} {
+		t.Run(path, func(t *testing.T) {
+			s := startSeveral(t, Options{})
+			asked, mine := 0, ""
+			s.hurdle = func(r *http.Request, next http.RoundTripper) (*http.Response, error) {
+				if id, ok := strings.CutSuffix(r.URL.Path, "/evidence"); ok && mine == "" {
+					mine = id
+				}
+				if r.URL.Path != path {
+					return next.RoundTrip(r)
+				}
+				asked++
+				return answers(503, "ledger_down")(r, next)
+			}
+			if which, code := s.served(t); which >= 0 || code != "ledger_down" || asked != 1 {
+				t.Errorf("%d answered, %q, the host was asked %d times", which, code, asked)
+			}
+			s.hurdle = nil
+			if which, code := s.served(t); mine != fmt.Sprintf("/v1/enclaves/e%d", which) || code != "" {
+				t.Errorf("%d answered, %q; the client prefers %s", which, code, mine)
+			}
+		})
+	}
+}
+
 // One whose evidence does not hold is passed over before anything is sent to it.
 func TestOneEnclaveAttests(t *testing.T) {
 	s := startSeveral(t, Options{})
