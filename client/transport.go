@@ -566,8 +566,8 @@ func (s *exchange) send(ctx context.Context, a *ask) (*http.Response, *apierror.
 			return fail(apierror.New(502, "not_sealed", "the host's answer is not sealed", "use another host"))
 		}
 		// The host's word that it did not run the request. Its own failures
-		// say no such thing, and neither does a stream that runs already.
-		s.refused = resp.StatusCode < 500 && resp.StatusCode != http.StatusConflict
+		// say no such thing, and neither does a stream that runs already, or what is no refusal.
+		s.refused = resp.StatusCode/100 == 4 && resp.StatusCode != http.StatusConflict
 		a.unrun = s.refused
 		return fail(apierror.Read(resp))
 	}

@@ -96,11 +96,15 @@ func (e *Error) Write(w http.ResponseWriter) {
 	w.Write(e.JSON())
 }
 
-// Read turns an HTTP answer that is not a success into an Error, whatever its
-// body: at most 64 KiB of it are read.
+// Read turns an HTTP answer that is not what was asked for into an Error, whatever
+// its body: at most 64 KiB of it are read. One that states no error is a bad gateway's.
 func Read(resp *http.Response) *Error {
 	b, _ := io.ReadAll(io.LimitReader(resp.Body, 64<<10))
-	e := New(resp.StatusCode, "", "", "")
+	status := resp.StatusCode
+	if status < 400 || status > 599 {
+		status = http.StatusBadGateway
+	}
+	e := New(status, "", "", "")
 	if s, err := strconv.ParseUint(resp.Header.Get("Retry-After"), 10, 16); err == nil {
 		e.RetryAfter = int(s)
 	}

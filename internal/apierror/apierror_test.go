@@ -29,6 +29,16 @@ func TestReadAnything(t *testing.T) {
 	}
 }
 
+// What states no error is one all the same: passed on, its status would be taken for a success, or for no answer at all.
+func TestReadOddStatus(t *testing.T) {
+	for _, status := range []int{0, 99, 101, 200, 201, 204, 304, 307, 600, 999} {
+		e := Read(&http.Response{StatusCode: status, Body: io.NopCloser(strings.NewReader(`{"error":{"message":"no","code":"x"}}`))})
+		if e.Status != 502 || e.Type != "server_error" || e.Code != "x" {
+			t.Errorf("%d: %+v", status, e)
+		}
+	}
+}
+
 func TestTypes(t *testing.T) {
 	for status, want := range map[int]string{401: "authentication_error", 403: "authentication_error", 402: "insufficient_credit",
 		429: "rate_limit_error", 400: "invalid_request_error", 502: "server_error"} {

@@ -69,7 +69,9 @@ func (p *pair) ask(t *testing.T, body string) (paid int, code string) {
 	}
 	defer resp.Body.Close()
 	if resp.StatusCode != http.StatusOK {
-		code = apierror.Read(resp).Code
+		if code = apierror.Read(resp).Code; resp.StatusCode < 400 {
+			t.Errorf("an error has the status %d", resp.StatusCode)
+		}
 	} else if b, err := io.ReadAll(resp.Body); err != nil || !strings.Contains(string(b), "[DONE]") {
 		t.Errorf("%q, %v", b, err)
 	}
@@ -151,6 +153,8 @@ func TestPoolMovesOn(t *testing.T) {
 		{name: "host fails, and names a remedy", sent: 1, hurdle: at("/sealed", answers(502, "unknown_key")), fails: "unknown_key"},
 		{name: "host runs it already", sent: 1, hurdle: at("/sealed", answers(409, "duplicate_stream")), fails: "duplicate_stream"},
 		{name: "host runs it already, and names a remedy", sent: 1, hurdle: at("/sealed", answers(409, "unknown_session")), fails: "unknown_session"},
+		{name: "host refuses nothing", sent: 1, hurdle: at("/sealed", answers(202, "later")), fails: "later"},
+		{name: "host sends it elsewhere", sent: 1, hurdle: at("/sealed", answers(307, "unknown_session")), fails: "unknown_session"},
 		{name: "connection breaks", sent: 1, hurdle: at("/sealed", dead), fails: "host_unreachable"},
 		{name: "request at fault", first: Options{Engine: &Script{Refuse: &engine.RequestError{Status: 400, Message: "no", Code: "bad_parameter"}}}, sent: 1, fails: "bad_parameter"},
 		{name: "no request", body: `{"model":`, fails: "malformed_json"},
