@@ -43,6 +43,11 @@ func guard(r *http.Request) *apierror.Error {
 	return nil
 }
 
+const (
+	eventStream = "text/event-stream"
+	maxWhole    = 64 << 20 // bytes that are kept back of an answer that is no stream: as many as enclaves give
+)
+
 var copyBuffers = sync.Pool{New: func() any { b := make([]byte, 16<<10); return &b }}
 
 func serveProxy(t http.RoundTripper, w http.ResponseWriter, r *http.Request) {
@@ -53,10 +58,22 @@ func serveProxy(t http.RoundTripper, w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	defer resp.Body.Close()
+	var whole []byte
+	if resp.Header.Get("Content-Type") != eventStream {
+		// SDKs send again what breaks off under them, and it would be paid for twice.
+		if whole, err = io.ReadAll(io.LimitReader(resp.Body, maxWhole+1)); err != nil {
+			w.Header().Set("X-Should-Retry", "false")
+			faultOf(err).Write(w)
+			return
+		}
+	}
 	for name, v := range resp.Header {
 		w.Header()[name] = v
 	}
 	w.WriteHeader(resp.StatusCode)
+	if _, err := w.Write(whole); err != nil {
+		return
+	}
 	rc := http.NewResponseController(w)
 	p := copyBuffers.Get().(*[]byte)
 	defer copyBuffers.Put(p)
@@ -79,15 +96,19 @@ func serveProxy(t http.RoundTripper, w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// abort tells an event stream's reader what happened, and ends the response
-// so that nobody takes it for complete.
-func abort(w http.ResponseWriter, rc *http.ResponseController, resp *http.Response, err error) {
-	var f *apierror.Error
+// faultOf is what an answer ended with.
+func faultOf(err error) (f *apierror.Error) {
 	if !errors.As(err, &f) {
 		f = apierror.New(502, "answer_broken", err.Error(), "")
 	}
-	if resp.Header.Get("Content-Type") == "text/event-stream" {
-		w.Write(append(append([]byte("data: "), f.JSON()...), "\n\n"...))
+	return f
+}
+
+// abort tells an event stream's reader what happened, and ends the response
+// so that nobody takes it for complete.
+func abort(w http.ResponseWriter, rc *http.ResponseController, resp *http.Response, err error) {
+	if resp.Header.Get("Content-Type") == eventStream {
+		w.Write(append(append([]byte("data: "), faultOf(err).JSON()...), "\n\n"...))
 		rc.Flush()
 	}
 	panic(http.ErrAbortHandler)

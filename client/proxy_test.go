@@ -65,6 +65,43 @@ func TestProxyShowsTheBreak(t *testing.T) {
 	}
 }
 
+// SDKs send a request again when its answer breaks off before they have it whole, but not when they are told not to: it may have
+// run, and would be paid for twice.
+func TestProxyKeepsSDKsFromPayingTwice(t *testing.T) {
+	var body io.Reader
+	srv := httptest.NewServer(Proxy(tripper(func(r *http.Request) (*http.Response, error) {
+		return &http.Response{StatusCode: 200, Header: http.Header{"Content-Type": {"application/json"}}, Body: io.NopCloser(body)}, nil
+	})))
+	defer srv.Close()
+	ask := func() (*http.Response, []byte, error) {
+		t.Helper()
+		resp, err := http.Post(srv.URL+"/v1/chat/completions", "application/json", strings.NewReader("{}"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer resp.Body.Close()
+		b, err := io.ReadAll(resp.Body)
+		return resp, b, err
+	}
+	body = io.MultiReader(strings.NewReader(`{"choices":[`), errReader{})
+	if resp, b, err := ask(); err != nil || resp.StatusCode != 502 || resp.Header.Get("X-Should-Retry") != "false" || !strings.Contains(string(b), "answer_broken") || strings.Contains(string(b), "choices") {
+		t.Errorf("%d %v %q, %v", resp.StatusCode, resp.Header, b, err)
+	}
+	body = strings.NewReader("{}")
+	if resp, b, err := ask(); err != nil || resp.StatusCode != 200 || string(b) != "{}" {
+		t.Errorf("%d %q, %v", resp.StatusCode, b, err)
+	}
+	// What is longer than is kept back passes all the same, and does not look complete if it breaks off.
+	body = strings.NewReader(strings.Repeat("x", maxWhole+2))
+	if _, b, err := ask(); err != nil || len(b) != maxWhole+2 {
+		t.Errorf("%d bytes, %v", len(b), err)
+	}
+	body = io.MultiReader(strings.NewReader(strings.Repeat("x", maxWhole+1)), errReader{})
+	if _, b, err := ask(); err == nil {
+		t.Errorf("%d bytes of a broken answer look complete", len(b))
+	}
+}
+
 type errReader struct{}
 
 func (errReader) Read([]byte) (int, error) { return 0, errors.New("cut") }
