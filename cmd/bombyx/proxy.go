@@ -32,7 +32,10 @@ nothing but this machine. Whoever reaches it spends the channel: on a machine wi
 users, --api-key-file has it ask for a key, which SDKs take as their API key.
 
 /v1/responses keeps nothing: send the whole conversation each time, without
-previous_response_id (in the AI SDK, set providerOptions.openai.store to false).`,
+previous_response_id (in the AI SDK, set providerOptions.openai.store to false).
+
+OpenAI's SDKs ask again by themselves only where nothing has been run. The AI SDK does after
+most failures: set its maxRetries to 0, or what one has perhaps run may be paid for twice.`,
 		Example: `  bombyx proxy
   OPENAI_BASE_URL=http://127.0.0.1:8080/v1 OPENAI_API_KEY=none python3 app.py
   (umask 077; head -c 32 /dev/urandom | base64 > key); bombyx proxy --api-key-file key`}
