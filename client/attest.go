@@ -249,6 +249,9 @@ func (t *Transport) forget(e *attested) {
 	t.card = nil
 	if cur := t.enclaves[e.id]; cur != nil && cur.evidence == e.evidence {
 		delete(t.enclaves, e.id)
+		if len(t.lost) >= maxRests { // a host can make up enclaves
+			clear(t.lost)
+		}
 		t.lost[e.id] = true
 	}
 }

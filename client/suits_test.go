@@ -79,3 +79,18 @@ func TestRests(t *testing.T) {
 		t.Errorf("%d are remembered", len(r.of))
 	}
 }
+
+// A host that shows another enclave with each card, and then does not know it, is not remembered without end.
+func TestLostEnclavesAreBounded(t *testing.T) {
+	tr := &Transport{enclaves: map[string]*attested{}, lost: map[string]bool{}}
+	for i := range 3 * maxRests {
+		e := &attested{id: fmt.Sprint(i)}
+		tr.enclaves[e.id] = e
+		if tr.forget(e); !tr.lost[e.id] {
+			t.Fatal("the last is not remembered")
+		}
+	}
+	if len(tr.lost) > maxRests {
+		t.Errorf("%d are remembered", len(tr.lost))
+	}
+}
