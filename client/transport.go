@@ -237,7 +237,7 @@ func faultResponse(req *http.Request, f *apierror.Error, unrun bool) *http.Respo
 	if f.RetryAfter > 0 {
 		h.Set("Retry-After", strconv.Itoa(f.RetryAfter))
 	}
-	if !unrun || f.Status != http.StatusTooManyRequests && f.Status != http.StatusServiceUnavailable {
+	if !unrun || f.Final || f.Status != http.StatusTooManyRequests && f.Status != http.StatusServiceUnavailable {
 		h.Set("X-Should-Retry", "false")
 	}
 	return &http.Response{
@@ -569,7 +569,9 @@ func (s *exchange) send(ctx context.Context, a *ask) (*http.Response, *apierror.
 		// say no such thing, and neither does a stream that runs already, or what is no refusal.
 		s.refused = resp.StatusCode/100 == 4 && resp.StatusCode != http.StatusConflict
 		a.unrun = s.refused
-		return fail(apierror.Read(resp))
+		f := apierror.Read(resp)
+		f.Final = true // or a host that lies would be paid for each time
+		return fail(f)
 	}
 	s.t.purse.acknowledged(s, s.allot)
 	s.mu.Lock()

@@ -22,7 +22,8 @@ type Error struct {
 	Message string // what went wrong
 	Hint    string // what to do about it
 
-	RetryAfter int // seconds; 0 for nothing to say
+	RetryAfter int  // seconds; 0 for nothing to say
+	Final      bool // programs are not to ask again by themselves
 }
 
 // New returns an error with the type that usually goes with the status.

@@ -146,6 +146,7 @@ func TestPoolMovesOn(t *testing.T) {
 			return nil, &net.OpError{Op: "dial", Err: errDead}
 		})},
 		{name: "refused by the host", sent: 3, hurdle: at("/sealed", answers(404, "unknown_enclave")), moves: "unknown_enclave"},
+		{name: "full, says the host", sent: 1, hurdle: at("/sealed", answers(429, "busy")), moves: "busy"},
 		{name: "engine down", first: Options{Engine: &Script{Refuse: ErrEngine}}, sent: 1, moves: "engine_error"},
 		{name: "engine full", first: Options{Engine: &Script{Refuse: &engine.RequestError{Status: 429, Message: "busy", Code: "queue_full"}}}, sent: 1, moves: "queue_full"},
 		// What follows stays with the first.
@@ -368,6 +369,7 @@ func TestShouldRetry(t *testing.T) {
 			apierror.New(503, "chain_down", "no", "").After(7 * time.Second).Write(w)
 			return w.Result(), nil
 		}), code: "chain_down", again: true, after: "7"},
+		{name: "the host says that it is full", hurdle: at("/sealed", answers(429, "busy")), code: "busy"},
 		{name: "request at fault", engine: &engine.RequestError{Status: 400, Message: "no", Code: "bad_parameter"}, code: "bad_parameter"},
 		{name: "engine fails", engine: ErrEngine, code: "engine_error"},
 		{name: "host fails", hurdle: at("/sealed", answers(503, "busy")), code: "busy"},
