@@ -56,6 +56,7 @@ type chunk struct {
 		Code    string `json:"code"`
 	} `json:"error"`
 	Choices []struct {
+		Index   int    `json:"index"`
 		Delta   delta  `json:"delta"`
 		Message delta  `json:"message"`
 		Finish  string `json:"finish_reason"`
@@ -114,6 +115,9 @@ func (a *answer) take(data []byte) *apierror.Error {
 		a.usage = c.Usage
 	}
 	for _, choice := range c.Choices {
+		if choice.Index != 0 {
+			return untranslatable("it has more than one choice")
+		}
 		for _, d := range []*delta{&choice.Delta, &choice.Message} {
 			if fault := a.add(d); fault != nil {
 				return fault

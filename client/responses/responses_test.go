@@ -300,6 +300,7 @@ func TestFailures(t *testing.T) {
 		"no event":             {strings.NewReader(`{"choices":[]}` + "\n"), "one answer", nil},
 		"malformed":            {strings.NewReader("data: {\n\n"), "malformed", nil},
 		"two choices":          {strings.NewReader("data: {\"choices\":[{},{}]}\n\n"), "2 choices", nil},
+		"a second choice":      {strings.NewReader(chat(hi) + strings.Replace(chat(hi, stop), `"index":0`, `"index":1`, 2) + done), "more than one choice", nil},
 		"calls out of order":   {strings.NewReader(chat(`"delta":{"tool_calls":[{"index":1,"function":{"name":"f"}}]}`)), "out of order", nil},
 		"negative call":        {strings.NewReader(chat(`"delta":{"tool_calls":[{"index":-1,"function":{"name":"f"}}]}`)), "out of order", nil},
 		"nameless call":        {strings.NewReader(chat(`"delta":{"tool_calls":[{"index":0,"function":{"arguments":"{}"}}]}`)), "no name", nil},
