@@ -165,6 +165,9 @@ func (a *answer) add(d *delta) *apierror.Error {
 			a.close(a.open, "completed")
 			a.open = nil
 			a.calls = append(a.calls, a.start(&item{form: function, callID: c.ID, name: c.Function.Name}))
+			a.size += len(c.ID) + len(c.Function.Name)
+		case c.Function.Name != "" && c.Function.Name != a.calls[i].name, c.ID != "" && c.ID != a.calls[i].callID:
+			return untranslatable("two tool calls have one index")
 		}
 		if c.Function.Arguments != "" {
 			a.grow(a.calls[i], c.Function.Arguments)

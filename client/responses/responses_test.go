@@ -283,6 +283,10 @@ func TestFailures(t *testing.T) {
 	const hi = `"delta":{"content":"hi"}`
 	cut := errors.New("cut")
 	long := `"delta":{"content":"` + strings.Repeat("a", maxAnswer/2) + `"}`
+	name := strings.Repeat("f", maxAnswer/2)
+	call := func(index int, id, name string) string {
+		return fmt.Sprintf(`"delta":{"tool_calls":[{"index":%d,"id":%q,"function":{"name":%q,"arguments":"{}"}}]}`, index, id, name)
+	}
 	for name, c := range map[string]struct {
 		chat io.Reader
 		says string
@@ -302,6 +306,9 @@ func TestFailures(t *testing.T) {
 		"two choices":          {strings.NewReader("data: {\"choices\":[{},{}]}\n\n"), "2 choices", nil},
 		"a second choice":      {strings.NewReader(chat(hi) + strings.Replace(chat(hi, stop), `"index":0`, `"index":1`, 2) + done), "more than one choice", nil},
 		"calls out of order":   {strings.NewReader(chat(`"delta":{"tool_calls":[{"index":1,"function":{"name":"f"}}]}`)), "out of order", nil},
+		"another call's index": {strings.NewReader(chat(call(0, "1", "f"), call(0, "2", "f"), stop) + done), "one index", nil},
+		"another call's name":  {strings.NewReader(chat(call(0, "1", "f"), call(0, "1", "g"), stop) + done), "one index", nil},
+		"long names":           {strings.NewReader(chat(call(0, "1", name), call(1, "2", name), call(2, name, "f"), stop) + done), "longer than", nil},
 		"negative call":        {strings.NewReader(chat(`"delta":{"tool_calls":[{"index":-1,"function":{"name":"f"}}]}`)), "out of order", nil},
 		"nameless call":        {strings.NewReader(chat(`"delta":{"tool_calls":[{"index":0,"function":{"arguments":"{}"}}]}`)), "no name", nil},
 		"long event":           {strings.NewReader("data: " + strings.Repeat(" ", maxEvent) + "\n\n"), "longer than", nil},
