@@ -163,7 +163,15 @@ func (r *reader) item(out *completion, v json.RawMessage, where string) {
 	case "message":
 		m := r.object(v, where, "type", "id", "status", "role", "content", "phase")
 		role := r.oneOf(m["role"], where+".role", "", "user", "assistant", "system", "developer")
-		out.Messages = append(out.Messages, &turn{Role: role, Content: r.content(m["content"], where+".content")})
+		t := &turn{Role: role, Content: r.content(m["content"], where+".content")}
+		// Engines write text after calls, too, but templates want the calls' outputs right behind them.
+		if n := len(out.Messages); n > 0 && role == "assistant" && out.Messages[n-1].Calls != nil {
+			last := out.Messages[n-1]
+			if t.Calls, last.Calls = last.Calls, nil; last.Content == nil {
+				out.Messages = out.Messages[:n-1]
+			}
+		}
+		out.Messages = append(out.Messages, t)
 	case "function_call":
 		m := r.object(v, where, "type", "id", "status", "call_id", "name", "arguments")
 		call := obj{"id": r.name(m, "call_id", where), "type": "function",

@@ -41,6 +41,12 @@ func TestRequests(t *testing.T) {
 			`{"function":{"arguments":"{\"a\":1}","name":"g"},"id":"2","type":"function"}]},{"role":"tool","content":"one","tool_call_id":"1"},{"role":"tool","content":"two","tool_call_id":"2"}]}`,
 		`{"model":"m","input":[{"type":"function_call","call_id":"1","name":"f","arguments":""}]}`: `{"model":"m","messages":[{"role":"assistant","tool_calls":[{"function":{"arguments":"","name":"f"},"id":"1","type":"function"}]}]}`,
 
+		// Text that came after calls stays in their message, which the outputs follow.
+		`{"model":"m","input":[{"role":"assistant","content":"a"},{"type":"function_call","call_id":"1","name":"f","arguments":""},{"role":"assistant","content":"b"},{"type":"function_call_output","call_id":"1","output":"c"},
+		  {"type":"function_call","call_id":"2","name":"f","arguments":""},{"role":"assistant","content":"d"},{"type":"function_call_output","call_id":"2","output":"e"}]}`: `{"model":"m","messages":[{"role":"assistant","content":"a"},` +
+			`{"role":"assistant","content":"b","tool_calls":[{"function":{"arguments":"","name":"f"},"id":"1","type":"function"}]},{"role":"tool","content":"c","tool_call_id":"1"},` +
+			`{"role":"assistant","content":"d","tool_calls":[{"function":{"arguments":"","name":"f"},"id":"2","type":"function"}]},{"role":"tool","content":"e","tool_call_id":"2"}]}`,
+
 		`{"model":"m","input":"hi","tools":[{"type":"function","name":"f","description":"d","parameters":{"type":"object"},"strict":true}],"tool_choice":{"type":"function","name":"f"},"parallel_tool_calls":false}`: `{"model":"m",` + hi +
 			`,"tools":[{"function":{"description":"d","name":"f","parameters":{"type":"object"},"strict":true},"type":"function"}],"tool_choice":{"function":{"name":"f"},"type":"function"},"parallel_tool_calls":false}`,
 		`{"model":"m","input":"hi","tools":[{"type":"function","name":"f","strict":null}],"tool_choice":"required"}`: `{"model":"m",` + hi + `,"tools":[{"function":{"name":"f"},"type":"function"}],"tool_choice":"required"}`,
