@@ -123,10 +123,11 @@ func (d Dir) Hosts() ([]Host, error) {
 		if h.URL == "" {
 			return nil, cli.Errorf(cli.Usage, again, "%s: a host has no URL", path)
 		}
-		if seen[h.Key] {
+		key := strings.ToLower(h.Key)
+		if seen[key] {
 			return nil, cli.Errorf(cli.Usage, again, "%s names the host of key %.80q twice", path, h.Key)
 		}
-		seen[h.Key] = true
+		seen[key] = true
 	}
 	return doc.Hosts, nil
 }

@@ -325,6 +325,7 @@ func TestRefusals(t *testing.T) {
 		"hosts, but none":     {put(HostsFile, `{"v":1,"hosts":[]}`), Options{}, cli.Usage, "names 0 hosts", "bombyx host add"},
 		"too many hosts":      {put(HostsFile, hostsJSON(1, slices.Repeat([]Host{{}}, 65)...)), Options{}, cli.Usage, "names 65 hosts", "bombyx host add"},
 		"a host twice":        {put(HostsFile, hostsJSON(1, Host{URL: "https://a", Key: "00"}, Host{URL: "https://b", Key: "00"})), Options{}, cli.Usage, "twice", "bombyx host add"},
+		"a host in two cases": {put(HostsFile, hostsJSON(1, Host{URL: "https://a", Key: "ab"}, Host{URL: "https://b", Key: "AB"})), Options{}, cli.Usage, "twice", "bombyx host add"},
 		"unknown member":      {put(HostsFile, `{"v":1,"hosts":[],"extra":1}`), Options{}, cli.Usage, "hosts.json: ", "unknown and repeated members"},
 		"later version":       {put(HostsFile, hostJSON(2, hostURL, hex.EncodeToString(hostKey))), Options{}, cli.Usage, "version 2, this program reads 1", "bombyx host add"},
 		"no URL":              {put(HostsFile, hostJSON(1, "", hex.EncodeToString(hostKey))), Options{}, cli.Usage, "a host has no URL", "bombyx host add"},

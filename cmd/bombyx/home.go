@@ -139,7 +139,7 @@ func (h *home) chosen(cmd *cobra.Command, o hostChoice) (*profile.Host, error) {
 			}
 		}
 	} else {
-		if i := find(recorded, o.url); i >= 0 && (o.key == "" || o.key == recorded[i].Key) {
+		if i := find(recorded, o.url); i >= 0 && (o.key == "" || strings.EqualFold(o.key, recorded[i].Key)) {
 			return &recorded[i], nil
 		}
 		c = &profile.Host{URL: o.url, Key: o.key}
@@ -153,7 +153,7 @@ func (h *home) chosen(cmd *cobra.Command, o hostChoice) (*profile.Host, error) {
 		if card, err = h.fetchCard(cmd.Context(), c, key); err != nil {
 			return nil, err
 		}
-		c.Key = card.Host
+		c.Key = strings.ToLower(card.Host)
 	}
 	accept(c, card, "")
 	fmt.Fprintf(cmd.ErrOrStderr(), "%s asks %s\n", c.URL, pricesText(c.MaxPrices))
@@ -162,7 +162,9 @@ func (h *home) chosen(cmd *cobra.Command, o hostChoice) (*profile.Host, error) {
 
 // find returns which of the hosts has this URL, key, or name in its registry: -1 for none.
 func find(hosts []profile.Host, name string) int {
-	return slices.IndexFunc(hosts, func(h profile.Host) bool { return name != "" && (name == h.URL || name == h.Key || name == h.Name) })
+	return slices.IndexFunc(hosts, func(h profile.Host) bool {
+		return name != "" && (name == h.URL || strings.EqualFold(name, h.Key) || name == h.Name)
+	})
 }
 
 // completeHosts offers the recorded hosts. It asks nobody: completing a word must not tell a host that one is at work.

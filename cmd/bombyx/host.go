@@ -79,7 +79,7 @@ Which registries to believe is up to you.`,
 		if model != "" && len(card.Serving(model)) == 0 {
 			return cli.Errorf(cli.Usage, "choose one of "+strings.Join(models(card), ", "), "the host does not serve %.100q", model)
 		}
-		cfg.Key = card.Host
+		cfg.Key = strings.ToLower(card.Host)
 		accept(cfg, card, model)
 		if window != "" {
 			n, err := parseAmount(window)

@@ -20,6 +20,7 @@ import (
 
 	"github.com/rogpeppe/go-internal/testscript"
 
+	"github.com/bombyx-network/bombyx/client/profile"
 	"github.com/bombyx-network/bombyx/internal/ton"
 )
 
@@ -223,5 +224,15 @@ func exit(ts *testscript.TestScript, neg bool, args []string) {
 	}
 	if fmt.Sprint(code) != args[0] {
 		ts.Fatalf("exit code %d, want %s", code, args[0])
+	}
+}
+
+// A key is the same in capitals: a host that is found by it is not recorded a second time.
+func TestFindHost(t *testing.T) {
+	all := []profile.Host{{URL: "https://a", Key: "0a"}, {URL: "https://b", Key: "0B", Name: "b"}, {URL: "https://c", Key: "0c"}}
+	for name, want := range map[string]int{"https://a": 0, "0a": 0, "0A": 0, "0b": 1, "b": 1, "0C": 2, "B": -1, "HTTPS://C": -1, "": -1} {
+		if got := find(all, name); got != want {
+			t.Errorf("%q is %d, want %d", name, got, want)
+		}
 	}
 }
