@@ -31,6 +31,7 @@ type attested struct {
 	until    time.Time // earliest of all expiries
 	prices   Prices
 	list     [32]byte          // digest of the price list
+	others   bool              // are on the card beside it and those that were tried
 	models   map[string]uint64 // context length in tokens of each that the manifest lists
 }
 
@@ -140,6 +141,7 @@ func (t *Transport) attest(ctx context.Context, model string, tried ...string) (
 		if e, f = t.attestOne(ctx, c, entry, model); f == nil {
 			own := *e
 			own.prices = prices
+			own.others = slices.ContainsFunc(c.Serving(model), func(o *card.Enclave) bool { return o.ID != entry.ID && !slices.Contains(tried, o.ID) })
 			return &own, nil
 		}
 		fault = cmp.Or(fault, f)

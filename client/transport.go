@@ -29,7 +29,6 @@ import (
 	"net"
 	"net/http"
 	"net/url"
-	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -314,14 +313,10 @@ func (t *Transport) elsewhere(a *ask, f *apierror.Error) bool {
 	a.tried = append(a.tried, a.enclave.id)
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if t.card == nil {
-		return false
-	}
-	left := t.card.Serving(a.Model)
-	if !t.awake(left, now) {
+	if t.card != nil && !t.awake(t.card.Serving(a.Model), now) {
 		t.card = nil // there may be others by now
 	}
-	return a.unrun && slices.ContainsFunc(left, func(e *card.Enclave) bool { return !slices.Contains(a.tried, e.ID) })
+	return a.unrun && a.enclave.others
 }
 
 const (

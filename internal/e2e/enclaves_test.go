@@ -135,6 +135,25 @@ func TestHostRefusesForAll(t *testing.T) {
 	}
 }
 
+// What one request makes of the card does not keep another from going on to the next enclave.
+func TestOthersForgetTheCard(t *testing.T) {
+	s := startSeveral(t, Options{})
+	mine, _ := s.served(t)
+	asked := 0
+	s.hurdle = at(fmt.Sprintf("e%d/sealed", mine), func(r *http.Request, next http.RoundTripper) (*http.Response, error) {
+		if asked++; asked > 1 {
+			return answers(422, "unknown_key")(r, next)
+		}
+		if code := ask(t, s.Client, streaming); code != "unknown_key" {
+			t.Errorf("the other request: %q", code)
+		}
+		return answers(421, "enclave_drained")(r, next)
+	})
+	if which, code := s.served(t); which != 1-mine || code != "" {
+		t.Errorf("%d answered, %q; the client prefers %d", which, code, mine)
+	}
+}
+
 // One whose evidence does not hold is passed over before anything is sent to it.
 func TestOneEnclaveAttests(t *testing.T) {
 	s := startSeveral(t, Options{})
