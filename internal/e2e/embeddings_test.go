@@ -148,3 +148,74 @@ func TestEngineDiesOverEmbeddings(t *testing.T) {
 		t.Errorf("%d on the host's books", row.Spent)
 	}
 }
+
+// Whoever leaves while the embeddings arrive pays for all of them, for all had been released: with their receipt, or, where that
+// does not come any more, out of the window by the host's word. Either way they are booked once, and the next request runs.
+func TestEmbeddingsLeft(t *testing.T) {
+	const window, whole = 12_000, 2002                                                       // tokens of a nanogram each
+	body := `{"model":"test-model","input":["one two"` + strings.Repeat(`,"a"`, 2000) + `]}` // its answer is several sealed chunks
+	for name, want := range map[string]struct {
+		withheld bool
+		receipts int64
+		settled  uint64
+	}{
+		"receipt":      {false, 1, whole},
+		"end withheld": {true, 0, 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var receipts, sessions atomic.Int64
+			left := make(chan struct{})
+			s := startVLLM(t, Options{Window: window, Trace: client.Trace{Receipt: func(*client.Receipt, string) { receipts.Add(1) }}, Outside: func(rt http.RoundTripper) http.RoundTripper {
+				rt = counting(&sessions)(rt)
+				return transport(func(r *http.Request) (*http.Response, error) {
+					resp, err := rt.RoundTrip(r)
+					if err == nil && want.withheld && strings.HasSuffix(r.URL.Path, "/sealed") {
+						resp.Body = &half{ReadCloser: resp.Body, more: 20_000, until: left}
+					}
+					if r.URL.Path == "/v1/cancel" {
+						close(left)
+					}
+					return resp, err
+				})
+			}})
+			resp, err := (&http.Client{Transport: s.Client}).Post(client.BaseURL+"/embeddings", "application/json", strings.NewReader(body))
+			if err != nil || resp.StatusCode != 200 {
+				t.Fatal(resp, err)
+			}
+			if _, err := io.ReadFull(resp.Body, make([]byte, 10)); err != nil {
+				t.Fatal(err)
+			}
+			resp.Body.Close()
+			if st := s.Client.State(); st.Settled != want.settled || st.Signed > whole+window || receipts.Load() != want.receipts {
+				t.Errorf("%+v, %d receipts", st, receipts.Load())
+			}
+			if code, got := s.embed(t, `{"model":"test-model","input":"one two"}`); code != 200 {
+				t.Fatalf("%d %s", code, got)
+			}
+			if st := s.Client.State(); st.Settled != want.settled+2 || st.Signed > whole+2+window || sessions.Load() != 1 {
+				t.Errorf("%+v, %d sessions", st, sessions.Load())
+			}
+			s.Host.Close()
+			if row := s.row(t); row.Spent != whole+2 {
+				t.Errorf("%d on the host's books", row.Spent)
+			}
+		})
+	}
+}
+
+// half passes some more bytes, and then waits and ends.
+type half struct {
+	io.ReadCloser
+	more  int64
+	until chan struct{}
+}
+
+func (h *half) Read(p []byte) (int, error) {
+	if h.more == 0 {
+		<-h.until
+		return 0, io.EOF
+	}
+	n, err := h.ReadCloser.Read(p[:min(int64(len(p)), h.more)])
+	h.more -= int64(n)
+	return n, err
+}
