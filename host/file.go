@@ -2,6 +2,7 @@ package host
 
 import (
 	"fmt"
+	"io"
 	"os"
 	"time"
 )
@@ -15,9 +16,12 @@ type file struct {
 	size     int64
 }
 
-// changed reads the file once, whatever it holds, until it changes again: nil if it has not.
+// changed reads the file once, whatever it holds, until it changes again: nil if it has not. Where reading fails it tries again.
 func (f *file) changed() ([]byte, error) {
 	info, err := os.Stat(f.path)
+	if err == nil && !info.Mode().IsRegular() { // a pipe would be waited for
+		err = fmt.Errorf("%s is not a regular file", f.path)
+	}
 	if err != nil {
 		f.modified, f.size = time.Time{}, 0
 		return nil, err
@@ -25,13 +29,22 @@ func (f *file) changed() ([]byte, error) {
 	if info.ModTime().Equal(f.modified) && info.Size() == f.size {
 		return nil, nil
 	}
+	b, err := f.read()
+	if err != nil {
+		return nil, err
+	}
 	f.modified, f.size = info.ModTime(), info.Size()
-	if info.Size() > f.limit {
-		return nil, fmt.Errorf("%s: %d bytes, limit %d", f.path, info.Size(), f.limit)
+	if int64(len(b)) > f.limit {
+		return nil, fmt.Errorf("%s: more than %d bytes", f.path, f.limit)
 	}
-	b, err := os.ReadFile(f.path)
-	if b == nil && err == nil {
-		b = []byte{}
+	return b, nil
+}
+
+func (f *file) read() ([]byte, error) {
+	from, err := os.Open(f.path)
+	if err != nil {
+		return nil, err
 	}
-	return b, err
+	defer from.Close()
+	return io.ReadAll(io.LimitReader(from, f.limit+1))
 }
