@@ -133,14 +133,17 @@ func (h *home) chosen(cmd *cobra.Command, o hostChoice) (*profile.Host, error) {
 			return nil, err
 		}
 		for _, r := range recorded {
-			if c.Registry == r.Registry && c.Name == r.Name && c.Key == r.Key {
+			if c.Registry == r.Registry && c.Name == r.Name && strings.EqualFold(c.Key, r.Key) {
 				c.Model, c.MaxPrices, c.Window = r.Model, r.MaxPrices, r.Window // as the user accepted them
 				return c, nil
 			}
 		}
 	} else {
-		if i := find(recorded, o.url); i >= 0 && (o.key == "" || strings.EqualFold(o.key, recorded[i].Key)) {
+		recorded = slices.DeleteFunc(recorded, func(r profile.Host) bool { return o.key != "" && !strings.EqualFold(o.key, r.Key) })
+		if i, err := find(recorded, o.url); err == nil {
 			return &recorded[i], nil
+		} else if !errors.Is(err, errUnrecorded) {
+			return nil, err
 		}
 		c = &profile.Host{URL: o.url, Key: o.key}
 		if o.key == "" && !c.OverADNL() {
@@ -160,11 +163,24 @@ func (h *home) chosen(cmd *cobra.Command, o hostChoice) (*profile.Host, error) {
 	return c, nil
 }
 
-// find returns which of the hosts has this URL, key, or name in its registry: -1 for none.
-func find(hosts []profile.Host, name string) int {
-	return slices.IndexFunc(hosts, func(h profile.Host) bool {
-		return name != "" && (name == h.URL || strings.EqualFold(name, h.Key) || name == h.Name)
-	})
+var errUnrecorded = errors.New("no such host is recorded")
+
+// find returns which of the hosts has this URL, key, or name in its registry. Several may have one URL or name.
+func find(hosts []profile.Host, name string) (int, error) {
+	at := -1
+	for i, h := range hosts {
+		if name == "" || name != h.URL && !strings.EqualFold(name, h.Key) && name != h.Name {
+			continue
+		}
+		if at >= 0 {
+			return -1, cli.Errorf(cli.Usage, "name it by its key: bombyx host list shows them", "several hosts go by %.80q", name)
+		}
+		at = i
+	}
+	if at < 0 {
+		return -1, cli.Errorf(cli.Usage, "bombyx host list shows those that are", "%w: %.80q", errUnrecorded, name)
+	}
+	return at, nil
 }
 
 // completeHosts offers the recorded hosts. It asks nobody: completing a word must not tell a host that one is at work.

@@ -104,7 +104,8 @@ func (h *home) keepHost(c *profile.Host, first bool) error {
 		return err
 	}
 	return d.ChangeHosts(func(all []profile.Host) ([]profile.Host, error) {
-		switch i := find(all, c.Key); {
+		i := slices.IndexFunc(all, func(h profile.Host) bool { return strings.EqualFold(h.Key, c.Key) })
+		switch {
 		case i >= 0 && first:
 			return slices.Insert(slices.Delete(all, i, i+1), 0, *c), nil
 		case i >= 0:
@@ -129,17 +130,13 @@ with it stay: bombyx channel close returns what is left in them.`,
 				return err
 			}
 			return d.ChangeHosts(func(all []profile.Host) ([]profile.Host, error) {
-				i := find(all, args[0])
-				if i < 0 {
-					return nil, unrecorded(args[0])
+				i, err := find(all, args[0])
+				if err != nil {
+					return nil, err
 				}
 				return slices.Delete(all, i, i+1), nil
 			})
 		}}
-}
-
-func unrecorded(name string) error {
-	return cli.Errorf(cli.Usage, "bombyx host list shows those that are", "no host %.80q is recorded", name)
 }
 
 func hostList(h *home) *cobra.Command {
@@ -188,9 +185,9 @@ all of them.`,
 			return err
 		}
 		if len(args) > 0 {
-			i := find(all, args[0])
-			if i < 0 {
-				return unrecorded(args[0])
+			i, err := find(all, args[0])
+			if err != nil {
+				return err
 			}
 			all = all[i : i+1]
 		}

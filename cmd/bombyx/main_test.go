@@ -19,6 +19,7 @@ import (
 	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
+	"github.com/spf13/cobra"
 
 	"github.com/bombyx-network/bombyx/client/profile"
 	"github.com/bombyx-network/bombyx/internal/ton"
@@ -227,12 +228,42 @@ func exit(ts *testscript.TestScript, neg bool, args []string) {
 	}
 }
 
-// A key is the same in capitals: a host that is found by it is not recorded a second time.
+// A key is the same in capitals: a host that is found by it is not recorded a second time. Of several by one name none is taken.
 func TestFindHost(t *testing.T) {
-	all := []profile.Host{{URL: "https://a", Key: "0a"}, {URL: "https://b", Key: "0B", Name: "b"}, {URL: "https://c", Key: "0c"}}
-	for name, want := range map[string]int{"https://a": 0, "0a": 0, "0A": 0, "0b": 1, "b": 1, "0C": 2, "B": -1, "HTTPS://C": -1, "": -1} {
-		if got := find(all, name); got != want {
-			t.Errorf("%q is %d, want %d", name, got, want)
+	all := []profile.Host{{URL: "https://a", Key: "0a", Name: "x"}, {URL: "https://b", Key: "0B", Name: "b"}, {URL: "https://b", Key: "0c", Name: "x"}}
+	for name, want := range map[string]int{"https://a": 0, "0a": 0, "0A": 0, "0b": 1, "b": 1, "0C": 2, "B": -1, "HTTPS://A": -1, "": -1, "https://b": -2, "x": -2} {
+		got, err := find(all, name)
+		if want < 0 {
+			if err == nil || errors.Is(err, errUnrecorded) != (want == -1) {
+				t.Errorf("%q: %v", name, err)
+			}
+		} else if got != want || err != nil {
+			t.Errorf("%q is %d, %v; want %d", name, got, err, want)
 		}
+	}
+}
+
+// Of several hosts at one URL --host-key chooses, and what the user accepted of that one counts: nobody is asked for new prices.
+func TestChosenHost(t *testing.T) {
+	h := &home{dir: t.TempDir()}
+	d, _ := h.profile()
+	keys := []string{strings.Repeat("1a", 32), strings.Repeat("2b", 32)}
+	if err := d.ChangeHosts(func([]profile.Host) ([]profile.Host, error) {
+		return []profile.Host{{URL: "https://127.0.0.1:1", Key: keys[0], Window: 1}, {URL: "https://127.0.0.1:1", Key: keys[1], Window: 2}}, nil
+	}); err != nil {
+		t.Fatal(err)
+	}
+	cmd := new(cobra.Command)
+	cmd.SetContext(t.Context())
+	for _, key := range []string{keys[1], strings.ToUpper(keys[1])} {
+		if c, err := h.chosen(cmd, hostChoice{url: "https://127.0.0.1:1", key: key}); err != nil || c.Window != 2 {
+			t.Errorf("%+v, %v", c, err)
+		}
+	}
+	if c, err := h.chosen(cmd, hostChoice{url: "https://127.0.0.1:1"}); err == nil || !strings.Contains(err.Error(), "several hosts") {
+		t.Errorf("%+v, %v", c, err)
+	}
+	if c, err := h.chosen(cmd, hostChoice{url: keys[0]}); err != nil || c.Window != 1 {
+		t.Errorf("%+v, %v", c, err)
 	}
 }
