@@ -293,7 +293,7 @@ func (b *answerBody) Close() error {
 	return nil
 }
 
-// A watchdog calls bark unless it is fed in time.
+// A watchdog calls bark unless it is stopped, or fed, in time.
 type watchdog struct {
 	timer *time.Timer
 	after time.Duration
@@ -306,16 +306,14 @@ func newWatchdog(after time.Duration, bark func()) *watchdog {
 func (w *watchdog) feed() { w.timer.Reset(w.after) }
 func (w *watchdog) stop() { w.timer.Stop() }
 
-// living feeds a watchdog with every byte that arrives.
+// living has a watchdog watch while somebody waits for more: a reader who takes his time is not the host's silence.
 type living struct {
 	io.ReadCloser
 	life *watchdog
 }
 
 func (l *living) Read(p []byte) (int, error) {
-	n, err := l.ReadCloser.Read(p)
-	if n > 0 {
-		l.life.feed()
-	}
-	return n, err
+	l.life.feed()
+	defer l.life.stop()
+	return l.ReadCloser.Read(p)
 }

@@ -7,6 +7,8 @@ import (
 	"strings"
 	"testing"
 	"testing/iotest"
+	"testing/synctest"
+	"time"
 )
 
 // Whatever the pieces in which an answer arrives, its events come out whole,
@@ -88,4 +90,24 @@ func (r *pieces) Read(p []byte) (int, error) {
 	n := copy(p, r.rest[:min(r.n, len(r.rest))])
 	r.rest = r.rest[n:]
 	return n, nil
+}
+
+// Silence is the host's while somebody waits for it, and not while the reader takes his time.
+func TestWatchdogMindsWhoWaits(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r, w := io.Pipe()
+		barked := false
+		l := &living{r, newWatchdog(time.Minute, func() { barked = true; r.Close() })}
+		go w.Write([]byte("ab"))
+		for range 2 {
+			if n, err := l.Read(make([]byte, 1)); n != 1 || err != nil || barked {
+				t.Fatal(n, err, barked)
+			}
+			time.Sleep(time.Hour)
+		}
+		began := time.Now()
+		if _, err := l.Read(make([]byte, 1)); err == nil || !barked || time.Since(began) != time.Minute {
+			t.Errorf("%v after %v", err, time.Since(began))
+		}
+	})
 }
