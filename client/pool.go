@@ -37,6 +37,7 @@ func (p *Pool) RoundTrip(req *http.Request) (*http.Response, error) {
 
 func (p *Pool) serve(req *http.Request, body []byte) (*http.Response, *apierror.Error, bool) {
 	var first *apierror.Error // speaks for the host that the user likes best
+	last := false             // for one of them it is final
 	awake, resting := p.order()
 	for left := append(awake, resting...); len(left) > 0; left = left[1:] {
 		t := left[0]
@@ -51,11 +52,12 @@ func (p *Pool) serve(req *http.Request, body []byte) (*http.Response, *apierror.
 		if p.Passed != nil && len(left) > 1 && fault.Code != modelNotFound {
 			p.Passed(t.cfg.Host, fault)
 		}
+		last = last || fault.Final
 		if first == nil || first.Code == modelNotFound {
 			first = fault
 		}
 	}
-	return nil, first, true
+	return nil, final(first, last), true
 }
 
 // order is the hosts, and those that rest.

@@ -300,7 +300,17 @@ func (t *Transport) complete(ctx context.Context, a *ask) (*http.Response, *apie
 			break
 		}
 	}
-	return nil, fault
+	return nil, final(fault, a.word)
+}
+
+// final keeps programs from asking again by themselves, if it is so.
+func final(f *apierror.Error, so bool) *apierror.Error {
+	if !so {
+		return f
+	}
+	own := *f // requests that waited for the same thing share it
+	own.Final = true
+	return &own
 }
 
 // elsewhere has an enclave rest that failed, and says whether another of this host may have the request.
@@ -339,6 +349,7 @@ type ask struct {
 	session string
 	allot   uint64
 	resync  balances
+	word    bool // of the host alone it is that some attempt has not run: one that lies would be paid each time
 	unrun   bool // the last attempt failed, and another host may have it: see serve
 }
 
@@ -564,9 +575,8 @@ func (s *exchange) send(ctx context.Context, a *ask) (*http.Response, *apierror.
 		// say no such thing, and neither does a stream that runs already, or what is no refusal.
 		s.refused = resp.StatusCode/100 == 4 && resp.StatusCode != http.StatusConflict
 		a.unrun = s.refused
-		f := apierror.Read(resp)
-		f.Final = true // or a host that lies would be paid for each time
-		return fail(f)
+		a.word = true
+		return fail(apierror.Read(resp))
 	}
 	s.t.purse.acknowledged(s, s.allot)
 	s.mu.Lock()

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -392,5 +393,33 @@ func TestShouldRetry(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// What a host alone says that it has not run counts as long as the request does, whoever else refuses it for certain.
+func TestShouldNotRetryOnAnybodysWord(t *testing.T) {
+	full := &engine.RequestError{Status: 429, Message: "later", Code: "queue_full"}
+	retry := func(rt http.RoundTripper) (code string, again bool) {
+		t.Helper()
+		req, _ := http.NewRequestWithContext(t.Context(), "POST", client.BaseURL+"/chat/completions", strings.NewReader(streaming))
+		resp, err := rt.RoundTrip(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer resp.Body.Close()
+		return apierror.Read(resp).Code, resp.Header.Get("X-Should-Retry") == ""
+	}
+	p := startPair(t, Options{Engine: &Script{}}, Options{Engine: &Script{Refuse: full}})
+	p.hurdle = at("/sealed", answers(429, "busy"))
+	slices.Reverse(p.pool.Hosts)
+	if code, again := retry(p.pool); code != "queue_full" || again {
+		t.Errorf("the second host: %s, again: %t", code, again)
+	}
+	s := startSeveral(t, Options{})
+	mine, _ := s.served(t)
+	s.engines[1-mine].Refuse = full
+	s.hurdle = at(fmt.Sprintf("e%d/sealed", mine), answers(429, "busy"))
+	if code, again := retry(s.Client); code != "queue_full" || again {
+		t.Errorf("the first enclave: %s, again: %t", code, again)
 	}
 }
