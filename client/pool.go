@@ -13,9 +13,10 @@ import (
 
 // A Pool is an http.RoundTripper over several hosts, each with a channel of its own. It answers as a [Transport] does.
 //
-// A request goes to the first host that takes it. It goes on to the next only if it is certain that it has not been run: what
-// one host has perhaps run is paid for there, and another would be paid for it again. A host that failed is asked last for a
-// while. It is safe for concurrent use.
+// A request goes to the first host that takes it. It goes on to the next only if this one did not get it, or it or its enclave
+// says that it has not run it: what one has perhaps run is paid for there, and another would be paid for it again. A host that
+// says so and has run it takes that from its own window. A host that failed is asked last for a while. It is safe for
+// concurrent use.
 type Pool struct {
 	// Hosts are asked in this order. There is at least one, and they do not change.
 	Hosts []*Transport
