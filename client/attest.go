@@ -135,12 +135,16 @@ func (t *Transport) attest(ctx context.Context, model string, tried ...string) (
 	if m := t.cfg.MaxPrices; !prices.AtMost(m) {
 		return nil, apierror.New(402, "too_expensive", fmt.Sprintf("the host asks %+v nanogram per million tokens, the limit is %+v", prices, m), "raise the limit, or use another host")
 	}
+	list, err := c.Prices.Digest()
+	if err != nil {
+		return nil, badCard(err)
+	}
 	for _, entry := range entries {
 		var e *attested
 		var f *apierror.Error
-		if e, f = t.attestOne(ctx, c, entry, model); f == nil {
-			own := *e
-			own.prices = prices
+		if e, f = t.attestOne(ctx, entry, model); f == nil {
+			own := *e // at the prices of this card, whichever it was appraised under
+			own.prices, own.list = prices, list
 			own.others = slices.ContainsFunc(c.Serving(model), func(o *card.Enclave) bool { return o.ID != entry.ID && !slices.Contains(tried, o.ID) })
 			return &own, nil
 		}
@@ -156,7 +160,7 @@ func (t *Transport) attest(ctx context.Context, model string, tried ...string) (
 }
 
 // attestOne appraises an enclave, unless that was done before.
-func (t *Transport) attestOne(ctx context.Context, c *card.Card, entry *card.Enclave, model string) (*attested, *apierror.Error) {
+func (t *Transport) attestOne(ctx context.Context, entry *card.Enclave, model string) (*attested, *apierror.Error) {
 	e := t.known(entry.ID, model)
 	if e == nil {
 		// One appraisal at a time: concurrent requests share it, and it outlives those that are cancelled.
@@ -168,7 +172,7 @@ func (t *Transport) attestOne(ctx context.Context, c *card.Card, entry *card.Enc
 			if e := t.known(entry.ID, model); e != nil { // by now
 				return appraised{e, nil}, nil
 			}
-			e, fault := t.appraise(context.WithoutCancel(ctx), c, entry)
+			e, fault := t.appraise(context.WithoutCancel(ctx), entry)
 			return appraised{e, fault}, nil
 		})
 		select {
@@ -270,7 +274,7 @@ func refused(why string) *apierror.Error {
 }
 
 // appraise gets and appraises Evidence of an enclave on a card, and remembers it.
-func (t *Transport) appraise(ctx context.Context, c *card.Card, entry *card.Enclave) (*attested, *apierror.Error) {
+func (t *Transport) appraise(ctx context.Context, entry *card.Enclave) (*attested, *apierror.Error) {
 	t.appraising.Lock()
 	defer t.appraising.Unlock()
 	if fault := t.prepare(ctx); fault != nil {
@@ -309,9 +313,6 @@ func (t *Transport) appraise(ctx context.Context, c *card.Card, entry *card.Encl
 	}
 	if fault := t.readManifest(ctx, e); fault != nil {
 		return nil, fault
-	}
-	if e.list, err = c.Prices.Digest(); err != nil {
-		return nil, badCard(err)
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()

@@ -364,8 +364,8 @@ func (t *Transport) recover(a *ask, f *apierror.Error) bool {
 	switch f.Code {
 	case "unknown_session":
 		t.purse.dropSession(a.session)
-	case "unknown_evidence", "unknown_key", "malformed_envelope", "truncated_request":
-		// Started again, an enclave has other keys; one may have the number of one of before.
+	case "unknown_evidence", "unknown_key", "other_prices", "malformed_envelope", "truncated_request":
+		// Started again, an enclave has other keys; one may have the number of one of before. Other prices are on a new card.
 		t.forget(a.enclave)
 	case "unknown_enclave":
 		t.forgetCard()
@@ -525,6 +525,7 @@ func (s *exchange) send(ctx context.Context, a *ask) (*http.Response, *apierror.
 		"Bombyx-Id":       {s.id},
 		"Bombyx-Channel":  {s.t.purse.name},
 		"Bombyx-Evidence": {hex.EncodeToString(s.e.evidence[:])},
+		"Bombyx-Prices":   {hex.EncodeToString(s.e.list[:])},
 		"Bombyx-Salt":     {s.t.purse.salt},
 	}
 	sealed, opener, err := s.e.sender.Seal(inner)

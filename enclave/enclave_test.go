@@ -243,7 +243,7 @@ func (p *peer) seal(content string, change func(*http.Request)) ([]byte, *envelo
 		p.r.t.Fatal(err)
 	}
 	req.Header = http.Header{"Content-Type": {"application/json"}, "Date": {p.r.now().UTC().Format(http.TimeFormat)}, "Bombyx-Id": {id1},
-		"Bombyx-Channel": {"0:" + strings.Repeat("a", 64)}, "Bombyx-Evidence": {hex.EncodeToString(p.evidence[:])}, "Bombyx-Salt": {strings.Repeat("b", 64)}}
+		"Bombyx-Channel": {"0:" + strings.Repeat("a", 64)}, "Bombyx-Evidence": {hex.EncodeToString(p.evidence[:])}, "Bombyx-Prices": {hex.EncodeToString(p.r.e.prices[:])}, "Bombyx-Salt": {strings.Repeat("b", 64)}}
 	if change != nil {
 		change(req)
 	}
@@ -468,6 +468,9 @@ func TestSealedRefusals(t *testing.T) {
 		{"no channel", body, set("Bombyx-Channel"), "400 malformed_request"},
 		{"user-friendly channel", body, set("Bombyx-Channel", "EQ"+strings.Repeat("a", 46)), "400 malformed_request"},
 		{"another workchain", body, set("Bombyx-Channel", "1:"+strings.Repeat("a", 64)), "400 malformed_request"},
+		{"no prices", body, set("Bombyx-Prices"), "400 malformed_request"},
+		{"short prices", body, set("Bombyx-Prices", "ab"), "400 malformed_request"},
+		{"other prices", body, set("Bombyx-Prices", strings.Repeat("0", 64)), "422 other_prices"},
 		{"no salt", body, set("Bombyx-Salt"), "400 malformed_request"},
 		{"short salt", body, set("Bombyx-Salt", "ab"), "400 malformed_request"},
 		{"no evidence", body, set("Bombyx-Evidence"), "400 malformed_request"},

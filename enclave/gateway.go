@@ -179,6 +179,9 @@ func (j *job) run(r *http.Request) *apierror.Error {
 		return fault
 	}
 	defer j.e.release(j.gen)
+	if r.Header.Get("Bombyx-Prices") != hex.EncodeToString(j.e.prices[:]) {
+		return apierror.New(422, "other_prices", "the enclave has another price list than the request names", "take a new card; while the host shows that one, use another host")
+	}
 	body, err := io.ReadAll(io.LimitReader(r.Body, maxRequest+1))
 	if err != nil {
 		return apierror.New(400, "truncated_request", "the sealed request is incomplete", "send it again")
@@ -232,7 +235,7 @@ func (j *job) meta(r *http.Request) *apierror.Error {
 	bad := func(what, hint string) *apierror.Error { return apierror.New(400, "malformed_request", what, hint) }
 	for name, values := range r.Header {
 		switch name {
-		case "Date", "Bombyx-Id", "Bombyx-Channel", "Bombyx-Evidence", "Bombyx-Salt", "Content-Type", "Accept", "Content-Length":
+		case "Date", "Bombyx-Id", "Bombyx-Channel", "Bombyx-Evidence", "Bombyx-Prices", "Bombyx-Salt", "Content-Type", "Accept", "Content-Length":
 		default:
 			return bad(fmt.Sprintf("the sealed request has the unknown field %.60q", name), "leave it out")
 		}
@@ -245,8 +248,8 @@ func (j *job) meta(r *http.Request) *apierror.Error {
 	}
 	h := r.Header
 	id, ch, ev := h.Get("Bombyx-Id"), h.Get("Bombyx-Channel"), h.Get("Bombyx-Evidence")
-	if !receipt.IsHex(id, 16) || !receipt.IsHex(ev, 32) || !receipt.IsHex(h.Get("Bombyx-Salt"), 32) || !validChannel(ch) {
-		return bad("bombyx-id, bombyx-channel, bombyx-evidence or bombyx-salt is malformed", "see docs/protocol.md")
+	if !receipt.IsHex(id, 16) || !receipt.IsHex(ev, 32) || !receipt.IsHex(h.Get("Bombyx-Prices"), 32) || !receipt.IsHex(h.Get("Bombyx-Salt"), 32) || !validChannel(ch) {
+		return bad("bombyx-id, bombyx-channel, bombyx-evidence, bombyx-prices or bombyx-salt is malformed", "see docs/protocol.md")
 	}
 	var digest receipt.Digest
 	hex.Decode(digest[:], []byte(ev))

@@ -65,7 +65,7 @@ var (
 		"enclave_down", "enclave_drained", "engine_down", "engine_error", "engine_timeout", "insufficient_credit", "ledger_down", "malformed_agreement", "malformed_body", "malformed_envelope",
 		"malformed_epoch", "malformed_header", "malformed_json", "malformed_nonce", "malformed_request", "malformed_session", "malformed_voucher",
 		"max_tokens_out_of_range", "max_tokens_required", "method_not_allowed", "model_not_found", "no_collateral", "no_enclave", "no_epoch", "no_evidence", "no_keys",
-		"no_wallet", "other", "replayed", "request_too_large", "slow_request", "stale", "stale_session", "streams_running", "taken_over", "truncated_request",
+		"no_wallet", "other", "other_prices", "replayed", "request_too_large", "slow_request", "stale", "stale_session", "streams_running", "taken_over", "truncated_request",
 		"underpaid", "unknown_channel", "unknown_enclave", "unknown_evidence", "unknown_key", "unknown_path", "unknown_session", "unknown_stream",
 		"unsuitable_channel", "wrong_agreement", "wrong_type", "wrong_voucher"}
 )

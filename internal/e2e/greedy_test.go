@@ -19,6 +19,7 @@ import (
 	"github.com/bombyx-network/bombyx/client/store"
 	"github.com/bombyx-network/bombyx/internal/apierror"
 	"github.com/bombyx-network/bombyx/internal/card"
+	"github.com/bombyx-network/bombyx/internal/price"
 	"github.com/bombyx-network/bombyx/internal/ton/channel"
 )
 
@@ -452,5 +453,68 @@ func TestModelThatIsNotThere(t *testing.T) {
 		if body, _ := read(t, resp); resp.StatusCode != 403 || !strings.Contains(body, "attestation_failed") || sealed != 0 {
 			t.Errorf("%d %q, %d requests sent", resp.StatusCode, body, sealed)
 		}
+	}
+}
+
+// An enclave runs nothing at other prices than those on the card that the client has: a cheap card does not lead to dear answers,
+// whether it is the first that the client sees or comes once the enclave was appraised. One that is only old is taken anew.
+func TestOtherPrices(t *testing.T) {
+	dear := Prices[Model]
+	cheap := price.Prices{Prompt: dear.Prompt / 1000, Cached: dear.Cached / 1000, Completion: dear.Completion / 1000, Reasoning: dear.Reasoning / 1000}
+	for name, c := range map[string]struct {
+		cheap func(card int) bool // which cards are
+		codes []string            // of the answers
+	}{
+		"always": {func(int) bool { return true }, []string{"other_prices", "other_prices", "other_prices"}},
+		"later":  {func(n int) bool { return n > 1 }, []string{"", "other_prices", "other_prices"}},
+		"old":    {func(n int) bool { return n == 1 }, []string{"", "", ""}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			const window = 1000
+			cards, asked := 0, 0
+			e := &Script{Chunks: 50, Size: 8}
+			var s *Stack
+			s = start(t, Options{Engine: e, Window: window, Outside: func(rt http.RoundTripper) http.RoundTripper {
+				return transport(func(r *http.Request) (*http.Response, error) {
+					if strings.HasSuffix(r.URL.Path, "/sealed") {
+						if asked++; asked == 2 { // has the client take another card, and keep what it appraised
+							r.Body.Close()
+							return refusal(404, "unknown_enclave"), nil
+						}
+					}
+					resp, err := rt.RoundTrip(r)
+					if err != nil || r.URL.Path != "/v1/card" {
+						return resp, err
+					}
+					if cards++; !c.cheap(cards) {
+						return resp, nil
+					}
+					b, err := io.ReadAll(resp.Body)
+					if err != nil {
+						return nil, err
+					}
+					offer, err := card.Verify(string(b), s.Host.Key(), time.Now())
+					if err != nil {
+						return nil, err
+					}
+					offer.Prices[Model] = cheap
+					text, err := card.Sign(offer, s.host.Identity)
+					resp.Body, resp.ContentLength = io.NopCloser(strings.NewReader(text)), int64(len(text))
+					return resp, err
+				})
+			}})
+			served := 0
+			for i, want := range c.codes {
+				if code := ask(t, s.Client, streaming); code != want {
+					t.Errorf("answer %d: %q, want %q", i, code, want)
+				}
+				if want == "" {
+					served++
+				}
+			}
+			if st := s.Client.State(); st.Settled != uint64(served)*510 || st.Signed > st.Settled+window || e.Started.Load() != int64(served) {
+				t.Errorf("%+v, %d ran, want %d", st, e.Started.Load(), served)
+			}
+		})
 	}
 }

@@ -203,7 +203,7 @@ func TestPoolMovesOn(t *testing.T) {
 func TestRemedyForNothing(t *testing.T) {
 	p := startPair(t, Options{Engine: &Script{Chunks: 3, Size: 8}}, Options{Engine: &Script{Chunks: 3, Size: 8}})
 	for _, path := range []string{"/v1/card", "/v1/collateral", "/evidence", "/manifest"} {
-		for _, code := range []string{"unknown_key", "unknown_evidence", "malformed_envelope", "truncated_request", "unknown_session", "insufficient_credit"} {
+		for _, code := range []string{"unknown_key", "unknown_evidence", "other_prices", "malformed_envelope", "truncated_request", "unknown_session", "insufficient_credit"} {
 			p.passed, p.asked, p.hurdle = nil, nil, at(path, answers(404, code))
 			paid, failed := p.ask(t, streaming)
 			asked := 0

@@ -105,7 +105,7 @@ func TestLongRequestRefusedEarly(t *testing.T) {
 					t.Run(fmt.Sprintf("%s, %s, %d KiB%s", over.name, c.name, size>>10, how), func(t *testing.T) {
 						inner, _ := http.NewRequestWithContext(t.Context(), "POST", "https://bombyx/v1/chat/completions", strings.NewReader(strings.Repeat("x", size)))
 						inner.Header = http.Header{"Bombyx-Id": {randomHex(16)}, "Bombyx-Channel": {s.Config.Payment.Channel.Address().Raw()},
-							"Bombyx-Evidence": {strings.Repeat("0", 64)}, "Bombyx-Salt": {strings.Repeat("0", 64)}}
+							"Bombyx-Evidence": {strings.Repeat("0", 64)}, "Bombyx-Prices": {strings.Repeat("0", 64)}, "Bombyx-Salt": {strings.Repeat("0", 64)}}
 						sealed, opener, err := sender.Seal(inner)
 						if err != nil {
 							t.Fatal(err)

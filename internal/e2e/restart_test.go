@@ -9,7 +9,6 @@ import (
 	"net"
 	"net/http"
 	"path/filepath"
-	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -71,12 +70,9 @@ func TestRestartedAtOtherPrices(t *testing.T) {
 			next := s.another(t, e, price.List{Model: half})
 			up.Store(&next)
 			if disagree {
-				resp, err := post(s, streaming)
-				if err != nil {
-					t.Fatal(err)
-				}
-				if text, err := read(t, resp); err == nil || !strings.Contains(err.Error(), "prices are not the card's") || strings.Contains(text, "[DONE]") {
-					t.Errorf("%d %q, %v", resp.StatusCode, text, err)
+				settled := s.Client.State().Settled
+				if code := ask(t, s.Client, streaming); code != "other_prices" || s.Client.State().Settled != settled {
+					t.Errorf("%q, %+v", code, s.Client.State())
 				}
 			}
 			s.KillHost()

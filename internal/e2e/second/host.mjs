@@ -117,6 +117,7 @@ class Session {
       "bombyx-id": id,
       "bombyx-channel": address,
       "bombyx-evidence": evidence.digest,
+      "bombyx-prices": hex(priceDigest(card.prices)),
       "bombyx-salt": hex(Buffer.from(hkdfSync("sha256", channel.seed, channel.accountId, "bombyx/1 cache salt", 32))),
       "content-type": "application/json",
     }, content));
