@@ -174,7 +174,12 @@ func (d Dir) changeHosts(change func([]Host) ([]Host, error)) error {
 	if err != nil {
 		return err
 	}
-	if err := os.WriteFile(path+".new", append(b, '\n'), 0o600); err != nil {
+	f, err := os.OpenFile(path+".new", os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(append(b, '\n'))
+	if err = errors.Join(err, f.Sync(), f.Close()); err != nil { // synced, or a power cut could leave it empty
 		return err
 	}
 	return os.Rename(path+".new", path)
