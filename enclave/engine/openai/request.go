@@ -74,7 +74,8 @@ var (
 var specs = map[Flavour]*spec{
 	VLLM:   {chat: with(chatFull, extended, thinking), completions: with(textFull, extended), choices: maxChoices, salt: true, dimensions: true, streamForced: usageEveryEvent},
 	SGLang: {chat: with(chatFull, extended, thinking), completions: with(textFull, extended), choices: maxChoices, salt: true, dimensions: true, streamForced: usageEveryEvent},
-	LlamaCPP: {chat: with(chatFull, llama, thinking), completions: with(textFull, llama), choices: 1,
+	// llama.cpp takes a function that is named as tool_choice for "auto".
+	LlamaCPP: {chat: with(chatFull, llama, thinking, map[string]rule{"tool_choice": toolChoiceWord}), completions: with(textFull, llama), choices: 1,
 		forced:       []member{{"cache_prompt", "false"}}, // its cache is per slot, not per client
 		streamForced: append([]member{{"timings_per_token", "true"}}, usageAtTheEnd...)},
 	// ollama ignores what it does not know, so that an answer would silently not be what was asked for.
@@ -502,6 +503,13 @@ func toolChoice(v json.RawMessage) error {
 		_, err = object(m["function"], "name")
 	}
 	return err
+}
+
+func toolChoiceWord(v json.RawMessage) error {
+	if v[0] == '{' {
+		return invalid("", "must be none, auto or required: this engine cannot be made to call a certain function; offer that one alone, and require it")
+	}
+	return toolChoice(v)
 }
 
 func responseFormat(v json.RawMessage) error {

@@ -114,6 +114,23 @@ func TestDangerousMembersAreRefused(t *testing.T) {
 	}
 }
 
+// llama.cpp would take another tool, or none.
+func TestNamedTool(t *testing.T) {
+	const named = `,"tool_choice":{"type":"function","function":{"name":"f"}}`
+	if re := refused(t, openai.LlamaCPP, chat(true, named)); re.Status != 400 || re.Param != "tool_choice" || !strings.Contains(re.Message, "require it") {
+		t.Errorf("%+v", re)
+	}
+	if re := refused(t, openai.LlamaCPP, chat(true, `,"tool_choice":"any"`)); re.Param != "tool_choice" {
+		t.Errorf("%+v", re)
+	}
+	if m := sent(t, openai.LlamaCPP, chat(true, `,"tool_choice":"required"`)); m["tool_choice"] != "required" {
+		t.Errorf("sent %v", m)
+	}
+	if m := sent(t, openai.VLLM, chat(true, named)); m["tool_choice"] == nil {
+		t.Errorf("sent %v", m)
+	}
+}
+
 // ollama ignores what it does not know.
 func TestIgnoredMembersAreRefused(t *testing.T) {
 	for _, member := range []string{`"logit_bias":{"1":2}`, `"logprobs":true`, `"tool_choice":"auto"`, `"top_k":1`, `"reasoning_effort":"low"`} {
