@@ -90,7 +90,8 @@ func (e *Enclave) serveSealed(w http.ResponseWriter, r *http.Request) {
 	} else {
 		fault = j.run(inner)
 	}
-	cancelled := context.Cause(ctx) == errCancelled
+	why := context.Cause(ctx) // read once: what is cancelled from here on has ended
+	cancelled := why == errCancelled
 	if fault != nil {
 		if cancelled {
 			fault = apierror.New(502, "cancelled", "the request was ended before its answer began", "send it again")
@@ -99,7 +100,7 @@ func (e *Enclave) serveSealed(w http.ResponseWriter, r *http.Request) {
 	}
 	// Only Close ends the answer: without it the client sees a truncated stream.
 	// Who cancels still reads: what was released, and the receipt over it.
-	if ctx.Err() == nil || cancelled {
+	if why == nil || cancelled {
 		if err := rw.Close(); err != nil {
 			e.cfg.Log.Debug("answer not delivered", "err", err)
 		}
