@@ -31,32 +31,44 @@ type attested struct {
 	until    time.Time // earliest of all expiries
 	prices   Prices
 	list     [32]byte          // digest of the price list
-	others   bool              // are on the card beside it and those that were tried
+	others   bool              // are on the card beside it and those that were tried before
 	models   map[string]uint64 // context length in tokens of each that the manifest lists
 }
 
+// An offer is a host's card.
+type offer struct {
+	*card.Card
+	listed *card.Entry // in the registry, if it has to be in one
+	list   [32]byte    // digest of its price list
+}
+
 // currentCard returns the host's card, fetching it when the last has expired.
-func (t *Transport) currentCard(ctx context.Context) (*card.Card, *apierror.Error) {
+func (t *Transport) currentCard(ctx context.Context) (*offer, *apierror.Error) {
 	t.mu.Lock()
 	c := t.card
 	t.mu.Unlock()
 	if c != nil && t.cfg.Now().Unix() < c.NotAfter {
 		return c, nil
 	}
-	c, listed, fault := t.fetchCard(ctx)
+	shown, listed, fault := t.fetchCard(ctx)
 	if fault != nil {
 		return nil, fault
 	}
-	if fault := t.purse.suits(c); fault != nil {
+	if fault := t.purse.suits(shown); fault != nil {
 		return nil, fault
 	}
-	t.prefer(c.Enclaves)
+	list, err := shown.Prices.Digest()
+	if err != nil {
+		return nil, badCard(err)
+	}
+	t.prefer(shown.Enclaves)
+	c = &offer{shown, listed, list}
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if len(t.enclaves) > 4*card.MaxEnclaves { // each process of a host has a card of its own; more were made up
 		clear(t.enclaves)
 	}
-	t.card, t.listed = c, listed
+	t.card = c
 	return c, nil
 }
 
@@ -116,16 +128,14 @@ func (t *Transport) attest(ctx context.Context, model string, tried ...string) (
 		return nil, fault
 	}
 	prices, found := c.Prices[model]
-	t.mu.Lock()
-	listed := t.listed
-	t.mu.Unlock()
-	if listed != nil {
-		_, vouched := listed.Prices[model] // or the registry does not vouch for its price
+	if c.listed != nil {
+		_, vouched := c.listed.Prices[model] // or the registry does not vouch for its price
 		found = found && vouched
 	}
 	var entries []*card.Enclave
+	var several bool
 	if found {
-		entries = t.candidates(c, model, tried)
+		entries, several = t.candidates(c.Card, model, tried)
 	}
 	if len(entries) == 0 {
 		f := apierror.New(404, modelNotFound, fmt.Sprintf("the host does not serve %.100q", model), "GET /v1/models lists what it serves")
@@ -135,17 +145,11 @@ func (t *Transport) attest(ctx context.Context, model string, tried ...string) (
 	if m := t.cfg.MaxPrices; !prices.AtMost(m) {
 		return nil, apierror.New(402, "too_expensive", fmt.Sprintf("the host asks %+v nanogram per million tokens, the limit is %+v", prices, m), "raise the limit, or use another host")
 	}
-	list, err := c.Prices.Digest()
-	if err != nil {
-		return nil, badCard(err)
-	}
 	for _, entry := range entries {
-		var e *attested
-		var f *apierror.Error
-		if e, f = t.attestOne(ctx, entry, model); f == nil {
+		e, f := t.attestOne(ctx, entry, model)
+		if f == nil {
 			own := *e // at the prices of this card, whichever it was appraised under
-			own.prices, own.list = prices, list
-			own.others = slices.ContainsFunc(c.Serving(model), func(o *card.Enclave) bool { return o.ID != entry.ID && !slices.Contains(tried, o.ID) })
+			own.prices, own.list, own.others = prices, c.list, several
 			return &own, nil
 		}
 		fault = cmp.Or(fault, f)
@@ -195,14 +199,16 @@ func (t *Transport) attestOne(ctx context.Context, entry *card.Enclave, model st
 // it computed for the prompts that it has seen.
 const spill = 8
 
-// candidates are enclaves that serve a model, but those that were tried, in the order in which to ask them.
-func (t *Transport) candidates(c *card.Card, model string, tried []string) []*card.Enclave {
-	all := slices.DeleteFunc(c.Serving(model), func(e *card.Enclave) bool { return slices.Contains(tried, e.ID) })
+// candidates are enclaves that serve a model, in the order in which to ask them: those that were not tried, which may be several,
+// or all if there is none.
+func (t *Transport) candidates(c *card.Card, model string, tried []string) (all []*card.Enclave, several bool) {
+	all = slices.DeleteFunc(c.Serving(model), func(e *card.Enclave) bool { return slices.Contains(tried, e.ID) })
+	several = len(all) > 1
 	if len(all) == 0 {
 		all = c.Serving(model)
 	}
 	if len(all) < 2 {
-		return all
+		return all, several
 	}
 	now := t.cfg.Now()
 	t.mu.Lock()
@@ -216,7 +222,7 @@ func (t *Transport) candidates(c *card.Card, model string, tried []string) []*ca
 		}
 		return cmp.Compare(t.running[a.ID]/spill, t.running[b.ID]/spill)
 	})
-	return all[:min(len(all), attempts)]
+	return all[:min(len(all), attempts)], several
 }
 
 // prefer brings enclaves into an order of this client's own: clients spread over them, and each one's prompts meet the same cache.

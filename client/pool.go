@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"net/http"
-	"slices"
 	"sync"
 
 	"github.com/bombyx-network/bombyx/internal/apierror"
@@ -64,7 +63,7 @@ func (p *Pool) serve(req *http.Request, body []byte) (*http.Response, *apierror.
 // order is the hosts, and those that rest.
 func (p *Pool) order() (awake, resting []*Transport) {
 	for _, t := range p.Hosts {
-		if t.rest.resting(host{}, t.cfg.Now()) {
+		if t.resting() {
 			resting = append(resting, t)
 		} else {
 			awake = append(awake, t)
@@ -94,7 +93,7 @@ func (p *Pool) models(ctx context.Context) (*http.Response, *apierror.Error) {
 }
 
 func (p *Pool) cards(ctx context.Context, hosts []*Transport) (cards []*card.Card, first *apierror.Error) {
-	got, faults := make([]*card.Card, len(hosts)), make([]*apierror.Error, len(hosts))
+	got, faults := make([]*offer, len(hosts)), make([]*apierror.Error, len(hosts))
 	var all sync.WaitGroup
 	for i, t := range hosts {
 		all.Go(func() { got[i], faults[i] = t.currentCard(ctx) })
@@ -105,5 +104,10 @@ func (p *Pool) cards(ctx context.Context, hosts []*Transport) (cards []*card.Car
 			t.note(faults[i])
 		}
 	}
-	return slices.DeleteFunc(got, func(c *card.Card) bool { return c == nil }), cmp.Or(faults...)
+	for _, c := range got {
+		if c != nil {
+			cards = append(cards, c.Card)
+		}
+	}
+	return cards, cmp.Or(faults...)
 }

@@ -129,7 +129,7 @@ func TestSealedIsNotSentAgain(t *testing.T) {
 			})})
 			tr.purse = testPurse(1000, 0, 0)
 			tr.purse.t = tr
-			tr.card = &card.Card{NotAfter: math.MaxInt64, Enclaves: []card.Enclave{{ID: "e0", Models: []string{"m"}}}, Prices: price.List{"m": {Prompt: 1}}}
+			tr.card = &offer{Card: &card.Card{NotAfter: math.MaxInt64, Enclaves: []card.Enclave{{ID: "e0", Models: []string{"m"}}}, Prices: price.List{"m": {Prompt: 1}}}}
 			tr.enclaves["e0"] = &attested{id: "e0", sender: sender, until: time.Now().Add(time.Hour), models: map[string]uint64{"m": 100}}
 			req := httptest.NewRequestWithContext(t.Context(), "POST", BaseURL+"/chat/completions", strings.NewReader(`{"model":"m","stream":true}`))
 			resp, err := tr.RoundTrip(req)

@@ -56,24 +56,24 @@ func TestClientsSpread(t *testing.T) {
 
 // Who failed is asked last, for twice as long each time; many failures at once are one, and what is remembered is bounded.
 func TestRests(t *testing.T) {
-	var r rests[int]
+	var r rests
 	now := time.Unix(1e9, 0)
 	for _, want := range []time.Duration{10, 20, 40, 80, 160, 320, 600, 600} {
 		for range 3 {
-			r.failed(1, now)
+			r.failed("1", now)
 		}
-		if !r.resting(1, now.Add(want*time.Second-1)) || r.resting(1, now.Add(want*time.Second)) {
+		if !r.resting("1", now.Add(want*time.Second-1)) || r.resting("1", now.Add(want*time.Second)) {
 			t.Errorf("it does not rest for %d s", want)
 		}
 		now = now.Add(want * time.Second)
 	}
-	r.served(1)
-	r.failed(1, now)
-	if r.resting(1, now.Add(firstRest)) {
+	r.served("1")
+	r.failed("1", now)
+	if r.resting("1", now.Add(firstRest)) {
 		t.Error("a success is forgotten")
 	}
 	for i := range 10 * maxRests {
-		r.failed(i, now)
+		r.failed(fmt.Sprint(i), now)
 	}
 	if len(r.of) > maxRests {
 		t.Errorf("%d are remembered", len(r.of))

@@ -151,12 +151,11 @@ type Transport struct {
 	bundle     *collateral.Bundle
 	verifier   *attestation.Verifier
 
-	rests rests[string] // by enclave
-	rest  rests[host]   // for a [Pool]
+	rests rests // of enclaves, by id
+	rest  rests // of the host, by its URL: for a [Pool]
 
 	mu       sync.Mutex
-	card     *card.Card
-	listed   *card.Entry
+	card     *offer
 	enclaves map[string]*attested
 	running  map[string]int  // requests at each enclave
 	lost     map[string]bool // enclaves that no longer knew what they had shown: an epoch's Evidence may outlive its enclave
@@ -318,13 +317,9 @@ func (t *Transport) elsewhere(a *ask, f *apierror.Error) bool {
 	if a.enclave == nil || !failure(f) {
 		return false
 	}
-	now := t.cfg.Now()
-	t.rests.failed(a.enclave.id, now)
 	a.tried = append(a.tried, a.enclave.id)
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if t.card != nil && !t.awake(t.card.Serving(a.Model), now) {
-		t.card = nil // there may be others by now
+	if !t.failed(a.enclave.id, a.Model) {
+		t.forgetCard() // there may be others by now
 	}
 	return a.unrun && a.enclave.others
 }
@@ -746,7 +741,7 @@ func (t *Transport) models(ctx context.Context) (*http.Response, *apierror.Error
 	if fault != nil {
 		return nil, fault
 	}
-	return modelList([]*card.Card{c})
+	return modelList([]*card.Card{c.Card})
 }
 
 // modelList answers it from the cards of several hosts.
