@@ -551,8 +551,7 @@ func (s *exchange) send(ctx context.Context, a *ask) (*http.Response, *apierror.
 		life.stop()
 		stop()
 		cancel(nil)
-		var op *net.OpError
-		a.unrun = errors.As(err, &op) && op.Op == "dial" // nothing was sent
+		a.unrun = direct.Unconnected(err)
 		return nil, s.t.unreachable(ctx, err)
 	}
 	fail := func(f *apierror.Error) (*http.Response, *apierror.Error) {

@@ -13,6 +13,7 @@ import (
 
 	"github.com/bombyx-network/bombyx/host/ledger"
 	"github.com/bombyx-network/bombyx/internal/apierror"
+	"github.com/bombyx-network/bombyx/internal/direct"
 	"github.com/bombyx-network/bombyx/internal/receipt"
 )
 
@@ -245,7 +246,7 @@ func (h *Host) relay(w http.ResponseWriter, r *http.Request, a *account, e *upst
 		if on.late() {
 			f = errSlow
 		}
-		if unconnected(err) {
+		if direct.Unconnected(err) {
 			err = nil // it has not run
 			f = apierror.New(421, "enclave_down", "there is no connection to the enclave", "use another enclave, or another host")
 		}

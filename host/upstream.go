@@ -8,7 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"strconv"
 	"strings"
@@ -221,12 +220,6 @@ func (h *Host) upstreamFault(e *upstream, err error) *apierror.Error {
 		h.cfg.Log.Warn("enclave does not answer", "enclave", e.ID, "err", err)
 	}
 	return f
-}
-
-// unconnected says that nothing was sent: there is no connection to the enclave.
-func unconnected(err error) bool {
-	var op *net.OpError
-	return errors.As(err, &op) && op.Op == "dial"
 }
 
 // noAnswer tells an enclave that does not answer from a client that did not wait.

@@ -82,6 +82,12 @@ func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	}
 }
 
+// Unconnected says that a RoundTrip, of this or of net/http's Transport, failed for want of a connection: nothing was sent.
+func Unconnected(err error) bool {
+	var op *net.OpError
+	return errors.As(err, &op) && op.Op == "dial"
+}
+
 // replayable is net/http's rule.
 func replayable(req *http.Request) bool {
 	if req.Body != nil && req.Body != http.NoBody && req.GetBody == nil {
