@@ -34,6 +34,7 @@ import (
 	"github.com/bombyx-network/bombyx/internal/ton/adnl"
 	"github.com/bombyx-network/bombyx/internal/ton/registry"
 	"github.com/bombyx-network/bombyx/internal/ton/wallet"
+	"github.com/bombyx-network/bombyx/internal/wholefile"
 )
 
 // Error is a failure with a hint: what to do about it.
@@ -174,15 +175,7 @@ func (d Dir) changeHosts(change func([]Host) ([]Host, error)) error {
 	if err != nil {
 		return err
 	}
-	f, err := os.OpenFile(path+".new", os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(append(b, '\n'))
-	if err = errors.Join(err, f.Sync(), f.Close()); err != nil { // synced, or a power cut could leave it empty
-		return err
-	}
-	return os.Rename(path+".new", path)
+	return wholefile.Write(path, append(b, '\n'), 0o600)
 }
 
 // OverADNL says that the host is named by its ADNL id.

@@ -5,8 +5,6 @@ import (
 	"fmt"
 	"io"
 	"net/url"
-	"os"
-	"path/filepath"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -17,6 +15,7 @@ import (
 	"github.com/bombyx-network/bombyx/attestation/collateral/fetch"
 	"github.com/bombyx-network/bombyx/client/profile"
 	"github.com/bombyx-network/bombyx/internal/cli"
+	"github.com/bombyx-network/bombyx/internal/wholefile"
 )
 
 func collateralCommand(h *home) *cobra.Command {
@@ -168,30 +167,11 @@ func writeBundle(cmd *cobra.Command, path string, inputs [][]byte) error {
 		_, err := cmd.OutOrStdout().Write(encoded)
 		return err
 	}
-	if err := replaceFile(path, encoded); err != nil {
+	if err := wholefile.Write(path, encoded, 0o644); err != nil { // public, and a host under another account may serve it
 		return cli.Errorf(cli.Usage, "choose another --output", "%w", err)
 	}
 	fmt.Fprintf(cmd.ErrOrStderr(), "bombyx: %s: %d items, %d bytes, bundle %x\n", path, len(b.Items()), len(encoded), b.Digest())
 	return nil
-}
-
-func replaceFile(path string, content []byte) error {
-	t, err := os.CreateTemp(filepath.Dir(path), ".bundle-*")
-	if err != nil {
-		return err
-	}
-	defer os.Remove(t.Name())
-	_, err = t.Write(content)
-	if closed := t.Close(); err == nil {
-		err = closed
-	}
-	if err == nil {
-		err = os.Chmod(t.Name(), 0o644) // public, and a host under another account may serve it
-	}
-	if err != nil {
-		return err
-	}
-	return os.Rename(t.Name(), path)
 }
 
 func collateralShowCommand() *cobra.Command {

@@ -9,7 +9,6 @@ import (
 	"io"
 	"io/fs"
 	"os"
-	"path/filepath"
 	"sync"
 	"time"
 
@@ -17,6 +16,7 @@ import (
 	tonapi "github.com/xssnick/tonutils-go/ton"
 
 	"github.com/bombyx-network/bombyx/internal/strictjson"
+	"github.com/bombyx-network/bombyx/internal/wholefile"
 )
 
 // The way from the pinned key block to the newest block grows by some ten key
@@ -138,7 +138,7 @@ func (m *memory) remember(id *tonapi.BlockIDExt) {
 	if m.path == "" || id.SeqNo <= m.newest {
 		return
 	}
-	err := replace(m.path, encodeMemory(id, m.cfg))
+	err := wholefile.Write(m.path, encodeMemory(id, m.cfg), 0o600)
 	if err == nil {
 		m.newest = id.SeqNo
 	} else if !m.failed {
@@ -152,20 +152,6 @@ func (m *memory) forget() {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.newest = 0
-}
-
-// replace writes a file of mode 0600 as a whole or not at all.
-func replace(path string, b []byte) error {
-	t, err := os.CreateTemp(filepath.Dir(path), ".key-block-*")
-	if err != nil {
-		return err
-	}
-	defer os.Remove(t.Name())
-	_, err = t.Write(b)
-	if err = errors.Join(err, t.Sync(), t.Close()); err != nil {
-		return err
-	}
-	return os.Rename(t.Name(), path)
 }
 
 // moving says whether some of a long way was proven lately.
