@@ -415,6 +415,22 @@ func TestManyOnOneWindow(t *testing.T) {
 	}
 }
 
+// shows changes the card that a host answers with, and has the host sign it.
+func (s *Stack) shows(resp *http.Response, change func(*card.Card)) (*http.Response, error) {
+	b, err := io.ReadAll(resp.Body)
+	if err != nil {
+		return nil, err
+	}
+	c, err := card.Verify(string(b), s.Host.Key(), time.Now())
+	if err != nil {
+		return nil, err
+	}
+	change(c)
+	text, err := card.Sign(c, s.host.Identity)
+	resp.Body, resp.ContentLength = io.NopCloser(strings.NewReader(text)), int64(len(text))
+	return resp, err
+}
+
 // A host cannot pass one model off under the price of another: only what the
 // attested manifest lists is asked for.
 func TestModelThatIsNotThere(t *testing.T) {
@@ -430,19 +446,10 @@ func TestModelThatIsNotThere(t *testing.T) {
 			if err != nil || r.URL.Path != "/v1/card" {
 				return resp, err
 			}
-			b, err := io.ReadAll(resp.Body)
-			if err != nil {
-				return nil, err
-			}
-			c, err := card.Verify(string(b), s.Host.Key(), time.Now())
-			if err != nil {
-				return nil, err
-			}
-			c.Enclaves[0].Models = append(c.Enclaves[0].Models, other)
-			c.Prices[other] = Prices[Model]
-			text, err := card.Sign(c, s.host.Identity)
-			resp.Body, resp.ContentLength = io.NopCloser(strings.NewReader(text)), int64(len(text))
-			return resp, err
+			return s.shows(resp, func(c *card.Card) {
+				c.Enclaves[0].Models = append(c.Enclaves[0].Models, other)
+				c.Prices[other] = Prices[Model]
+			})
 		})
 	}})
 	for range 2 {
@@ -489,18 +496,7 @@ func TestOtherPrices(t *testing.T) {
 					if cards++; !c.cheap(cards) {
 						return resp, nil
 					}
-					b, err := io.ReadAll(resp.Body)
-					if err != nil {
-						return nil, err
-					}
-					offer, err := card.Verify(string(b), s.Host.Key(), time.Now())
-					if err != nil {
-						return nil, err
-					}
-					offer.Prices[Model] = cheap
-					text, err := card.Sign(offer, s.host.Identity)
-					resp.Body, resp.ContentLength = io.NopCloser(strings.NewReader(text)), int64(len(text))
-					return resp, err
+					return s.shows(resp, func(c *card.Card) { c.Prices[Model] = cheap })
 				})
 			}})
 			served := 0

@@ -233,12 +233,9 @@ func TestPoolFails(t *testing.T) {
 
 // A host that failed is left alone for a while, longer each time, and asked all the same where no other helps.
 func TestPoolRests(t *testing.T) {
-	var mu sync.Mutex
-	now := time.Now()
-	clock := func() time.Time { mu.Lock(); defer mu.Unlock(); return now }
-	pass := func(d time.Duration) { mu.Lock(); defer mu.Unlock(); now = now.Add(d) }
+	c := &clock{at: time.Now()}
 	first, second := &Script{Chunks: 3, Size: 8}, &Script{Chunks: 3, Size: 8}
-	p := startPair(t, Options{Engine: first, Now: clock}, Options{Engine: second, Now: clock})
+	p := startPair(t, Options{Engine: first, Now: c.now}, Options{Engine: second, Now: c.now})
 	expect := func(what string, paid int, asked bool) {
 		t.Helper()
 		p.asked = nil
@@ -263,17 +260,17 @@ func TestPoolRests(t *testing.T) {
 	expect("first failure", 2, true)
 	expect("at rest", 2, false)
 	models("at rest", false)
-	pass(10 * time.Second)
+	c.advance(10 * time.Second)
 	expect("second failure", 2, true)
-	pass(10 * time.Second)
+	c.advance(10 * time.Second)
 	expect("still at rest", 2, false)
-	pass(10 * time.Second)
+	c.advance(10 * time.Second)
 	p.hurdle = nil
 	models("up again", true)
 	expect("up again", 1, true)
 	p.hurdle = at("/sealed", answers(503, "busy"))
 	expect("a failure after a success", 0, true)
-	pass(9 * time.Second)
+	c.advance(9 * time.Second)
 	expect("at rest once more", 2, false)
 	p.hurdle, second.Refuse = nil, errors.New("out of order")
 	expect("the other fails", 1, true)
@@ -295,11 +292,8 @@ func TestPoolRests(t *testing.T) {
 
 // A host that begins an answer and does not end it has failed, too.
 func TestPoolRestsBroken(t *testing.T) {
-	var mu sync.Mutex
-	now := time.Now()
-	clock := func() time.Time { mu.Lock(); defer mu.Unlock(); return now }
-	pass := func(d time.Duration) { mu.Lock(); defer mu.Unlock(); now = now.Add(d) }
-	p := startPair(t, Options{Engine: &Script{Chunks: 200, Size: 400}, Now: clock}, Options{Engine: &Script{Chunks: 3, Size: 8}, Now: clock})
+	c := &clock{at: time.Now()}
+	p := startPair(t, Options{Engine: &Script{Chunks: 200, Size: 400}, Now: c.now}, Options{Engine: &Script{Chunks: 3, Size: 8}, Now: c.now})
 	breaks := func(when string, h hurdle) {
 		t.Helper()
 		p.hurdle = h
@@ -329,14 +323,14 @@ func TestPoolRestsBroken(t *testing.T) {
 	})
 	breaks("first", cut)
 	expect("at rest", 2)
-	pass(10 * time.Second)
+	c.advance(10 * time.Second)
 	breaks("second", cut)
-	pass(10 * time.Second)
+	c.advance(10 * time.Second)
 	expect("still at rest", 2)
-	pass(10 * time.Second)
+	c.advance(10 * time.Second)
 	expect("up again", 1)
 	breaks("a failure after a success", cut)
-	pass(10 * time.Second)
+	c.advance(10 * time.Second)
 	expect("up again soon", 1)
 }
 
